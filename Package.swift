@@ -1,0 +1,123 @@
+// swift-tools-version: 6.2
+// The map of Orbit. Modules are listed bottom-up, layer by layer; an arrow may only point down
+// (ARCHITECTURE.md explains why). A target imports exactly what it lists here: every build passes
+// `--explicit-target-dependency-import-check error`.
+import PackageDescription
+
+/// Swift 6 mode everywhere; a warning is an error; `async` functions stay on their caller's executor.
+let strict: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+/// A library module under Shared/.
+func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Shared/\(name)", swiftSettings: strict)
+}
+
+/// An executable under Services/.
+func service(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: "Services/\(name)", swiftSettings: strict)
+}
+
+/// The tests of one module, under Tests/<Module>Tests.
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(
+        name: "\(name)Tests", dependencies: [.init(stringLiteral: name)] + dependencies,
+        path: "Tests/\(name)Tests", swiftSettings: strict)
+}
+
+/// A C library of the system: one Swift module wraps each.
+func system(_ name: String, pkgConfig: String? = nil) -> Target {
+    .systemLibrary(name: name, path: "Shared/C/\(name)", pkgConfig: pkgConfig)
+}
+
+let package = Package(
+    name: "orbit",
+    products: [
+        .executable(name: "resp-gw", targets: ["RespGateway"]),
+        .executable(name: "storage-node", targets: ["StorageNode"]),
+        .executable(name: "coordinator", targets: ["Coordinator"]),
+        .executable(name: "orbit", targets: ["Orbit"]),
+        .executable(name: "orbit-simulate", targets: ["Simulation"]),
+        .executable(name: "grpc-probe", targets: ["GRPCProbe"]),
+    ],
+    targets: [
+        // C: what Swift cannot spell, and the libraries of the system.
+        .target(name: "CSystem", path: "Shared/C/CSystem"),
+        system("CNghttp2", pkgConfig: "libnghttp2"),
+        system("COpenSSL", pkgConfig: "openssl"),
+        system("CRocksDB"),
+        system("CHTTPParser"),
+        system("CProtobufC", pkgConfig: "libprotobuf-c"),
+        .target(name: "CProto", dependencies: ["CProtobufC"], path: "Proto/Generated"),
+
+        // L0: bytes, ids, clocks, errors; cryptography.
+        module("Base", ["CSystem"]),
+        module("Crypto", ["Base", "COpenSSL"]),
+
+        // L1: the wire contract and the pure cores.
+        module("Contracts", ["Base", "CProto"]),
+        module("DataModel", ["Base"]),
+        module("Placement", ["Base"]),
+
+        // L2: siblings; none imports another.
+        module("Net", ["Base", "Crypto", "CSystem", "CNghttp2", "CHTTPParser"]),
+        module("Storage", ["Base", "CSystem", "CRocksDB"]),
+        module("Actors", ["Base", "DataModel", "Contracts"]),
+        module("Replication", ["Base", "CSystem"]),
+
+        // L3: what every process shares; what every gateway shares.
+        module("ServiceKit", ["Base", "Crypto", "Contracts", "Placement", "Net"]),
+        module("GatewayKit", ["Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "ServiceKit"]),
+
+        // L4: the processes.
+        service(
+            "RespGateway",
+            ["Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "ServiceKit", "GatewayKit"]),
+        service(
+            "StorageNode",
+            [
+                "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Replication",
+                "ServiceKit",
+            ]),
+        service("Coordinator", ["Base", "Crypto", "Contracts", "Placement", "Net", "Replication", "ServiceKit"]),
+        service("Orbit", ["Base", "Crypto", "Contracts", "DataModel", "Net", "ServiceKit"]),
+
+        // Tests: units beside seeded simulation; real clients live in Tests/Clients (Python).
+        module("TestKit", ["Base", "Replication"]),
+        .executableTarget(
+            name: "Simulation", dependencies: ["Base", "Storage", "Replication", "TestKit"],
+            path: "Tests/Simulation", swiftSettings: strict),
+        tests("Base", ["TestKit"]),
+        tests("DataModel", ["Base", "TestKit"]),
+        tests("Actors", ["Base", "Contracts", "DataModel", "TestKit"]),
+        tests("TestKit", ["Base"]),
+        tests("Storage", ["Base", "TestKit"]),
+        tests("Replication", ["Base", "TestKit"]),
+        tests("ServiceKit", ["Base", "Contracts", "Net", "Placement", "TestKit"]),
+        tests("Simulation", ["TestKit"]),
+        tests("Net", ["Base", "Crypto", "CSystem", "TestKit"]),
+        tests("Orbit", ["Base"]),
+        .executableTarget(
+            name: "GRPCProbe", dependencies: ["Base", "Crypto", "Contracts", "Net", "ServiceKit"],
+            path: "Tests/GRPCProbe", swiftSettings: strict),
+        // The rules of the house, as tests: they read the repository, no module of it.
+        .testTarget(name: "TidyTests", path: "Tests/TidyTests", swiftSettings: strict),
+        tests("Contracts", ["Base", "CProto", "TestKit"]),
+        tests("RespGateway", ["Base", "Contracts"]),
+        tests("Crypto", ["Base"]),
+        tests("Placement", ["Base"]),
+        tests("GatewayKit", ["Base", "Contracts", "DataModel", "Net", "Placement", "TestKit"]),
+        tests(
+            "StorageNode",
+            [
+                "Actors", "Base", "Contracts", "DataModel", "GatewayKit", "Net", "Placement", "Replication", "Storage",
+                "TestKit",
+            ]),
+        tests(
+            "Coordinator",
+            ["Base", "Contracts", "Crypto", "Net", "Placement", "Replication", "ServiceKit", "TestKit"]),
+    ]
+)
