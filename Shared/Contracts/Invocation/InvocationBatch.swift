@@ -1,0 +1,454 @@
+import Base
+
+// The two hot messages of the wire contract, `InvocationBatch` and `ReplyBatch` (Proto/invocation.proto), are coded by
+// hand:
+// 17 and 6 ns a message instead of 80 and 52 (design: RUNTIME.md). What these encoders write is byte for byte what
+// protobuf-c writes for the same fields, in field order and with default values omitted; tests compare the two.
+// Everything else in Contracts goes through protobuf-c.
+//
+// Decoders never trust a length: they read through `ByteReader`, skip unknown fields (a newer peer may send some), and
+// refuse what they cannot read with `protocolViolation`.
+
+/// Protobuf wire types (encoding specification, "Message structure").
+enum Wire {
+    static let varint: UInt64 = 0, fixed64: UInt64 = 1, delimited: UInt64 = 2, fixed32: UInt64 = 5
+
+    static let malformed = DatabaseError(.protocolViolation, "malformed protobuf message")
+
+    /// Skips a field of the given wire type; false when it is truncated or of a type that proto3 does not have.
+    @inline(__always) static func skip(_ type: UInt64, in reader: inout ByteReader) -> Bool {
+        switch type {
+        case varint: reader.varint() != nil
+        case fixed64: reader.view(8) != nil
+        case delimited: reader.delimited() != nil
+        case fixed32: reader.view(4) != nil
+        default: false
+        }
+    }
+}
+
+@inline(__always) func zigZag(_ value: Int64) -> UInt64 { UInt64(bitPattern: (value &<< 1) ^ (value &>> 63)) }
+
+@inline(__always) func unZigZag(_ value: UInt64) -> Int64 {
+    Int64(bitPattern: value &>> 1) ^ -Int64(bitPattern: value & 1)
+}
+
+/// Numbers of a call; valid while its frame is being handled. Reading past the end gives 0: a peer's short list is no
+/// trap.
+package struct NumberList {
+    let base: UnsafeBufferPointer<Int64>
+
+    package init(_ base: UnsafeBufferPointer<Int64>) { self.base = base }
+
+    package var count: Int { base.count }
+
+    package subscript(_ position: Int) -> Int64 { position >= 0 && position < base.count ? base[position] : 0 }
+}
+
+/// Byte strings of a call; valid while its frame is being handled. Reading past the end gives an empty view.
+package struct ViewList {
+    let base: UnsafeBufferPointer<ByteView>
+
+    package init(_ base: UnsafeBufferPointer<ByteView>) { self.base = base }
+
+    package var count: Int { base.count }
+
+    package subscript(_ position: Int) -> ByteView {
+        position >= 0 && position < base.count ? base[position] : ByteView(start: nil, count: 0)
+    }
+}
+
+/// `ActorCall` as it lies in its frame.
+package struct ActorCallView {
+    package var method: Method
+    package var database: UInt8
+    package var key: ByteView
+    package var flags: UInt32
+    package var numbers: NumberList
+    package var arguments: ViewList
+
+    package init(
+        method: Method, database: UInt8, key: ByteView, flags: UInt32, numbers: NumberList, arguments: ViewList
+    ) {
+        self.method = method
+        self.database = database
+        self.key = key
+        self.flags = flags
+        self.numbers = numbers
+        self.arguments = arguments
+    }
+}
+
+/// `RecordOperation` as it lies in its frame.
+package struct RecordOperationView {
+    package enum Kind: UInt64 { case get = 0, put = 1, delete = 2, scan = 3 }
+
+    package var kind = Kind.get
+    package var collection = CollectionID(rawValue: 0)
+    package var key = ByteView(start: nil, count: 0)
+    package var value = ByteView(start: nil, count: 0)
+    package var limit = 0
+    package var onlyIfAbsent = false
+
+    package init() {}
+}
+
+/// What an invocation asks for.
+package enum OperationView {
+    case call(ActorCallView)
+    case record(RecordOperationView)
+    /// A method, database or operation that this version does not know: answered as unsupported.
+    case unknown
+}
+
+/// `Invocation` as it lies in its frame.
+package struct InvocationView {
+    package var id: UInt64 = 0
+    package var connection: UInt64 = 0
+    package var slot: UInt32 = 0
+    package var deadlineMilliseconds: UInt32 = 0
+    package var principal = ByteView(start: nil, count: 0)
+    package var trace = ByteView(start: nil, count: 0)
+    package var transaction: UInt64 = 0
+    package var consistency: UInt32 = 0
+    package var isIdempotent = false
+    package var operation = OperationView.unknown
+}
+
+/// Gathers the invocations of one tick for one node. The caller sends `message` and calls `reset`.
+package struct InvocationBatchEncoder: ~Copyable {
+    private var buffer = ByteBuffer(capacity: 16384)
+    /// Invocations appended since `reset`.
+    package private(set) var count = 0
+    private let session: UInt64
+
+    /// `session` identifies the sender's stream; it goes into every batch.
+    package init(session: UInt64) { self.session = session }
+
+    package var isEmpty: Bool { count == 0 }
+
+    /// The encoded `InvocationBatch`; valid until the next mutation.
+    package var message: ByteView { buffer.readable }
+
+    package mutating func reset() {
+        buffer.removeAll()
+        buffer.trim(to: 1 << 20)
+        count = 0
+    }
+
+    /// Opens the batch; required before the first `append`.
+    package mutating func begin(bookmark: Timestamp, schemaVersion: UInt64, mapEpoch: MapEpoch) {
+        if session != 0 {
+            buffer.append(1 << 3 | 1)
+            buffer.append(littleEndian: session)
+        }
+        if bookmark.rawValue != 0 {
+            buffer.append(2 << 3 | 1)
+            buffer.append(littleEndian: bookmark.rawValue)
+        }
+        if schemaVersion != 0 {
+            buffer.append(3 << 3)
+            buffer.append(varint: schemaVersion)
+        }
+        if mapEpoch.rawValue != 0 {
+            buffer.append(4 << 3)
+            buffer.append(varint: mapEpoch.rawValue)
+        }
+    }
+
+    /// Appends a call of an actor's method.
+    package mutating func append(
+        id: UInt64, connection: UInt64, slot: UInt32, method: Method, database: UInt8, key: ByteView, flags: UInt32,
+        numbers: UnsafeBufferPointer<Int64>, arguments: UnsafeBufferPointer<ByteView>
+    ) {
+        var callSize = 1 + varintSize(UInt64(method.rawValue))
+        if database != 0 { callSize += 2 }
+        if key.count != 0 { callSize += 1 + delimitedSize(key.count) }
+        if flags != 0 { callSize += 1 + varintSize(UInt64(flags)) }
+        var packedSize = 0
+        if numbers.count != 0 {
+            for number in numbers { packedSize += varintSize(zigZag(number)) }
+            callSize += 1 + delimitedSize(packedSize)
+        }
+        for argument in arguments { callSize += 1 + delimitedSize(argument.count) }
+        beginInvocation(id: id, connection: connection, slot: slot, operationSize: callSize)
+
+        buffer.append(16 << 3 & 0x7F | 2 | 0x80)  // Field 16, delimited: a tag of two bytes.
+        buffer.append(1)
+        buffer.append(varint: UInt64(callSize))
+        buffer.append(1 << 3)
+        buffer.append(varint: UInt64(method.rawValue))
+        if database != 0 {
+            buffer.append(2 << 3)
+            buffer.append(database)
+        }
+        if key.count != 0 { appendDelimited(3 << 3 | 2, key) }
+        if flags != 0 {
+            buffer.append(4 << 3)
+            buffer.append(varint: UInt64(flags))
+        }
+        if numbers.count != 0 {
+            buffer.append(5 << 3 | 2)
+            buffer.append(varint: UInt64(packedSize))
+            for number in numbers { buffer.append(varint: zigZag(number)) }
+        }
+        for argument in arguments { appendDelimited(6 << 3 | 2, argument) }
+    }
+
+    /// Appends a direct record operation.
+    package mutating func append(id: UInt64, slot: UInt32, record: RecordOperationView) {
+        var size = 0
+        if record.kind.rawValue != 0 { size += 2 }
+        let collection = UInt64(record.collection.rawValue), limit = UInt64(max(record.limit, 0))
+        if collection != 0 { size += 1 + varintSize(collection) }
+        if record.key.count != 0 { size += 1 + delimitedSize(record.key.count) }
+        if record.value.count != 0 { size += 1 + delimitedSize(record.value.count) }
+        if limit != 0 { size += 1 + varintSize(limit) }
+        if record.onlyIfAbsent { size += 2 }
+        beginInvocation(id: id, connection: 0, slot: slot, operationSize: size)
+
+        buffer.append(17 << 3 & 0x7F | 2 | 0x80)
+        buffer.append(1)
+        buffer.append(varint: UInt64(size))
+        if record.kind.rawValue != 0 {
+            buffer.append(1 << 3)
+            buffer.append(UInt8(record.kind.rawValue))
+        }
+        if collection != 0 {
+            buffer.append(2 << 3)
+            buffer.append(varint: collection)
+        }
+        if record.key.count != 0 { appendDelimited(3 << 3 | 2, record.key) }
+        if record.value.count != 0 { appendDelimited(4 << 3 | 2, record.value) }
+        if limit != 0 {
+            buffer.append(5 << 3)
+            buffer.append(varint: limit)
+        }
+        if record.onlyIfAbsent {
+            buffer.append(6 << 3)
+            buffer.append(1)
+        }
+    }
+
+    /// Writes tag and length of field 5 and the invocation's own fields, up to the operation of `operationSize` bytes.
+    @inline(__always)
+    private mutating func beginInvocation(id: UInt64, connection: UInt64, slot: UInt32, operationSize: Int) {
+        var size = 2 + delimitedSize(operationSize)
+        if id != 0 { size += 1 + varintSize(id) }
+        if connection != 0 { size += 1 + varintSize(connection) }
+        if slot != 0 { size += 1 + varintSize(UInt64(slot)) }
+        buffer.append(5 << 3 | 2)
+        buffer.append(varint: UInt64(size))
+        if id != 0 {
+            buffer.append(1 << 3)
+            buffer.append(varint: id)
+        }
+        if connection != 0 {
+            buffer.append(2 << 3)
+            buffer.append(varint: connection)
+        }
+        if slot != 0 {
+            buffer.append(3 << 3)
+            buffer.append(varint: UInt64(slot))
+        }
+        count += 1
+    }
+
+    @inline(__always) private func delimitedSize(_ count: Int) -> Int { varintSize(UInt64(count)) + count }
+
+    @inline(__always) private mutating func appendDelimited(_ tag: UInt8, _ bytes: ByteView) {
+        buffer.append(tag)
+        buffer.append(varint: UInt64(bytes.count))
+        buffer.append(bytes)
+    }
+}
+
+/// Walks an `InvocationBatch` in its frame, one invocation at a time, without copying.
+///
+/// One object serves a stream for its whole life: its tables of numbers and arguments are reused, so the views of an
+/// invocation are valid only until the next one is read.
+package final class InvocationBatchDecoder {
+    private var numbers: UnsafeMutablePointer<Int64>, numberCapacity = 64, numberCount = 0
+    private var arguments: UnsafeMutablePointer<ByteView>, argumentCapacity = 64, argumentCount = 0
+
+    /// Header of the batch being read. Fields that follow the first invocation are not seen: senders put the header
+    /// first.
+    package private(set) var session: UInt64 = 0
+    package private(set) var bookmark = Timestamp.zero
+    package private(set) var schemaVersion: UInt64 = 0
+    package private(set) var mapEpoch = MapEpoch(rawValue: 0)
+
+    package init() {
+        numbers = .allocate(capacity: numberCapacity)
+        arguments = .allocate(capacity: argumentCapacity)
+    }
+
+    deinit {
+        numbers.deallocate()
+        arguments.deallocate()
+    }
+
+    /// Calls `body` for each invocation of the frame, in order. A malformed frame throws after the invocations that
+    /// precede the damage were handed out: what was evaluated stands, the stream must be closed.
+    package func decode(_ frame: ByteView, _ body: (borrowing InvocationView) -> Void) throws(DatabaseError) {
+        (session, bookmark, schemaVersion, mapEpoch) = (0, .zero, 0, MapEpoch(rawValue: 0))
+        var reader = ByteReader(frame)
+        while !reader.isAtEnd {
+            guard let tag = reader.varint() else { throw Wire.malformed }
+            switch tag {
+            case 5 << 3 | 2:
+                guard let message = reader.delimited() else { throw Wire.malformed }
+                let invocation = try invocation(message)
+                body(invocation)
+            case 1 << 3 | 1:
+                guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
+                session = value
+            case 2 << 3 | 1:
+                guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
+                bookmark = Timestamp(rawValue: value)
+            case 3 << 3:
+                guard let value = reader.varint() else { throw Wire.malformed }
+                schemaVersion = value
+            case 4 << 3:
+                guard let value = reader.varint() else { throw Wire.malformed }
+                mapEpoch = MapEpoch(rawValue: value)
+            default:
+                guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
+            }
+        }
+    }
+
+    private func invocation(_ message: ByteView) throws(DatabaseError) -> InvocationView {
+        var view = InvocationView()
+        var reader = ByteReader(message)
+        while !reader.isAtEnd {
+            guard let tag = reader.varint() else { throw Wire.malformed }
+            switch tag {
+            case 16 << 3 | 2:
+                guard let message = reader.delimited() else { throw Wire.malformed }
+                view.operation = try call(message)
+            case 17 << 3 | 2:
+                guard let message = reader.delimited() else { throw Wire.malformed }
+                view.operation = try record(message)
+            case 1 << 3, 2 << 3, 3 << 3, 4 << 3, 8 << 3, 9 << 3:
+                guard let value = reader.varint() else { throw Wire.malformed }
+                switch tag >> 3 {
+                case 1: view.id = value
+                case 2: view.connection = value
+                case 3: view.slot = UInt32(truncatingIfNeeded: value)
+                case 4: view.deadlineMilliseconds = UInt32(truncatingIfNeeded: value)
+                case 8: view.consistency = UInt32(truncatingIfNeeded: value)
+                default: view.isIdempotent = value != 0
+                }
+            case 5 << 3 | 2:
+                guard let value = reader.delimited() else { throw Wire.malformed }
+                view.principal = value
+            case 6 << 3 | 2:
+                guard let value = reader.delimited() else { throw Wire.malformed }
+                view.trace = value
+            case 7 << 3 | 1:
+                guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
+                view.transaction = value
+            default:
+                guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
+            }
+        }
+        return view
+    }
+
+    private func call(_ message: ByteView) throws(DatabaseError) -> OperationView {
+        var method: UInt64 = 0, database: UInt64 = 0, flags: UInt64 = 0
+        var key = ByteView(start: nil, count: 0)
+        numberCount = 0
+        argumentCount = 0
+        var reader = ByteReader(message)
+        while !reader.isAtEnd {
+            guard let tag = reader.varint() else { throw Wire.malformed }
+            switch tag {
+            case 1 << 3, 2 << 3, 4 << 3, 5 << 3:
+                guard let value = reader.varint() else { throw Wire.malformed }
+                switch tag >> 3 {
+                case 1: method = value
+                case 2: database = value
+                case 4: flags = value
+                default: append(number: unZigZag(value))  // Unpacked: legal for a decoder to meet.
+                }
+            case 3 << 3 | 2:
+                guard let value = reader.delimited() else { throw Wire.malformed }
+                key = value
+            case 5 << 3 | 2:
+                guard let packed = reader.delimited() else { throw Wire.malformed }
+                var list = ByteReader(packed)
+                while !list.isAtEnd {
+                    guard let value = list.varint() else { throw Wire.malformed }
+                    append(number: unZigZag(value))
+                }
+            case 6 << 3 | 2:
+                guard let value = reader.delimited() else { throw Wire.malformed }
+                append(argument: value)
+            default:
+                guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
+            }
+        }
+        guard database < 16, let raw = UInt32(exactly: method), let known = Method(rawValue: raw) else {
+            return .unknown
+        }
+        return .call(
+            ActorCallView(
+                method: known, database: UInt8(database), key: key, flags: UInt32(truncatingIfNeeded: flags),
+                numbers: NumberList(UnsafeBufferPointer(start: numbers, count: numberCount)),
+                arguments: ViewList(UnsafeBufferPointer(start: arguments, count: argumentCount))))
+    }
+
+    private func record(_ message: ByteView) throws(DatabaseError) -> OperationView {
+        var view = RecordOperationView()
+        var kind: UInt64 = 0
+        var reader = ByteReader(message)
+        while !reader.isAtEnd {
+            guard let tag = reader.varint() else { throw Wire.malformed }
+            switch tag {
+            case 1 << 3, 2 << 3, 5 << 3, 6 << 3:
+                guard let value = reader.varint() else { throw Wire.malformed }
+                switch tag >> 3 {
+                case 1: kind = value
+                case 2: view.collection = CollectionID(rawValue: UInt32(truncatingIfNeeded: value))
+                case 5: view.limit = Int(value & 0xFFFF_FFFF)
+                default: view.onlyIfAbsent = value != 0
+                }
+            case 3 << 3 | 2:
+                guard let value = reader.delimited() else { throw Wire.malformed }
+                view.key = value
+            case 4 << 3 | 2:
+                guard let value = reader.delimited() else { throw Wire.malformed }
+                view.value = value
+            default:
+                guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
+            }
+        }
+        guard let known = RecordOperationView.Kind(rawValue: kind) else { return .unknown }
+        view.kind = known
+        return .record(view)
+    }
+
+    @inline(__always) private func append(number: Int64) {
+        if numberCount == numberCapacity {
+            let grown = UnsafeMutablePointer<Int64>.allocate(capacity: numberCapacity * 2)
+            grown.moveInitialize(from: numbers, count: numberCount)
+            numbers.deallocate()
+            (numbers, numberCapacity) = (grown, numberCapacity * 2)
+        }
+        numbers[numberCount] = number
+        numberCount += 1
+    }
+
+    @inline(__always) private func append(argument: ByteView) {
+        if argumentCount == argumentCapacity {
+            let grown = UnsafeMutablePointer<ByteView>.allocate(capacity: argumentCapacity * 2)
+            grown.moveInitialize(from: arguments, count: argumentCount)
+            arguments.deallocate()
+            (arguments, argumentCapacity) = (grown, argumentCapacity * 2)
+        }
+        arguments[argumentCount] = argument
+        argumentCount += 1
+    }
+}

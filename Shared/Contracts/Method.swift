@@ -1,0 +1,179 @@
+/// The methods of the built-in actors: one row each, shared by the gateway that parses a command and the node that runs
+/// it.
+///
+/// The raw value travels in `ActorCall.method`: never renumber, only add. A row says what `key`, `flags`, `numbers` and
+/// `arguments` of the call mean, and what the reply is. Numbers that Redis parses before it looks at the key are parsed
+/// by the gateway and travel as `numbers`; floating-point increments travel as text, so that no digit is lost on the
+/// way. Times are milliseconds; a relative time is added to the node's clock, because only nodes assign time.
+@usableFromInline package enum Method: UInt32, CaseIterable, Hashable, Sendable {
+    // MARK: Keyspace
+
+    /// DEL, UNLINK: `key` and `arguments` are the keys. Integer: how many existed.
+    case delete = 1
+    /// EXISTS: `key` and `arguments` are the keys. Integer: how many exist, repetitions counted.
+    case exists = 2
+    /// TOUCH: like `exists`, and marks them used.
+    case touch = 3
+    /// TYPE. Data: `none`, `string`, `hash`, …
+    case type = 4
+    /// EXPIRE and its kin: numbers `[time]`; flags `ExpireFlags`. Integer 0 or 1. A time in the past deletes the key.
+    case expire = 5
+    /// PERSIST. Integer 0 or 1.
+    case persist = 6
+    /// PTTL, TTL: Integer: milliseconds left, -1 without expiry, -2 without key.
+    case timeToLive = 7
+    /// PEXPIRETIME, EXPIRETIME. Integer: milliseconds since 1970, -1 without expiry, -2 without key.
+    case expireTime = 8
+    /// RENAME, RENAMENX: arguments `[new key]`; flag 1: only if the new key is absent. Ok, or with the flag Integer 0
+    /// or 1. Error noSuchKey "no such key".
+    case rename = 9
+    /// COPY: arguments `[destination]`, numbers `[destination database or -1]`; flag 1: replace. Integer 0 or 1.
+    case copy = 10
+    /// MOVE: numbers `[destination database]`. Integer 0 or 1.
+    case move = 11
+    /// RANDOMKEY of `database`: no key. Data or Null.
+    case randomKey = 12
+    /// SCAN of `database`: numbers `[cursor, count]`; flag 1: arguments hold a pattern; flag 2: then a type name.
+    /// List: next cursor (Data, decimal; `0` at the end), then keys.
+    case scan = 13
+    /// KEYS: arguments `[pattern]`. List of Data.
+    case keys = 14
+    /// DBSIZE. Integer.
+    case databaseSize = 15
+    /// FLUSHDB. Ok.
+    case flushDatabase = 16
+    /// FLUSHALL. Ok.
+    case flushAll = 17
+    /// OBJECT ENCODING. Data, or Null without key.
+    case objectEncoding = 18
+    /// OBJECT IDLETIME. Integer: seconds since last use as far as memory knows, or Null without key.
+    case objectIdleTime = 19
+    /// MEMORY USAGE. Integer bytes (estimate), or Null without key.
+    case memoryUsage = 20
+
+    // MARK: Strings and bitmaps
+
+    /// GET. Data or Null.
+    case get = 32
+    /// SET, SETNX, SETEX, PSETEX, GETSET: arguments `[value]`, numbers `[time]` where a time flag is set; flags
+    /// `SetFlags`. Ok, or Null when the condition failed; with `.get` the old value as Data or Null, whether it was set
+    /// or not.
+    case set = 33
+    /// GETDEL. Data or Null.
+    case getDelete = 34
+    /// GETEX: numbers `[time]`; flags `.relativeTime`, `.absoluteTime`, `.persist` of `SetFlags`. Data or Null.
+    case getExpire = 35
+    /// APPEND: arguments `[suffix]`. Integer: new length.
+    case append = 36
+    /// STRLEN. Integer.
+    case stringLength = 37
+    /// GETRANGE, SUBSTR: numbers `[first, last]`, negative from the end. Data.
+    case getRange = 38
+    /// SETRANGE: numbers `[offset]`, arguments `[value]`. Integer: new length.
+    case setRange = 39
+    /// INCR, DECR, INCRBY, DECRBY: numbers `[delta]`. Integer.
+    case incrementBy = 40
+    /// INCRBYFLOAT: arguments `[text of the increment]`. Data: the new value.
+    case incrementByFloat = 41
+    /// MGET: `key` and `arguments` are the keys. List of Data or Null (other types are Null).
+    case multiGet = 42
+    /// MSET: `key`, then arguments `[value, key, value, …]`. Ok. Flag 1 (MSETNX): only if none exists; Integer 0 or 1.
+    case multiSet = 43
+    /// LCS: arguments `[second key]`, numbers `[least match length]`; flags 1 LEN, 2 IDX. Data; LEN: Integer; IDX: list
+    /// of Integer: first and last of the match in each string and its length, five a match, then the total length.
+    case longestCommonSubsequence = 44
+    /// SETBIT: numbers `[offset, bit]`. Integer: old bit.
+    case setBit = 45
+    /// GETBIT: numbers `[offset]`. Integer.
+    case getBit = 46
+    /// BITCOUNT: flags 1: numbers `[first, last]`; 2: they count bits. Integer.
+    case bitCount = 47
+    /// BITPOS: numbers `[bit, first, last]`; flags 1: first given, 2: last given, 4: they count bits. Integer.
+    case bitPosition = 48
+    /// BITOP: `key` is the destination, arguments the sources, numbers `[0 and, 1 or, 2 xor, 3 not]`. Integer: length.
+    case bitOperation = 49
+    /// BITFIELD, BITFIELD_RO: numbers six an operation: `[0 get, 1 set, 2 increment][1 signed][bits][offset in
+    /// bits][value]` `[0 wrap, 1 saturate, 2 fail]`; flag 1: all are gets. List of Integer or Null.
+    case bitField = 50
+
+    // MARK: Hashes
+
+    /// HSET, HMSET, HSETNX: arguments `[field, value, …]`; flag 1: only if the field is absent. Integer: fields added.
+    case hashSet = 64
+    /// HGET: arguments `[field]`. Data or Null.
+    case hashGet = 65
+    /// HMGET: arguments are fields. List of Data or Null.
+    case hashMultiGet = 66
+    /// HGETALL. List: field, value, …
+    case hashGetAll = 67
+    /// HKEYS. List.
+    case hashKeys = 68
+    /// HVALS. List.
+    case hashValues = 69
+    /// HLEN. Integer.
+    case hashLength = 70
+    /// HEXISTS: arguments `[field]`. Integer 0 or 1.
+    case hashExists = 71
+    /// HDEL: arguments are fields. Integer: how many existed.
+    case hashDelete = 72
+    /// HSTRLEN: arguments `[field]`. Integer.
+    case hashStringLength = 73
+    /// HINCRBY: arguments `[field]`, numbers `[delta]`. Integer.
+    case hashIncrementBy = 74
+    /// HINCRBYFLOAT: arguments `[field, text of the increment]`. Data.
+    case hashIncrementByFloat = 75
+    /// HRANDFIELD: without flags one field, Data or Null; flag 1: numbers `[count]`, negative with repetition, List;
+    /// flag 2 too:
+    /// field, value, …
+    case hashRandomField = 76
+    /// HSCAN: numbers `[cursor, count]`; flag 1: arguments `[pattern]`. List: next cursor (Data, decimal), then field,
+    /// value, …
+    case hashScan = 77
+
+    /// Whether the method may change data: such a call needs write access and space on disk.
+    package var isWrite: Bool {
+        switch self {
+        case .delete, .expire, .persist, .rename, .copy, .move, .flushDatabase, .flushAll, .set, .getDelete, .getExpire,
+            .append, .setRange, .incrementBy, .incrementByFloat, .multiSet, .setBit, .bitOperation, .bitField,
+            .hashSet, .hashDelete, .hashIncrementBy, .hashIncrementByFloat:
+            true
+        case .exists, .touch, .type, .timeToLive, .expireTime, .randomKey, .scan, .keys, .databaseSize, .objectEncoding,
+            .objectIdleTime, .memoryUsage, .get, .stringLength, .getRange, .multiGet, .longestCommonSubsequence,
+            .getBit,
+            .bitCount, .bitPosition, .hashGet, .hashMultiGet, .hashGetAll, .hashKeys, .hashValues, .hashLength,
+            .hashExists,
+            .hashStringLength, .hashRandomField, .hashScan:
+            false
+        }
+    }
+}
+
+/// Flags of `Method.set` and `Method.getExpire`.
+@usableFromInline package struct SetFlags: OptionSet, Hashable, Sendable {
+    @usableFromInline package let rawValue: UInt32
+    @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    @usableFromInline package static let ifAbsent = SetFlags(rawValue: 1)
+    @usableFromInline package static let ifPresent = SetFlags(rawValue: 2)
+    /// Answer the old value; it must be a string.
+    @usableFromInline package static let get = SetFlags(rawValue: 4)
+    @usableFromInline package static let keepTimeToLive = SetFlags(rawValue: 8)
+    /// `numbers[0]` is milliseconds from now.
+    @usableFromInline package static let relativeTime = SetFlags(rawValue: 16)
+    /// `numbers[0]` is milliseconds since 1970.
+    @usableFromInline package static let absoluteTime = SetFlags(rawValue: 32)
+    @usableFromInline package static let persist = SetFlags(rawValue: 64)
+}
+
+/// Flags of `Method.expire`.
+@usableFromInline package struct ExpireFlags: OptionSet, Hashable, Sendable {
+    @usableFromInline package let rawValue: UInt32
+    @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    @usableFromInline package static let ifWithout = ExpireFlags(rawValue: 1)
+    @usableFromInline package static let ifWith = ExpireFlags(rawValue: 2)
+    @usableFromInline package static let ifGreater = ExpireFlags(rawValue: 4)
+    @usableFromInline package static let ifLess = ExpireFlags(rawValue: 8)
+    /// `numbers[0]` is milliseconds from now; else since 1970.
+    @usableFromInline package static let relativeTime = ExpireFlags(rawValue: 16)
+}
