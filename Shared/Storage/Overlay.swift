@@ -1,0 +1,291 @@
+import Base
+import CSystem
+
+/// The latest effects that a store does not hold yet: a hash table over an arena, sorted only when somebody scans.
+///
+/// An applied list of effects is copied into the arena as a whole, and the table's entries point into it: no
+/// allocation per key. A key that is written again leaves its old bytes behind until the overlay is flushed and
+/// dropped; so the arena's size is what a shard's flush is triggered by. Keys are never removed: a deleted one stays
+/// as a mark that hides the store's.
+///
+/// Order: `runs` are lists of entries, each sorted by key, each more than twice as long as the next. A scan first
+/// sorts what was added since the last one into a new run, and merges runs until that holds again, so a key is moved
+/// O(log n) times however writes and scans alternate.
+///
+/// Once frozen (`ShardStore.beginFlush`), a worker reads `entries`, `tombstones` and the arena while the loop goes on
+/// reading everything and may extend `runs`, which the worker does not touch.
+final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker may read what is frozen.
+    struct Entry {
+        let key: UnsafeRawPointer
+        let keyLength: UInt32
+        let hash: UInt32
+        var value: UnsafeRawPointer
+        /// The length of the value, or one of the marks.
+        var state: UInt32
+
+        static let deleted = UInt32.max
+        /// Deleted by a range tombstone, which hides what lies below: needs no deletion of its own.
+        static let covered = UInt32.max - 1
+
+        var isDeleted: Bool { state >= Entry.covered }
+        var keyView: ByteView { ByteView(start: key, count: Int(keyLength)) }
+        var valueView: ByteView { ByteView(start: value, count: Int(state)) }
+    }
+
+    enum Lookup {
+        case found(ByteView)
+        case deleted
+        case absent
+    }
+
+    private(set) var entries: ContiguousArray<Entry> = []
+    private(set) var tombstones = RangeSet()
+    /// Positions in `entries` plus one; 0 is free. The size is a power of two, at most three quarters full.
+    private var slots: ContiguousArray<UInt32>
+    private var runs: [[UInt32]] = []
+    private var sortedCount = 0
+    private var arena = Arena()
+    /// Slots that the effects being applied begin to look at.
+    private var upcoming: [Int] = []
+
+    /// Lists of effects of fewer bytes are not looked ahead through, nor those that would not stay in the cache.
+    private static let lookAheadFrom = 512, lookAheadUpTo = 512 << 10
+
+    /// `expected` is the number of keys to make room for, so that a steady load does not rehash.
+    init(expected: Int = 0) {
+        var capacity = 64
+        while capacity * 3 / 4 < min(expected, 1 << 22) { capacity *= 2 }
+        slots = ContiguousArray(repeating: 0, count: capacity)
+        entries.reserveCapacity(min(expected, 1 << 22))
+    }
+
+    var isEmpty: Bool { entries.isEmpty && tombstones.isEmpty }
+    var count: Int { entries.count }
+    /// Memory in use, without the room kept for the keys of a steady load: what a flush would give back.
+    var byteCount: Int { arena.byteCount + entries.count * (MemoryLayout<Entry>.stride + 8) }
+
+    // MARK: Writing
+
+    func apply(_ effects: ByteView) throws(StoreError) {
+        let copy = arena.copy(effects)
+        try lookAhead(copy)
+        var reader = try EffectReader(copy)
+        while let effect = try reader.next() {
+            switch effect {
+            case .put(let key, let value):
+                // A log entry is at most 16 MiB, so lengths fit; refuse rather than wrap should that ever change.
+                guard value.count < Int(Entry.covered), key.count <= Int(UInt32.max) else {
+                    throw StoreError(.misuse, "an effect larger than 4 GiB")
+                }
+                set(key, value.baseAddress ?? UnsafeRawPointer(arena.anchor), UInt32(value.count))
+            case .delete(let key):
+                set(key, UnsafeRawPointer(arena.anchor), Entry.deleted)
+            case .deleteRange(let from, let to):
+                deleteRange(from, to)
+            }
+        }
+    }
+
+    /// Asks the memory for what the effects will touch, first all slots, then all entries, then all keys: applying
+    /// then waits for memory about three times a list instead of three times an effect.
+    private func lookAhead(_ effects: ByteView) throws(StoreError) {
+        guard effects.count > Self.lookAheadFrom, effects.count < Self.lookAheadUpTo else { return }
+        var reader = try EffectReader(effects)
+        let mask = slots.count - 1
+        upcoming.removeAll(keepingCapacity: true)
+        slots.withUnsafeBufferPointer { slots in
+            guard let base = slots.baseAddress else { return }
+            while let effect = try? reader.next() {
+                guard case .put(let key, _) = effect else { continue }
+                let slot = Int(truncatingIfNeeded: ByteHash.hash(key)) & mask
+                orbit_prefetch(base + slot)
+                upcoming.append(slot)
+            }
+        }
+        entries.withUnsafeBufferPointer { entries in
+            guard let base = entries.baseAddress else { return }
+            for slot in upcoming where slots[slot] != 0 { orbit_prefetch(base + Int(slots[slot] - 1)) }
+            for slot in upcoming where slots[slot] != 0 { orbit_prefetch(base[Int(slots[slot] - 1)].key) }
+        }
+    }
+
+    private func set(_ key: ByteView, _ value: UnsafeRawPointer, _ state: UInt32) {
+        let hash = ByteHash.hash(key)
+        let mask = slots.count - 1
+        var slot = Int(truncatingIfNeeded: hash) & mask
+        let short = UInt32(truncatingIfNeeded: hash >> 32)
+        while slots[slot] != 0 {
+            let position = Int(slots[slot] - 1)
+            if entries[position].hash == short, entries[position].keyView.equals(key) {
+                entries[position].value = value
+                entries[position].state = state
+                return
+            }
+            slot = (slot + 1) & mask
+        }
+        let base = key.baseAddress ?? UnsafeRawPointer(arena.anchor)
+        entries.append(Entry(key: base, keyLength: UInt32(key.count), hash: short, value: value, state: state))
+        slots[slot] = UInt32(entries.count)
+        if entries.count * 4 > slots.count * 3 { rehash() }
+    }
+
+    private func rehash() {
+        let mask = slots.count * 2 - 1
+        var larger = ContiguousArray<UInt32>(repeating: 0, count: slots.count * 2)
+        for position in entries.indices {
+            var slot = Int(truncatingIfNeeded: ByteHash.hash(entries[position].keyView)) & mask
+            while larger[slot] != 0 { slot = (slot + 1) & mask }
+            larger[slot] = UInt32(position + 1)
+        }
+        slots = larger
+    }
+
+    private func deleteRange(_ from: ByteView, _ to: ByteView) {
+        guard compareKeys(from, to) < 0 else { return }
+        sortAdded()
+        for run in runs {
+            var position = firstPosition(in: run, from: from)
+            while position < run.count {
+                let entry = Int(run[position])
+                guard compareKeys(entries[entry].keyView, to) < 0 else { break }
+                entries[entry].state = Entry.covered
+                position += 1
+            }
+        }
+        tombstones.insert(from: from, to: to)
+    }
+
+    // MARK: Reading
+
+    func lookup(_ key: ByteView) -> Lookup {
+        if !entries.isEmpty {
+            let hash = ByteHash.hash(key)
+            let mask = slots.count - 1
+            var slot = Int(truncatingIfNeeded: hash) & mask
+            let short = UInt32(truncatingIfNeeded: hash >> 32)
+            while slots[slot] != 0 {
+                let position = Int(slots[slot] - 1)
+                if entries[position].hash == short, entries[position].keyView.equals(key) {
+                    return entries[position].isDeleted ? .deleted : .found(entries[position].valueView)
+                }
+                slot = (slot + 1) & mask
+            }
+        }
+        if !tombstones.isEmpty, tombstones.contains(key) { return .deleted }
+        return .absent
+    }
+
+    // MARK: Order
+
+    /// A position in every run; the current entry is the least of them.
+    struct Cursor {
+        fileprivate var positions: [Int]
+        fileprivate(set) var current: Int?
+    }
+
+    /// A cursor at the first key not below `key`. It does not survive a write.
+    func cursor(from key: ByteView) -> Cursor {
+        sortAdded()
+        var cursor = Cursor(positions: runs.map { firstPosition(in: $0, from: key) }, current: nil)
+        settle(&cursor)
+        return cursor
+    }
+
+    func advance(_ cursor: inout Cursor) {
+        guard let current = cursor.current else { return }
+        for run in runs.indices where cursor.positions[run] < runs[run].count {
+            if Int(runs[run][cursor.positions[run]]) == current {
+                cursor.positions[run] += 1
+                break
+            }
+        }
+        settle(&cursor)
+    }
+
+    private func settle(_ cursor: inout Cursor) {
+        cursor.current = nil
+        for run in runs.indices where cursor.positions[run] < runs[run].count {
+            let candidate = Int(runs[run][cursor.positions[run]])
+            if let best = cursor.current, compareKeys(entries[best].keyView, entries[candidate].keyView) < 0 {
+                continue
+            }
+            cursor.current = candidate
+        }
+    }
+
+    private func firstPosition(in run: [UInt32], from key: ByteView) -> Int {
+        var low = 0
+        var high = run.count
+        while low < high {
+            let middle = (low + high) / 2
+            if compareKeys(entries[Int(run[middle])].keyView, key) < 0 { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    private func sortAdded() {
+        guard sortedCount < entries.count else { return }
+        var added: [UInt32] = []
+        added.reserveCapacity(entries.count - sortedCount)
+        for position in sortedCount..<entries.count { added.append(UInt32(position)) }
+        added.sort { compareKeys(entries[Int($0)].keyView, entries[Int($1)].keyView) < 0 }
+        sortedCount = entries.count
+        while let last = runs.last, last.count <= added.count * 2 {
+            runs.removeLast()
+            added = merge(last, added)
+        }
+        runs.append(added)
+    }
+
+    private func merge(_ left: [UInt32], _ right: [UInt32]) -> [UInt32] {
+        var result: [UInt32] = []
+        result.reserveCapacity(left.count + right.count)
+        var first = 0
+        var second = 0
+        while first < left.count, second < right.count {
+            if compareKeys(entries[Int(left[first])].keyView, entries[Int(right[second])].keyView) < 0 {
+                result.append(left[first])
+                first += 1
+            } else {
+                result.append(right[second])
+                second += 1
+            }
+        }
+        result.append(contentsOf: left[first...])
+        result.append(contentsOf: right[second...])
+        return result
+    }
+}
+
+/// Memory that is handed out in order and freed as a whole; what was handed out never moves.
+struct Arena: ~Copyable {
+    private static let chunkSize = 256 << 10
+    private var chunks: [UnsafeMutableRawPointer] = []
+    private var position = 0
+    private var end = 0
+    private(set) var byteCount = 0
+    /// A valid address for views of no bytes.
+    let anchor = UnsafeMutableRawPointer.allocate(byteCount: 1, alignment: 1)
+
+    deinit {
+        for chunk in chunks { chunk.deallocate() }
+        anchor.deallocate()
+    }
+
+    /// A copy of `bytes` that lives as long as the arena.
+    mutating func copy(_ bytes: ByteView) -> ByteView {
+        guard let source = bytes.baseAddress, bytes.count > 0 else { return ByteView(start: anchor, count: 0) }
+        if end - position < bytes.count {
+            // The rest of the old chunk is given up: at most one list of effects per chunk.
+            let size = max(Self.chunkSize, bytes.count)
+            chunks.append(.allocate(byteCount: size, alignment: 16))
+            position = 0
+            end = size
+            byteCount += size
+        }
+        let target = chunks[chunks.count - 1] + position
+        target.copyMemory(from: source, byteCount: bytes.count)
+        position += bytes.count
+        return ByteView(start: target, count: bytes.count)
+    }
+}

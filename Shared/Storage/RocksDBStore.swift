@@ -1,0 +1,243 @@
+import Base
+import CRocksDB
+import Glibc
+
+/// What a `RocksDBStore` may use.
+package struct RocksDBOptions: Sendable {
+    /// Cache of uncompressed blocks, in bytes.
+    package var blockCacheBytes = 64 << 20
+    /// One memtable. Batches pass through it on their way to a file, so it need not be large (docs/decisions/0001).
+    package var memtableBytes = 32 << 20
+    package var maximumOpenFiles: Int32 = 512
+    package var backgroundJobs: Int32 = 2
+    package var memtable = Memtable.skipList
+
+    /// How a memtable finds a key. Only flushed batches pass through it, so the default serves (docs/decisions/0001).
+    package enum Memtable: String, CaseIterable, Sendable {
+        case skipList = "skiplist"
+        case hashSkipList = "hash_skip_list"
+        case vector = "vector"
+    }
+
+    package init() {}
+}
+
+/// A store on RocksDB 7.8 through its C API: one column family, no write-ahead log.
+///
+/// One column family makes a flush atomic by itself: RocksDB writes memtables in their order, so what survives a
+/// crash is always a prefix of the batches, and with it the applied index that was in the last of them.
+package final class RocksDBStore: Store, @unchecked Sendable {
+    // Thread-safe by RocksDB's own rules; everything here is constant until `close`, which must be the last call.
+    private let database: OpaquePointer
+    private let readOptions: OpaquePointer
+    private let writeOptions: OpaquePointer
+    private let flushOptions: OpaquePointer
+    private var isClosed = false
+
+    /// Opens the store in `directory`, and makes it when there is none.
+    package init(directory: String, options: RocksDBOptions = RocksDBOptions()) throws(StoreError) {
+        guard let settings = rocksdb_options_create() else { throw StoreError(.misuse, "out of memory") }
+        defer { rocksdb_options_destroy(settings) }
+        Self.configure(settings, options)
+        var message: UnsafeMutablePointer<CChar>?
+        let opened = rocksdb_open(settings, directory, &message)
+        try Self.check(message)
+        guard let opened else { throw StoreError(.inputOutput, "\(directory) did not open") }
+        database = opened
+        readOptions = rocksdb_readoptions_create()
+        writeOptions = rocksdb_writeoptions_create()
+        rocksdb_writeoptions_disable_WAL(writeOptions, 1)
+        rocksdb_writeoptions_set_memtable_insert_hint_per_batch(writeOptions, 1)  // Batches come sorted.
+        flushOptions = rocksdb_flushoptions_create()
+        rocksdb_flushoptions_set_wait(flushOptions, 1)
+    }
+
+    private static func configure(_ settings: OpaquePointer, _ options: RocksDBOptions) {
+        rocksdb_options_set_create_if_missing(settings, 1)
+        rocksdb_options_set_write_buffer_size(settings, options.memtableBytes)
+        rocksdb_options_set_max_write_buffer_number(settings, 3)
+        rocksdb_options_set_max_open_files(settings, options.maximumOpenFiles)
+        rocksdb_options_set_max_background_jobs(settings, options.backgroundJobs)
+        rocksdb_options_set_compression(settings, Int32(rocksdb_lz4_compression))
+        rocksdb_options_set_keep_log_file_num(settings, 2)
+        rocksdb_options_set_info_log_level(settings, 2)  // Warnings: its chatter is not ours.
+        rocksdb_options_set_level_compaction_dynamic_level_bytes(settings, 1)
+        switch options.memtable {
+        case .skipList: break
+        case .hashSkipList:
+            rocksdb_options_set_prefix_extractor(settings, rocksdb_slicetransform_create_fixed_prefix(12))
+            rocksdb_options_set_allow_concurrent_memtable_write(settings, 0)
+            rocksdb_options_set_hash_skip_list_rep(settings, 1 << 18, 4, 4)
+        case .vector:
+            rocksdb_options_set_allow_concurrent_memtable_write(settings, 0)
+            rocksdb_options_set_memtable_vector_rep(settings)
+        }
+        let table = rocksdb_block_based_options_create()
+        defer { rocksdb_block_based_options_destroy(table) }
+        let cache = rocksdb_cache_create_lru(options.blockCacheBytes)
+        rocksdb_block_based_options_set_block_cache(table, cache)
+        rocksdb_cache_destroy(cache)  // Drops our reference only; the table options hold their own.
+        rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10))
+        // Counted in the block cache, so that memory stays within the setting however large the store is.
+        rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1)
+        rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1)
+        rocksdb_block_based_options_set_format_version(table, 5)
+        rocksdb_options_set_block_based_table_factory(settings, table)
+    }
+
+    deinit { close() }
+
+    package func close() {
+        guard !isClosed else { return }
+        isClosed = true
+        rocksdb_flushoptions_destroy(flushOptions)
+        rocksdb_writeoptions_destroy(writeOptions)
+        rocksdb_readoptions_destroy(readOptions)
+        rocksdb_close(database)
+    }
+
+    package func get(_ key: ByteView) throws(StoreError) -> Bytes? {
+        var result: Bytes?
+        try withValue(key) { result = $0?.bytes }
+        return result
+    }
+
+    package func withValue(_ key: ByteView, _ body: (ByteView?) -> Void) throws(StoreError) {
+        var message: UnsafeMutablePointer<CChar>?
+        let pinned = rocksdb_get_pinned(database, readOptions, Self.characters(key), key.count, &message)
+        try Self.check(message)
+        guard let pinned else { return body(nil) }
+        defer { rocksdb_pinnableslice_destroy(pinned) }
+        var length = 0
+        let value = rocksdb_pinnableslice_value(pinned, &length)
+        body(ByteView(start: value, count: length))
+    }
+
+    package func write(_ batch: borrowing WriteBatch) throws(StoreError) {
+        guard let native = rocksdb_writebatch_create() else { throw StoreError(.misuse, "out of memory") }
+        defer { rocksdb_writebatch_destroy(native) }
+        var reader = try EffectReader(batch.effects)
+        while let effect = try reader.next() {
+            switch effect {
+            case .put(let key, let value):
+                rocksdb_writebatch_put(native, Self.characters(key), key.count, Self.characters(value), value.count)
+            case .delete(let key):
+                rocksdb_writebatch_delete(native, Self.characters(key), key.count)
+            case .deleteRange(let from, let to):
+                // RocksDB calls an inverted range an error; ours is empty.
+                guard compareKeys(from, to) < 0 else { continue }
+                rocksdb_writebatch_delete_range(
+                    native, Self.characters(from), from.count, Self.characters(to), to.count)
+            }
+        }
+        var message: UnsafeMutablePointer<CChar>?
+        rocksdb_write(database, writeOptions, native, &message)
+        try Self.check(message)
+    }
+
+    package func scan(from: Bytes, to: Bytes) throws(StoreError) -> any StoreIterator {
+        RocksDBStoreIterator(database, from: from, to: to)
+    }
+
+    package func flush() throws(StoreError) {
+        var message: UnsafeMutablePointer<CChar>?
+        rocksdb_flush(database, flushOptions, &message)
+        try Self.check(message)
+    }
+
+    package var sizeEstimate: UInt64 {
+        var files: UInt64 = 0
+        var memory: UInt64 = 0
+        _ = rocksdb_property_int(database, "rocksdb.total-sst-files-size", &files)
+        _ = rocksdb_property_int(database, "rocksdb.cur-size-all-mem-tables", &memory)
+        return files + memory
+    }
+
+    /// Never nil, as RocksDB's slices must not be: an empty key or value is a pointer and length 0.
+    static func characters(_ view: ByteView) -> UnsafePointer<CChar> {
+        guard let base = view.baseAddress else { return UnsafePointer(emptyCharacters) }
+        return base.assumingMemoryBound(to: CChar.self)
+    }
+
+    private nonisolated(unsafe) static let emptyCharacters: UnsafeMutablePointer<CChar> = {
+        let pointer = UnsafeMutablePointer<CChar>.allocate(capacity: 1)
+        pointer.initialize(to: 0)
+        return pointer
+    }()
+
+    /// Turns RocksDB's allocated error text, if any, into an error.
+    static func check(_ message: UnsafeMutablePointer<CChar>?) throws(StoreError) {
+        guard let message else { return }
+        let text = String(cString: message)
+        rocksdb_free(message)
+        let kind: StoreError.Kind =
+            if text.hasPrefix("Corruption") {
+                .corruption
+            } else if text.contains("No space left") || text.contains("NoSpace") {
+                .full
+            } else {
+                .inputOutput
+            }
+        throw StoreError(kind, text)
+    }
+}
+
+/// A RocksDB iterator, which sees the store as it was when the scan began.
+final class RocksDBStoreIterator: StoreIterator {
+    private let iterator: OpaquePointer
+    private let options: OpaquePointer
+    /// RocksDB keeps a pointer to the bound, so the bound must stay where it is.
+    private let bound: UnsafeMutableRawBufferPointer
+    private let start: Bytes
+
+    init(_ database: OpaquePointer, from: Bytes, to: Bytes) {
+        options = rocksdb_readoptions_create()
+        rocksdb_readoptions_set_total_order_seek(options, 1)  // Scans cross prefixes.
+        bound = .allocate(byteCount: max(to.count, 1), alignment: 1)
+        if !to.isEmpty {
+            bound.copyBytes(from: to)
+            let end = RocksDBStore.characters(ByteView(bound))
+            rocksdb_readoptions_set_iterate_upper_bound(options, end, to.count)
+        }
+        iterator = rocksdb_create_iterator(database, options)
+        start = from
+        from.withUnsafeBytes { rocksdb_iter_seek(iterator, RocksDBStore.characters($0), $0.count) }
+    }
+
+    deinit {
+        rocksdb_iter_destroy(iterator)
+        rocksdb_readoptions_destroy(options)
+        bound.deallocate()
+    }
+
+    var isValid: Bool { rocksdb_iter_valid(iterator) != 0 }
+
+    var key: ByteView {
+        var length = 0
+        let key = rocksdb_iter_key(iterator, &length)
+        return ByteView(start: key, count: length)
+    }
+
+    var value: ByteView {
+        var length = 0
+        let value = rocksdb_iter_value(iterator, &length)
+        return ByteView(start: value, count: length)
+    }
+
+    func next() {
+        if isValid { rocksdb_iter_next(iterator) }
+    }
+
+    func seek(_ key: ByteView) {
+        start.withUnsafeBytes { start in
+            let target = compareKeys(key, start) < 0 ? start : key
+            rocksdb_iter_seek(iterator, RocksDBStore.characters(target), target.count)
+        }
+    }
+
+    func check() throws(StoreError) {
+        var message: UnsafeMutablePointer<CChar>?
+        rocksdb_iter_get_error(iterator, &message)
+        try RocksDBStore.check(message)
+    }
+}

@@ -1,0 +1,110 @@
+// Storage: where the records of a node's shards live.
+//
+//     log entry (effects) ──apply──▶ ShardStore overlay ──flush, in the background──▶ Store (RocksDB)
+//                                     ▲ reads look here first, then at the frozen overlay, then below
+//
+// Purpose. The replicated log is the durability of everything in here; this module turns its entries into records
+// that can be read, and remembers on disk how far it got, so that the log can be cut and a restart replays only the
+// rest.
+//
+// Invariants.
+// 1. Applying is blind: an entry holds physical effects (`Effects`), and applying one needs no read and cannot fail,
+// unless
+//    bytes are damaged or an index is skipped; then the replica must stop.
+// 2. A flush writes a shard's frozen overlay and the index it reaches in one atomic batch. So the store always holds
+// exactly
+//    the effects of the entries up to its applied index, and `flushedIndex` may only name an index whose batch is
+//    durable.
+// 3. A read sees the newest of: overlay, frozen overlay, store. A range tombstone hides only what lies below it.
+// 4. The store's own write-ahead log is off. What was not flushed is lost by a crash, and comes back from the log.
+//
+// A store has two implementations behind one conformance suite (Tests/StorageTests): `RocksDBStore`, and `MemoryStore`
+// which forgets on demand what was not flushed.
+
+import Base
+import Glibc
+
+/// An ordered map of bytes to bytes. Reads may run while another thread writes or flushes.
+package protocol Store: AnyObject, Sendable {
+    /// The value of `key`, copied.
+    func get(_ key: ByteView) throws(StoreError) -> Bytes?
+
+    /// Calls `body` with the value of `key` in place (nil when there is none); the view is valid during the call only.
+    func withValue(_ key: ByteView, _ body: (ByteView?) -> Void) throws(StoreError)
+
+    /// Writes all of the batch or nothing. Visible at once, durable only after `flush`.
+    func write(_ batch: borrowing WriteBatch) throws(StoreError)
+
+    /// The records with `from <= key < to` in the order of their keys, as of now; an empty `to` means to the end.
+    func scan(from: Bytes, to: Bytes) throws(StoreError) -> any StoreIterator
+
+    /// Makes everything written so far durable.
+    func flush() throws(StoreError)
+
+    /// Bytes in use, roughly.
+    var sizeEstimate: UInt64 { get }
+
+    /// Closes the store. Nothing else may be called afterwards.
+    func close()
+}
+
+extension Store {
+    /// For cold code.
+    package func get(_ key: Bytes) throws(StoreError) -> Bytes? {
+        var result: Result<Bytes?, StoreError> = .success(nil)
+        key.withUnsafeBytes { view in
+            do throws(StoreError) { result = .success(try get(view)) } catch { result = .failure(error) }
+        }
+        return try result.get()
+    }
+}
+
+/// A position in a scan. It begins at the first record of its range.
+package protocol StoreIterator: AnyObject {
+    /// False when the range is exhausted, or after an error: `check` tells which.
+    var isValid: Bool { get }
+    /// The current record; only while `isValid`, and only until the next `next` or `seek`.
+    var key: ByteView { get }
+    var value: ByteView { get }
+    func next()
+    /// Moves to the first record at or behind `key` (within the range).
+    func seek(_ key: ByteView)
+    /// Throws what ended the scan early, if anything did.
+    func check() throws(StoreError)
+}
+
+/// Why the store could not do what was asked.
+package struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What the caller can do: stop the replica (`corruption`), make room (`full`), stop (`inputOutput`), fix a bug
+    /// (`misuse`).
+    package enum Kind: Hashable, Sendable { case corruption, full, inputOutput, misuse }
+
+    package let kind: Kind
+    package let message: String
+
+    package init(_ kind: Kind, _ message: String) {
+        self.kind = kind
+        self.message = message
+    }
+
+    package var description: String { "store: \(kind): \(message)" }
+
+    /// The same failure in the words of the error catalog.
+    package var databaseError: DatabaseError {
+        switch kind {
+        case .corruption: DatabaseError(.corruption, message)
+        case .full: DatabaseError(.diskFull, message)
+        case .inputOutput, .misuse: DatabaseError(.internalFailure, message)
+        }
+    }
+}
+
+/// Orders keys as the store does: byte by byte, unsigned, a prefix before what continues it.
+package func compareKeys(_ left: ByteView, _ right: ByteView) -> Int {
+    let common = min(left.count, right.count)
+    if common > 0, let first = left.baseAddress, let second = right.baseAddress {
+        let order = Int(memcmp(first, second, common))
+        if order != 0 { return order }
+    }
+    return left.count - right.count
+}
