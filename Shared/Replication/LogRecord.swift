@@ -1,0 +1,151 @@
+import Base
+
+/// What a record of the log is about.
+@usableFromInline package enum RecordKind: UInt8, Sendable {
+    /// An entry of a shard: its payload is opaque here.
+    case entry = 1
+    /// What a replica must not forget across a restart: its term, and whom it voted for in it.
+    case hardState = 2
+    /// Where a shard's log begins: everything up to (term, index) is in its store.
+    case mark = 3
+}
+
+/// One record of the log; `payload` is a view, valid as long as the call that hands it out.
+package struct LogRecord {
+    package let kind: RecordKind
+    package let shard: ShardID
+    package let term: Term
+    package let index: LogIndex
+    package let payload: ByteView
+}
+
+/// A replica's promise about elections.
+package struct HardState: Hashable, Sendable {
+    package var term: Term
+    package var votedFor: NodeID?
+
+    package init(term: Term, votedFor: NodeID?) {
+        self.term = term
+        self.votedFor = votedFor
+    }
+}
+
+/// Why the log could not do what was asked.
+package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
+    package enum Kind: Hashable, Sendable {
+        /// Bytes that were durable are not what was written: the replica must stop.
+        case damaged
+        /// No room for the next segment. Nothing was written; the log can go on once there is.
+        case full
+        /// A write or a sync failed. What is on disk is unknown, so the log refuses everything from here on.
+        case inputOutput
+        /// More than one record can hold.
+        case tooLarge
+    }
+
+    package let kind: Kind
+    package let message: String
+    /// Where the damage begins, and the first intact batch behind it.
+    package var damage: ClosedRange<LogPosition>?
+
+    package init(_ kind: Kind, _ message: String) {
+        self.kind = kind
+        self.message = message
+    }
+
+    package var description: String { "log: \(message)" }
+
+    /// The same failure in the words of the error catalog.
+    package var databaseError: DatabaseError {
+        switch kind {
+        case .damaged: DatabaseError(.corruption, message)
+        case .full: DatabaseError(.diskFull, message)
+        case .inputOutput: DatabaseError(.internalFailure, message)
+        case .tooLarge: DatabaseError(.limitExceeded, message)
+        }
+    }
+}
+
+/// Records that will be written at once, in the form they have on disk (`LogFormat`), with room for the header before
+/// them.
+@usableFromInline package struct LogBatch: ~Copyable {
+    @usableFromInline var buffer: ByteBuffer
+    @usableFromInline package private(set) var recordCount = 0
+
+    package init(capacity: Int = 64 << 10) {
+        buffer = ByteBuffer(capacity: capacity)
+        reserveHeader()
+    }
+
+    @inlinable package var isEmpty: Bool { recordCount == 0 }
+
+    /// Bytes on disk, header included.
+    @inlinable package var byteCount: Int { buffer.count }
+
+    /// The records, one after the other.
+    package var records: ByteView { ByteView(rebasing: buffer.readable[LogFormat.batchHeaderSize...]) }
+
+    private mutating func reserveHeader() {
+        for _ in 0..<(LogFormat.batchHeaderSize / 8) { buffer.append(littleEndian: UInt64(0)) }
+    }
+
+    package mutating func removeAll() {
+        buffer.removeAll()
+        buffer.trim(to: 1 << 20)
+        recordCount = 0
+        reserveHeader()
+    }
+
+    /// Appends a record whose payload `encode` writes in place, and returns where the payload lies in the batch.
+    /// Takes it back and throws when it is larger than `limit`.
+    package mutating func append(
+        _ kind: RecordKind, shard: ShardID, term: Term, index: LogIndex, limit: Int = LogFormat.maximumPayload,
+        _ encode: (inout ByteBuffer) -> Void
+    ) throws(LogError) -> Range<Int> {
+        let start = buffer.count
+        LogFormat.appendRecordHeader(kind, shard: shard, term: term, index: index, to: &buffer)
+        encode(&buffer)
+        let payload = start + LogFormat.recordHeaderSize..<max(buffer.count, start + LogFormat.recordHeaderSize)
+        guard payload.count <= limit, payload.upperBound == buffer.count else {
+            let size = payload.count
+            buffer.truncate(to: start)
+            throw LogError(.tooLarge, "an entry of \(size) bytes; the limit is \(limit)")
+        }
+        LogFormat.patchRecordLength(payload.count, at: start, in: &buffer)
+        recordCount += 1
+        return payload
+    }
+
+    /// The bytes at a place that `append` returned; valid until the next mutation.
+    package func payload(_ range: Range<Int>) -> ByteView { ByteView(rebasing: buffer.readable[range]) }
+
+    /// Appends the state that a replica must not forget.
+    package mutating func append(_ state: HardState, shard: ShardID) {
+        LogFormat.appendRecordHeader(.hardState, shard: shard, term: state.term, index: .zero, to: &buffer)
+        let start = buffer.count - LogFormat.recordHeaderSize
+        LogFormat.append(state, to: &buffer)
+        LogFormat.patchRecordLength(buffer.count - start - LogFormat.recordHeaderSize, at: start, in: &buffer)
+        recordCount += 1
+    }
+
+    /// Appends where a shard's log begins, and the first segment that is still needed.
+    package mutating func append(markAt index: LogIndex, _ term: Term, shard: ShardID, firstSegment: UInt64) {
+        LogFormat.appendRecordHeader(.mark, shard: shard, term: term, index: index, to: &buffer)
+        let start = buffer.count - LogFormat.recordHeaderSize
+        buffer.append(littleEndian: firstSegment)
+        LogFormat.patchRecordLength(8, at: start, in: &buffer)
+        recordCount += 1
+    }
+
+    /// Appends all records of another batch.
+    mutating func append(recordsOf other: borrowing LogBatch) {
+        buffer.append(other.records)
+        recordCount += other.recordCount
+    }
+
+    /// Appends one record as it is.
+    mutating func append(rawRecord bytes: ByteView) {
+        buffer.append(bytes)
+        recordCount += 1
+    }
+}

@@ -1,0 +1,190 @@
+import Base
+import Glibc
+import Synchronization
+
+/// When a write counts as done.
+package enum Durability: Sendable {
+    /// When it is on the disk: one fdatasync per round, on the log thread.
+    case always
+    /// When it is in the file: one write on the loop thread, and an fdatasync each second on the log thread. Power
+    /// loss may cost the last second; the death of the process costs nothing.
+    case everySecond
+}
+
+/// The number of a submission; grows by one with each.
+package typealias LogTicket = UInt64
+
+/// The loop's side of the log: collects the records of all shards during a tick, submits them at its end, and tells
+/// each group when its entries are committed. Loop-confined; what crosses threads is in `LogCore`.
+///
+/// The loop appends to `collecting`. `submit` swaps it with the batch that waits for the thread, or appends to that
+/// when the thread is still busy with the one before: so the thread never waits for the loop, and one fdatasync
+/// covers everything that came while the last one ran.
+///
+/// A full disk: see `LogCore.write`. While the log is full, `propose` refuses; what was accepted before stays
+/// unanswered until there is room, because its outcome is not known.
+package final class LogWriter {
+    /// What was submitted under a ticket, for one group.
+    private struct Submitted {
+        let ticket: LogTicket
+        let group: SingleReplicaGroup
+        let last: LogIndex
+    }
+
+    package let durability: Durability
+    package let maximumPayload: Int
+    private let core: LogCore
+    private var thread: LogThread?
+    private var collecting = LogBatch()
+    /// The groups with entries in `collecting`; a group is in here once.
+    private var proposers: [SingleReplicaGroup] = []
+    /// Submissions that are not committed yet, oldest first, from `oldest` on.
+    private var submitted: [Submitted] = []
+    private var oldest = 0
+    private var lastTicket: LogTicket = 0
+
+    /// Takes the log over and starts its thread.
+    ///
+    /// - Parameters:
+    ///   - onDurable: called on the log thread when everything up to a ticket is committed; it posts
+    ///     `complete(upTo:)` to the loop.
+    ///   - onFailure: called once, on the thread that met a failed write or sync. Nothing is acknowledged any more;
+    ///     the default says so and ends the process, which is what a node must do.
+    package init(
+        log: SegmentedLog, durability: Durability, syncEveryMilliseconds: UInt64 = 1000,
+        onDurable: @escaping @Sendable (LogTicket) -> Void,
+        onFailure: @escaping @Sendable (LogError) -> Void = LogWriter.endProcess
+    ) throws(LogError) {
+        self.durability = durability
+        maximumPayload = log.options.maximumPayload
+        let core = LogCore(
+            log: log, durability: durability, syncNanoseconds: syncEveryMilliseconds &* 1_000_000, onDurable: onDurable,
+            onFailure: onFailure)
+        self.core = core
+        thread = try LogThread { core.run() }
+    }
+
+    deinit { close() }
+
+    /// Says on standard error what failed, and ends the process at once.
+    package static let endProcess: @Sendable (LogError) -> Void = { error in
+        var text = "FATAL: \(error). Nothing was acknowledged after it; a restart reads what the disk really holds.\n"
+        text.withUTF8 { _ = Glibc.write(2, $0.baseAddress, $0.count) }
+        _exit(74)
+    }
+
+    // MARK: Proposing
+
+    /// What may wait for the disk; beyond it `propose` refuses with `busy`, so that a stalled disk cannot take all
+    /// memory.
+    package static let maximumQueuedBytes = 128 << 20
+
+    /// Whether proposals are refused because the disk is full.
+    package var isFull: Bool { core.isFull.load(ordering: .relaxed) }
+
+    /// Bytes that were proposed and are not written yet: what back-pressure looks at.
+    package var queuedBytes: Int { collecting.byteCount + core.queuedBytes.load(ordering: .relaxed) }
+
+    /// Appends an entry; only `SingleReplicaGroup` calls it.
+    func append(
+        _ group: SingleReplicaGroup, term: Term, index: LogIndex, _ encode: (inout ByteBuffer) -> Void,
+        _ proposed: (ByteView) -> Void
+    ) throws(DatabaseError) {
+        if queuedBytes > Self.maximumQueuedBytes {
+            throw DatabaseError(.busy, "the log is \(queuedBytes) bytes behind its disk")
+        }
+        if isFull { throw DatabaseError(.diskFull, "the log's disk is full; writes are refused until there is room") }
+        do throws(LogError) {
+            let place = try collecting.append(
+                .entry, shard: group.shard, term: term, index: index, limit: maximumPayload, encode)
+            proposed(collecting.payload(place))
+        } catch {
+            throw error.databaseError
+        }
+        note(group)
+    }
+
+    func append(_ state: HardState, of group: SingleReplicaGroup) {
+        collecting.append(state, shard: group.shard)
+        note(group)
+    }
+
+    func append(markAt index: LogIndex, _ term: Term, of group: SingleReplicaGroup) {
+        collecting.append(markAt: index, term, shard: group.shard, firstSegment: 1)
+        note(group)
+    }
+
+    private func note(_ group: SingleReplicaGroup) {
+        guard !group.isProposing else { return }
+        group.isProposing = true
+        proposers.append(group)
+    }
+
+    // MARK: Submitting
+
+    /// Whether there is something to submit.
+    package var needsSubmit: Bool { !collecting.isEmpty }
+
+    /// Hands over what this tick proposed: call it once at the end of a tick. Under `everySecond` it is usually
+    /// written and committed when this returns; `onCommitted` of the groups is called from here then.
+    package func submit() {
+        guard !collecting.isEmpty else { return }
+        lastTicket += 1
+        for group in proposers {
+            group.isProposing = false
+            submitted.append(Submitted(ticket: lastTicket, group: group, last: group.lastIndex))
+        }
+        proposers.removeAll(keepingCapacity: true)
+        let isWritten = durability == .everySecond && core.writeInline(&collecting, lastTicket)
+        if isWritten {
+            complete(upTo: lastTicket)
+        } else {
+            core.enqueue(&collecting, lastTicket)
+        }
+    }
+
+    /// Commits what was submitted up to `ticket`; the loop calls it for `onDurable`.
+    package func complete(upTo ticket: LogTicket) {
+        while oldest < submitted.count, submitted[oldest].ticket <= ticket {
+            let entry = submitted[oldest]
+            oldest += 1
+            entry.group.commit(entry.last)  // May propose: it appends to `collecting`, not to `submitted`.
+        }
+        if oldest == submitted.count {
+            submitted.removeAll(keepingCapacity: true)
+            oldest = 0
+        } else if oldest > 256 {
+            submitted.removeFirst(oldest)
+            oldest = 0
+        }
+    }
+
+    /// A shard's store holds everything up to `index` durably: the log thread may remove segments.
+    package func noteFlushed(_ shard: ShardID, _ index: LogIndex) {
+        core.noteFlushed(shard, index)
+    }
+
+    /// Writes and syncs what was submitted, seals the log and ends the thread. Commits of what was submitted last are
+    /// reported by `onDurable` before this returns. Submit first.
+    package func close() {
+        core.stop()
+        thread?.join()
+        thread = nil  // A second call does nothing.
+    }
+
+    /// What the log did so far.
+    package var statistics: LogStatistics { core.statistics() }
+}
+
+/// Counters of the log, for metrics.
+package struct LogStatistics: Hashable, Sendable {
+    package var batches: UInt64 = 0
+    package var bytes: UInt64 = 0
+    package var syncs: UInt64 = 0
+    /// Time spent in all syncs, and in the last one.
+    package var syncNanoseconds: UInt64 = 0
+    package var lastSyncNanoseconds: UInt64 = 0
+    package var segments = 0
+    package var removedSegments: UInt64 = 0
+    package var isFull = false
+}

@@ -1,0 +1,267 @@
+import Base
+import Dispatch
+import Glibc
+import Replication
+import Synchronization
+import TestKit
+import Testing
+
+/// What the log thread posts, for a test that plays the loop.
+private final class Mailbox: Sendable {
+    private let state = Mutex<(tickets: [LogTicket], failure: LogError?)>(([], nil))
+    private let arrived = DispatchSemaphore(value: 0)
+
+    func post(_ ticket: LogTicket) {
+        state.withLock { $0.tickets.append(ticket) }
+        arrived.signal()
+    }
+
+    func post(_ failure: LogError) {
+        state.withLock { $0.failure = failure }
+        arrived.signal()
+    }
+
+    var failure: LogError? { state.withLock { $0.failure } }
+
+    /// Runs `complete` for what has come.
+    func serve(_ writer: LogWriter) {
+        let tickets = state.withLock { state in
+            defer { state.tickets = [] }
+            return state.tickets
+        }
+        for ticket in tickets { writer.complete(upTo: ticket) }
+        sched_yield()
+    }
+
+    /// Runs `complete` for what comes, until `isDone`.
+    func serve(_ writer: LogWriter, until isDone: () -> Bool) throws {
+        while true {
+            serve(writer)
+            if isDone() { return }
+            try #require(arrived.wait(timeout: .now() + 20) == .success, "the log thread is silent")
+        }
+    }
+}
+
+struct LogWriterTests {
+    private func start(
+        _ fixture: LogFixture, _ durability: Durability, _ mailbox: Mailbox, syncEvery: UInt64 = 1000
+    ) throws -> (LogWriter, SingleReplicaGroup, SingleReplicaGroup) {
+        let log = try fixture.open()
+        let states = (log.state(1), log.state(2))
+        let writer = try LogWriter(
+            log: log, durability: durability, syncEveryMilliseconds: syncEvery, onDurable: { mailbox.post($0) },
+            onFailure: { mailbox.post($0) })
+        return (
+            writer, SingleReplicaGroup(shard: ShardID(rawValue: 1), writer: writer, recovered: states.0),
+            SingleReplicaGroup(shard: ShardID(rawValue: 2), writer: writer, recovered: states.1)
+        )
+    }
+
+    @Test func commitsAfterTheSync() throws {
+        let fixture = LogFixture()
+        let mailbox = Mailbox()
+        let (writer, first, second) = try start(fixture, .always, mailbox)
+        var committed: [LogIndex] = []
+        first.onCommitted = { committed.append($0) }
+        #expect(try first.propose { $0.append(Bytes("a".utf8)) } == LogIndex(rawValue: 1))
+        var seen: Bytes = []
+        #expect(try first.propose({ $0.append(Bytes("b".utf8)) }, { seen = $1.bytes }) == LogIndex(rawValue: 2))
+        #expect(seen == Bytes("b".utf8))
+        _ = try second.propose { $0.append(Bytes("c".utf8)) }
+        #expect(first.committedIndex == .zero && first.lastIndex == LogIndex(rawValue: 2))
+        writer.submit()
+        try mailbox.serve(writer) { second.committedIndex == LogIndex(rawValue: 1) }
+        #expect(committed == [LogIndex(rawValue: 2)])
+        fixture.waitForSegment(2)
+        let log = try fixture.crashAndOpen()
+        #expect(try log.entries().map(\.index) == [1, 2, 1])
+        #expect(log.state(1).hardState.term == Term(rawValue: 1))
+    }
+
+    @Test(arguments: [Durability.always, .everySecond]) func termsGrowAndIndexesGoOn(durability: Durability) throws {
+        let fixture = LogFixture()
+        for life in 1...3 as ClosedRange<UInt64> {
+            let mailbox = Mailbox()
+            let (writer, group, _) = try start(fixture, durability, mailbox)
+            #expect(group.term == Term(rawValue: life))
+            #expect(group.committedIndex == LogIndex(rawValue: (life - 1) * 10))
+            for _ in 0..<10 {
+                _ = try group.propose { $0.append(Bytes(repeating: 3, count: 200)) }
+                writer.submit()
+            }
+            try mailbox.serve(writer) { group.committedIndex == group.lastIndex }
+            writer.close()
+            #expect(mailbox.failure == nil)
+        }
+        #expect(try fixture.crashAndOpen().entries().map(\.index) == Array(1...30))
+    }
+
+    @Test func everySecondCommitsAtOnceAndSyncsLater() throws {
+        let fixture = LogFixture(segmentBytes: 1 << 16)
+        let mailbox = Mailbox()
+        let (writer, group, _) = try start(fixture, .everySecond, mailbox, syncEvery: 3_600_000)
+        let syncs = fixture.disk.syncs
+        var committed = 0
+        group.onCommitted = { _ in committed += 1 }
+        for index in 1...20 as ClosedRange<UInt64> {
+            _ = try group.propose { $0.append(Bytes("x".utf8)) }
+            writer.submit()
+            #expect(group.committedIndex == LogIndex(rawValue: index))
+        }
+        #expect(committed == 20)
+        // At most the sync of the next segment, which another thread prepares.
+        #expect(fixture.disk.syncs <= syncs + 1)
+        writer.close()
+        #expect(try fixture.crashAndOpen().entries().count == 20)
+    }
+
+    @Test func everySecondSyncsByItself() throws {
+        let fixture = LogFixture()
+        let mailbox = Mailbox()
+        let (writer, group, _) = try start(fixture, .everySecond, mailbox, syncEvery: 1)
+        _ = try group.propose { $0.append(Bytes("x".utf8)) }
+        writer.submit()
+        while writer.statistics.syncs == 0 { sched_yield() }
+        fixture.waitForSegment(2)
+        #expect(try fixture.crashAndOpen().entries().count == 1)
+    }
+
+    @Test func manyBatchesShareASync() throws {
+        let fixture = LogFixture(segmentBytes: 1 << 20)
+        let mailbox = Mailbox()
+        let (writer, first, second) = try start(fixture, .always, mailbox)
+        for _ in 0..<5000 {
+            _ = try first.propose { $0.append(Bytes("x".utf8)) }
+            _ = try second.propose { $0.append(Bytes("y".utf8)) }
+            writer.submit()
+        }
+        try mailbox.serve(writer) {
+            first.committedIndex == first.lastIndex && second.committedIndex == second.lastIndex
+        }
+        #expect(writer.statistics.batches <= 5000 && writer.statistics.syncs >= 1)
+        writer.close()
+        #expect(try fixture.crashAndOpen().entries().count == 10_000)
+    }
+
+    @Test(arguments: [Durability.always, .everySecond]) func aFailedSyncStopsEverything(durability: Durability) throws {
+        let fixture = LogFixture()
+        let mailbox = Mailbox()
+        let (writer, group, _) = try start(fixture, durability, mailbox, syncEvery: 1)
+        fixture.disk.failSyncs(1000)
+        var isFailed = false
+        while !isFailed {
+            _ = try? group.propose { $0.append(Bytes("x".utf8)) }
+            writer.submit()
+            isFailed = mailbox.failure != nil
+        }
+        #expect(mailbox.failure?.kind == .inputOutput)
+        if durability == .always { #expect(group.committedIndex == .zero) }
+        let reached = group.committedIndex
+        _ = try? group.propose { $0.append(Bytes("x".utf8)) }
+        writer.submit()
+        #expect(group.committedIndex == reached)
+    }
+
+    @Test(arguments: [Durability.always, .everySecond]) func aFullDiskRefusesAndRecovers(durability: Durability) throws
+    {
+        let fixture = LogFixture(segmentBytes: 1 << 16)
+        let mailbox = Mailbox()
+        let (writer, group, _) = try start(fixture, durability, mailbox)
+        fixture.disk.capacity = 140_000
+        var accepted: UInt64 = 0
+        var refusal: DatabaseError?
+        while refusal?.code != .diskFull, mailbox.failure == nil {
+            do throws(DatabaseError) {
+                _ = try group.propose { $0.append(Bytes(repeating: 1, count: 400)) }
+                accepted += 1
+                writer.submit()
+                if accepted % 8 == 0, durability == .always {
+                    while group.committedIndex.rawValue + 8 < accepted, !writer.isFull { mailbox.serve(writer) }
+                }
+            } catch { refusal = error }
+        }
+        #expect(refusal?.code == .diskFull)
+        #expect(writer.statistics.isFull)
+        // Flushed shards make room again, or somebody removes files.
+        fixture.disk.capacity = .max
+        while writer.isFull, mailbox.failure == nil { sched_yield() }
+        _ = try group.propose { $0.append(Bytes("more".utf8)) }
+        writer.submit()
+        try mailbox.serve(writer) { group.committedIndex == group.lastIndex }
+        #expect(group.lastIndex.rawValue == accepted + 1)
+        writer.close()
+        #expect(mailbox.failure == nil)
+        #expect(try fixture.crashAndOpen().entries().count == Int(accepted) + 1)
+    }
+
+    @Test(arguments: [Durability.always, .everySecond]) func removesFlushedSegments(durability: Durability) throws {
+        let fixture = LogFixture()
+        let mailbox = Mailbox()
+        let (writer, group, idle) = try start(fixture, durability, mailbox)
+        _ = try idle.propose { $0.append(Bytes("once".utf8)) }
+        for _ in 0..<200 {
+            _ = try group.propose { $0.append(Bytes(repeating: 1, count: 100)) }
+            writer.submit()
+            try mailbox.serve(writer) { group.committedIndex == group.lastIndex }
+        }
+        idle.noteFlushed(idle.committedIndex)
+        group.noteFlushed(LogIndex(rawValue: 190))
+        while writer.statistics.removedSegments == 0 { sched_yield() }
+        writer.close()
+        let log = try fixture.crashAndOpen()
+        #expect(log.state(2).lastIndex == LogIndex(rawValue: 1))
+        let kept = try log.entries().filter { $0.shard == 1 }.map(\.index)
+        #expect(kept == Array((kept.first ?? 0)...200) && (kept.first ?? 0) <= 191 && (kept.first ?? 0) > 100)
+    }
+
+    @Test func aStoreAheadOfTheLogMovesItForward() throws {
+        let fixture = LogFixture()
+        var mailbox = Mailbox()
+        var log = try fixture.open()
+        var writer = try LogWriter(log: log, durability: .always, onDurable: { [mailbox] in mailbox.post($0) })
+        let group = SingleReplicaGroup(
+            shard: ShardID(rawValue: 1), writer: writer, recovered: log.state(1), appliedIndex: LogIndex(rawValue: 41))
+        #expect(try group.propose { $0.append(Bytes("x".utf8)) } == LogIndex(rawValue: 42))
+        writer.submit()
+        try mailbox.serve(writer) { group.committedIndex == LogIndex(rawValue: 42) }
+        writer.close()
+        log = try fixture.crashAndOpen()
+        #expect(log.state(1).markIndex == LogIndex(rawValue: 41))
+        #expect(try log.entries().map(\.index) == [42])
+        mailbox = Mailbox()
+        writer = try LogWriter(log: log, durability: .always, onDurable: { [mailbox] in mailbox.post($0) })
+        let again = SingleReplicaGroup(
+            shard: ShardID(rawValue: 1), writer: writer, recovered: log.state(1), appliedIndex: LogIndex(rawValue: 41))
+        #expect(again.committedIndex == LogIndex(rawValue: 42) && again.term == Term(rawValue: 2))
+    }
+
+    @Test func onARealDisk() throws {
+        var template = Array("/tmp/orbit-log-XXXXXX".utf8CString)
+        let made = template.withUnsafeMutableBufferPointer { $0.baseAddress.flatMap { mkdtemp($0) } != nil }
+        guard made else { throw SystemError("mkdtemp") }
+        let directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let disk = PosixDisk()
+        defer {
+            for name in (try? disk.list(directory)) ?? [] { try? disk.remove("\(directory)/\(name)") }
+            try? disk.remove(directory)
+        }
+        var options = SegmentedLog.Options()
+        options.segmentBytes = 1 << 20
+        for life in 1...2 as ClosedRange<UInt64> {
+            let mailbox = Mailbox()
+            let log = try SegmentedLog(disk: disk, directory: directory, options: options)
+            #expect(!log.recovery.wasCut)
+            let state = log.state(1)
+            let writer = try LogWriter(log: log, durability: .always, onDurable: { mailbox.post($0) })
+            let group = SingleReplicaGroup(shard: ShardID(rawValue: 1), writer: writer, recovered: state)
+            #expect(group.committedIndex.rawValue == (life - 1) * 300)
+            for _ in 0..<300 {
+                _ = try group.propose { $0.append(Bytes(repeating: 1, count: 10_000)) }
+                writer.submit()
+                try mailbox.serve(writer) { group.committedIndex == group.lastIndex }
+            }
+            writer.close()
+        }
+    }
+}
