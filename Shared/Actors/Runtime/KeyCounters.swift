@@ -1,0 +1,99 @@
+import Base
+import DataModel
+
+/// The number of keys per database and bucket of a shard, as pending state sees it; DBSIZE is one look.
+struct KeyCounters {
+    static let databases = 16
+
+    let buckets: Range<Int>
+    private var counts: [Int64]
+    /// Sums over the buckets, and the entry that changed them last.
+    private(set) var totals = [Int64](repeating: 0, count: databases)
+    private(set) var changedIndex = [LogIndex](repeating: .zero, count: databases)
+    private var isChanged: [Bool]
+    private var changed: [Int] = []
+    var isLoaded = false
+
+    init(buckets: Range<Int>) {
+        self.buckets = buckets
+        counts = [Int64](repeating: 0, count: buckets.count * Self.databases)
+        isChanged = [Bool](repeating: false, count: buckets.count * Self.databases)
+    }
+
+    func count(_ bucket: Int, _ database: Int) -> Int64 {
+        counts[(bucket - buckets.lowerBound) * Self.databases + database]
+    }
+
+    mutating func load(_ bucket: Int, _ database: Int, _ count: Int64) {
+        counts[(bucket - buckets.lowerBound) * Self.databases + database] = count
+        totals[database] += count
+    }
+
+    /// Adds `delta` keys, by the entry with `index`.
+    mutating func add(_ delta: Int64, _ bucket: BucketID, _ database: UInt8, _ index: LogIndex) {
+        let position = (Int(bucket.rawValue) - buckets.lowerBound) * Self.databases + Int(database)
+        counts[position] += delta
+        totals[Int(database)] += delta
+        changedIndex[Int(database)] = index
+        mark(position)
+    }
+
+    /// Empties a database.
+    mutating func clear(_ database: Int, _ index: LogIndex) {
+        totals[database] = 0
+        changedIndex[database] = index
+        for bucket in buckets {
+            let position = (bucket - buckets.lowerBound) * Self.databases + database
+            guard counts[position] != 0 else { continue }
+            counts[position] = 0
+            mark(position)
+        }
+    }
+
+    private mutating func mark(_ position: Int) {
+        guard !isChanged[position] else { return }
+        isChanged[position] = true
+        changed.append(position)
+    }
+
+    /// Calls `body` with every counter that changed since the last time.
+    mutating func drainChanges(_ body: (BucketID, UInt8, Int64) -> Void) {
+        for position in changed {
+            isChanged[position] = false
+            let bucket = UInt16(truncatingIfNeeded: buckets.lowerBound + position / Self.databases)
+            body(BucketID(rawValue: bucket), UInt8(truncatingIfNeeded: position % Self.databases), counts[position])
+        }
+        changed.removeAll(keepingCapacity: true)
+    }
+}
+
+extension ActorRuntime {
+    /// Reads the counters when they are asked for the first time.
+    func loadCounters() throws(DatabaseError) {
+        guard !counters.isLoaded else { return }
+        var fresh = KeyCounters(buckets: buckets)
+        for bucket in buckets {
+            let id = BucketID(rawValue: UInt16(truncatingIfNeeded: bucket))
+            keyBuffer.removeAll()
+            NativeKeyLayout.appendPrefix(id, .redisCounters, into: &keyBuffer)
+            endBuffer.removeAll()
+            endBuffer.append(keyBuffer.readable)
+            NativeKeyLayout.makeRangeEnd(&endBuffer)
+            var isDamaged = false
+            try reader.scan(from: keyBuffer.readable, to: endBuffer.readable) { key, value in
+                var bytes = ByteReader(value)
+                guard case .counter(_, let database)? = NativeKey(parsing: key), Int(database) < KeyCounters.databases,
+                    let count = bytes.littleEndian(Int64.self), count >= 0, count < 1 << 48
+                else {
+                    isDamaged = true
+                    return false
+                }
+                fresh.load(bucket, Int(database), count)
+                return true
+            }
+            guard !isDamaged else { throw Failure.damaged }
+        }
+        fresh.isLoaded = true
+        counters = fresh
+    }
+}
