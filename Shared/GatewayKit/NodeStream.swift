@@ -1,0 +1,246 @@
+import Base
+import Contracts
+import Crypto
+import Net
+
+/// The one stream from a gateway loop to a storage node.
+///
+/// Everything called in a tick leaves as one batch at the end of the tick. While the node cannot be reached, calls
+/// gather in the batch that has not been sent; after `connectPatience` they fail as *unavailable*, which is certain,
+/// for they were never sent. Calls that were sent when the stream broke, or that outlive their deadline, fail as
+/// *outcome unknown* if they may write: nobody here repeats them (TRANSACTIONS.md, promise 4).
+final class NodeStream: GRPCStreamHandler, TickFlushable {
+    /// Bytes that may wait for a connection; past it calls are refused at once. With one call more it is still a
+    /// message that the node takes.
+    static let queueLimit = 16 << 20
+    /// Calls that may be in flight, answered ones behind an unanswered one included: what the ring may grow to while a
+    /// node that is stuck owes an answer.
+    static let spanLimit = 1 << 22
+    /// How long to wait before another stream is opened when one ended and its connection did not: a server that
+    /// refuses the stream must not be asked without end.
+    static let reopenMilliseconds = 50
+    /// Size at which a batch leaves before the tick ends, so that no message nears the receiver's limit.
+    static let batchLimit = 4 << 20
+
+    /// Argument bytes that one call may bring: its effects must fit one entry of the node's log.
+    static let callLimit = 12 << 20
+    /// A node answers with up to 24 MiB at once, in a batch that holds at most 4 MiB of others.
+    static var limits: GRPCLimits {
+        var limits = GRPCLimits()
+        limits.messageSize = 40 << 20
+        return limits
+    }
+
+    private let loop: EventLoop
+    private let channel: GRPCClientChannel
+    /// Where calls go; nil while they have to wait.
+    private var stream: GRPCClientStream?
+    /// The stream of a connection whose server is shutting down: it answers what it was sent and gets nothing more.
+    private var retiring: GRPCClientStream?
+    private var reopening: LoopTimer?
+    private var isClosed = false
+    private var batch: InvocationBatchEncoder
+    private var ring = InFlightRing()
+    /// First id of the unsent batch.
+    private var firstUnsent: UInt64 = 1
+    /// Loop time when the oldest unsent call came while there was no stream; 0: none waits.
+    private var waitingSince: UInt64 = 0
+    var isFlushPending = false
+    private let callTimeout: UInt64
+    /// Longest time a call waits for a connection, in nanoseconds.
+    private let connectPatience: UInt64
+    private var decoder = ReplyBatchDecoder()
+    private unowned(unsafe) let router: NodeRouter
+
+    /// Times are in nanoseconds. The router owns the stream and outlives it.
+    init(
+        loop: EventLoop, address: SocketAddress, tls: TLSContext?, session: UInt64, callTimeout: UInt64,
+        connectPatience: UInt64, router: NodeRouter
+    ) {
+        self.loop = loop
+        self.callTimeout = callTimeout
+        self.connectPatience = connectPatience
+        self.router = router
+        batch = InvocationBatchEncoder(session: session)
+        channel = GRPCClientChannel(loop: loop, address: address, tls: tls, limits: Self.limits)
+        channel.onStateChange = { [unowned self] state in self.channelChanged(state) }
+        channel.connect()
+    }
+
+    /// Calls in flight or waiting.
+    var inFlight: Int { ring.count }
+
+    var isConnected: Bool { stream != nil }
+
+    /// Adds a call to the batch of this tick.
+    @inline(__always)
+    func call(
+        connection: UInt64, slot: UInt32, method: Method, database: UInt8, key: ByteView, flags: UInt32,
+        numbers: UnsafeBufferPointer<Int64>, arguments: UnsafeBufferPointer<ByteView>,
+        receiver: any ReplyReceiver, ticket: UInt64
+    ) {
+        var size = key.count
+        for argument in arguments { size &+= argument.count }
+        guard size <= Self.callLimit else {
+            receiver.failed(ticket, DatabaseError(.limitExceeded, "the arguments of one command exceed 12 MB"))
+            return
+        }
+        guard let id = begin(receiver: receiver, ticket: ticket, isWrite: method.isWrite) else { return }
+        batch.append(
+            id: id, connection: connection, slot: slot, method: method, database: database, key: key, flags: flags,
+            numbers: numbers, arguments: arguments)
+        if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
+    }
+
+    /// Adds a record operation to the batch of this tick.
+    func record(slot: UInt32, _ operation: RecordOperationView, receiver: any ReplyReceiver, ticket: UInt64) {
+        let isWrite = operation.kind == .put || operation.kind == .delete
+        guard operation.key.count &+ operation.value.count <= Self.callLimit else {
+            receiver.failed(ticket, DatabaseError(.limitExceeded, "the record exceeds 12 MB"))
+            return
+        }
+        guard let id = begin(receiver: receiver, ticket: ticket, isWrite: isWrite) else { return }
+        batch.append(id: id, slot: slot, record: operation)
+        if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
+    }
+
+    @inline(__always)
+    private func begin(receiver: any ReplyReceiver, ticket: UInt64, isWrite: Bool) -> UInt64? {
+        if stream == nil {
+            guard !isClosed, batch.message.count < Self.queueLimit else {
+                receiver.failed(ticket, Self.unreachable)
+                return nil
+            }
+            if waitingSince == 0 { waitingSince = loop.now }
+        }
+        guard ring.span < Self.spanLimit else {
+            receiver.failed(ticket, DatabaseError(.busy, "Too many calls wait for the storage node"))
+            return nil
+        }
+        if batch.isEmpty {
+            batch.begin(bookmark: router.bookmark, schemaVersion: 0, mapEpoch: router.epoch)
+            firstUnsent = ring.next
+        }
+        if !isFlushPending { loop.flushUpstream(self) }
+        return ring.insert(
+            .init(receiver: receiver, ticket: ticket, isWrite: isWrite, deadline: loop.now &+ callTimeout))
+    }
+
+    // MARK: Tick
+
+    func flushAtTickEnd() {
+        guard let stream, !batch.isEmpty else { return }
+        guard stream.send(batch.message) else {
+            // Nothing left: that is certain, and nobody must wait for an answer.
+            failUnsent(DatabaseError(.unavailable, "The calls could not be sent to the storage node"))
+            return
+        }
+        batch.reset()
+        firstUnsent = ring.next
+    }
+
+    private static let unreachable = DatabaseError(.unavailable, "The storage node cannot be reached")
+
+    /// Called a few times a second: gives up what waited too long.
+    func expire() {
+        let now = loop.now
+        if waitingSince != 0, stream == nil, now &- waitingSince > connectPatience {
+            failUnsent(Self.unreachable)
+        }
+        while let (id, entry) = ring.first, id < firstUnsent, entry.deadline < now {
+            _ = ring.remove(id)
+            entry.receiver.failed(
+                entry.ticket,
+                entry.isWrite
+                    ? DatabaseError(.outcomeUnknown, "The storage node did not answer in time; the outcome is unknown")
+                    : DatabaseError(.deadlineExceeded, "The storage node did not answer in time"))
+        }
+    }
+
+    /// Ends the stream for good; every call fails.
+    func close() {
+        isClosed = true  // A receiver that calls again is refused at once.
+        reopening?.cancel()
+        channel.close()
+        failSent()
+        failUnsent(DatabaseError(.unavailable, "The gateway is shutting down"))
+    }
+
+    // MARK: Stream
+
+    private func channelChanged(_ state: GRPCClientChannel.State) {
+        if case .failed = state, let stream {
+            // The server is shutting down (or the connection was lost: then `closed` follows at once). What was sent is
+            // answered still; what comes waits for the next connection, so that none of it has an unknown outcome.
+            self.stream = nil
+            retiring = stream
+            if !batch.isEmpty { waitingSince = loop.now }
+            stream.end()
+            router.streamsChanged()
+            return
+        }
+        guard case .ready = state, stream == nil, retiring == nil, !isClosed else { return }
+        reopening?.cancel()
+        reopening = nil
+        stream = channel.open(path: "/orbit.v1.InvocationService/Stream", handler: self)
+        waitingSince = 0
+        router.streamsChanged()
+        flushAtTickEnd()
+    }
+
+    func received(_ message: ByteView) {
+        do {
+            try decoder.decode(message) { reply in
+                guard let entry = ring.remove(reply.id) else { return }  // Given up already: the client has its error.
+                entry.receiver.completed(entry.ticket, reply)
+            }
+            router.observe(bookmark: decoder.bookmark, epoch: decoder.mapEpoch)
+        } catch {
+            (stream ?? retiring)?.cancel()  // A node that sends nonsense is worse than none: start afresh.
+        }
+    }
+
+    func receivedEnd() {}
+
+    func writable() {}
+
+    func closed(_ status: GRPCStatus) {
+        guard stream != nil || retiring != nil else { return }
+        let delay = stream == nil ? 0 : Self.reopenMilliseconds
+        (stream, retiring) = (nil, nil)
+        failSent()
+        if !batch.isEmpty, waitingSince == 0 { waitingSince = loop.now }
+        router.streamsChanged()
+        // The channel reconnects if it lost its connection. If only the stream ended, or the next connection is there
+        // already, another stream is opened, but not from in here: the connection may be about to end as well.
+        guard !isClosed, reopening == nil else { return }
+        reopening = loop.schedule(afterMilliseconds: delay) { [weak self] in
+            guard let self else { return }
+            reopening = nil
+            channelChanged(channel.state)
+        }
+    }
+
+    private func failSent() {
+        while let (id, entry) = ring.first, id < firstUnsent {
+            _ = ring.remove(id)
+            entry.receiver.failed(
+                entry.ticket,
+                entry.isWrite
+                    ? DatabaseError(
+                        .outcomeUnknown, "The connection to the storage node was lost; the outcome is unknown")
+                    : DatabaseError(.unavailable, "The connection to the storage node was lost"))
+        }
+    }
+
+    private func failUnsent(_ error: DatabaseError) {
+        waitingSince = 0
+        batch.reset()
+        let end = ring.next  // A receiver may call again at once; that call is a new one.
+        firstUnsent = end
+        while let (id, entry) = ring.first, id < end {
+            _ = ring.remove(id)
+            entry.receiver.failed(entry.ticket, error)
+        }
+    }
+}
