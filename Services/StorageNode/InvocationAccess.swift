@@ -1,0 +1,32 @@
+import Net
+
+/// Who may call a node. A peer over a Unix socket must be our own user; over TCP its certificate must come from the
+/// cluster's authority (TLS has checked that) and name a role of this cluster. Data is for gateways, and for `orbit`,
+/// which creates the first user; health and reflection are for every process of the cluster.
+struct InvocationAccess {
+    /// The user that peers over Unix sockets must be.
+    let user: UInt32
+    /// Anybody may do anything: said in the log on every start.
+    let isInsecure: Bool
+
+    private static let service = "/orbit.v1.InvocationService/"
+
+    /// Nil to let the call through, else what to answer.
+    func refusal(path: String, peer: PeerIdentity) -> GRPCStatus? {
+        if isInsecure { return nil }
+        switch peer {
+        case .process(let user, _, _):
+            return user == self.user ? nil : GRPCStatus(.permissionDenied, "only user \(self.user) may use this socket")
+        case .certificate(let subject):
+            guard subject.organization == "orbit", let role = subject.organizationalUnit else {
+                return GRPCStatus(.unauthenticated, "the certificate names no role in this cluster")
+            }
+            let isData = path.hasPrefix(Self.service)
+            let mayRead = isData ? role == "orbit" : ["orbit", "storage-node", "coordinator"].contains(role)
+            return mayRead || role.hasSuffix("-gw")
+                ? nil : GRPCStatus(.permissionDenied, "role \(role) may not call \(path)")
+        case .none:
+            return GRPCStatus(.unauthenticated, "a certificate of the cluster is needed")
+        }
+    }
+}

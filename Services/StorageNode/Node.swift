@@ -1,0 +1,268 @@
+// StorageNode: the process that holds the data.
+//
+//     gateways ──gRPC──▶ InvocationStream ──▶ ShardExecutor ──▶ ActorRuntime   (evaluate against pending state)
+//                              ▲                   │
+//                              │ replies           ▼ effects
+//                              └─ committed ── NodeLog (log thread, one fdatasync for all shards)
+//                                                  │ applied blindly
+//                                                  ▼
+//                                             ShardStore (overlay) ──StoreFlusher, worker──▶ RocksDB
+//
+// One loop owns all shards and streams, so single-record work needs no locks; the log has a thread of its own, and the
+// store is written by a worker. At start: store, log (recovered), lease at the coordinator, shard map, shards (replayed
+// above what the store holds), the clock's bound logged, then serving.
+
+import Actors
+import Base
+import Contracts
+import DataModel
+import Net
+import Placement
+import Replication
+import ServiceKit
+import Storage
+
+/// What a node is told at its start.
+struct NodeSettings {
+    var directory: String
+    var durability: Durability
+    /// Actor memory over all shards, in bytes.
+    var actorMemory: Int
+    var store = RocksDBOptions()
+    var log = SegmentedLog.Options()
+    /// Bytes of replies that one stream may have outstanding; past it its invocations are refused.
+    var replyBacklog = 256 << 20
+}
+
+/// The shards of one process and what they share.
+final class Node {
+    let loop: EventLoop
+    private let logger: Logger
+    let settings: NodeSettings
+    private let fatal: (String, any Error) -> Never
+    let store: any Store
+    let clock: NodeClock
+    let log: NodeLog
+    private let workers = WorkerPool(threads: 2)
+    private var flusher: StoreFlusher?
+    private var timer: LoopTimer?
+    /// What the log knew of each shard when it was opened, and the shard's records with the log replayed.
+    private let recoveredStates: [ShardID: ShardLogState]
+    private var recoveredStores: [ShardID: ShardStore]
+    private(set) var executors: [ShardExecutor] = []
+    /// For each bucket, who serves it here.
+    private var owners: [ShardExecutor?] = []
+    private var slotsPerBucket = Slot.count
+    private(set) var mapEpoch = MapEpoch(rawValue: 0)
+    private(set) var isDraining = false
+    /// Called once, when the shards can take a write for the first time.
+    var onServing: (() -> Void)?
+    private(set) var isServing = false
+    private var random = SystemRandom()
+    /// Invocations that came in.
+    private(set) var invocations: UInt64 = 0
+
+    /// Opens store and log, and replays the log above what the store holds. `fatal` must end the process. Without
+    /// `store` it is the RocksDB in the directory.
+    init(
+        settings: NodeSettings, loop: EventLoop, systemClock: any Clock, logger: Logger, disk: any Disk = PosixDisk(),
+        store: (any Store)? = nil, fatal: @escaping (String, any Error) -> Never
+    ) throws {
+        (self.settings, self.loop, self.logger, self.fatal) = (settings, loop, logger, fatal)
+        try disk.makeDirectory(settings.directory)
+        let store = try store ?? RocksDBStore(directory: settings.directory + "/store", options: settings.store)
+        let segments = try SegmentedLog(disk: disk, directory: settings.directory + "/log", options: settings.log)
+        let started = loop.now
+        recoveredStores = try Self.replay(segments, over: store)
+        recoveredStates = segments.shards
+        var bound = Timestamp.zero
+        for (shard, records) in recoveredStores { bound = max(bound, try ClockBoundRecord.read(shard, from: records)) }
+        self.store = store
+        clock = NodeClock(loop: loop, clock: HybridClock(clock: systemClock, above: bound, aheadMilliseconds: 2000))
+        log = try NodeLog(loop: loop, log: segments, durability: settings.durability)
+        logger.info(
+            "recovered",
+            [
+                "shards": .count(recoveredStores.count), "segments": .count(segments.recovery.segments),
+                "records": .count(segments.recovery.records), "torn": .bool(segments.recovery.wasCut),
+                "since": .count(Int(started / 1_000_000_000)),
+            ])
+    }
+
+    /// Applies what the log holds above each shard's store.
+    private static func replay(_ log: SegmentedLog, over store: any Store) throws -> [ShardID: ShardStore] {
+        var stores: [ShardID: ShardStore] = [:]
+        for shard in log.shards.keys { stores[shard] = try ShardStore(shard: shard, store: store) }
+        try log.replay { (record: LogRecord) throws(DatabaseError) in
+            guard let shard = stores[record.shard], record.index > shard.appliedIndex else { return }
+            do throws(StoreError) { try shard.apply(record.payload, index: record.index) } catch {
+                throw error.databaseError
+            }
+        }
+        return stores
+    }
+
+    // MARK: Shards
+
+    /// Why the node could not serve a request; nil when it could.
+    var complaint: String? {
+        if executors.isEmpty { return "no shard is assigned to this node" }
+        if clock.bound == .zero || clock.next() == nil { return "the clock's bound is not logged yet" }
+        return nil
+    }
+
+    /// Leads the shards that the map gives this node.
+    func adopt(_ map: ShardMap, as id: NodeID) {
+        mapEpoch = map.epoch
+        slotsPerBucket = Slot.count / map.bucketCount
+        var owners: [ShardExecutor?] = Array(repeating: nil, count: map.bucketCount)
+        for shard in map.shards where shard.leader == id {
+            do {
+                let executor =
+                    try executors.first { $0.shard == shard.id } ?? start(shard, bucketCount: map.bucketCount)
+                for bucket in shard.buckets.joined() { owners[bucket] = executor }
+            } catch {
+                fatal("shard \(shard.id) did not start", error)
+            }
+        }
+        self.owners = owners
+        logBound()
+    }
+
+    /// A shard's buckets as one range: this version does not run a shard with gaps.
+    private static func contiguous(_ ranges: [Range<Int>]) throws(DatabaseError) -> Range<Int> {
+        guard let first = ranges.first, let last = ranges.last,
+            ranges.reduce(0, { $0 + $1.count }) == last.upperBound - first.lowerBound
+        else { throw DatabaseError(.featureNotSupported, "a shard whose buckets are not one range") }
+        return first.lowerBound..<last.upperBound
+    }
+
+    private func start(_ shard: ShardMap.Shard, bucketCount: Int) throws -> ShardExecutor {
+        let records = try recoveredStores.removeValue(forKey: shard.id) ?? ShardStore(shard: shard.id, store: store)
+        let group = SingleReplicaGroup(
+            shard: shard.id, writer: log.writer, recovered: recoveredStates[shard.id] ?? ShardLogState(),
+            appliedIndex: records.appliedIndex)
+        let reader = CommittedRecords(records)
+        var limits = ActorLimits()
+        limits.memoryBytes = settings.actorMemory
+        limits.replyBytes = InvocationStream.replyLimit
+        let buckets = try Self.contiguous(shard.buckets)
+        let runtime = ActorRuntime(
+            reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
+        runtime.reset(committed: group.committedIndex)
+        let executor = ShardExecutor(
+            shard: shard.id, clock: clock, group: group, log: log, store: records, runtime: runtime,
+            records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
+            onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
+        executor.onBoundLogged = { [unowned self] in boundLogged() }
+        executors.append(executor)
+        logger.info(
+            "leading", ["shard": .count(Int(shard.id.rawValue)), "applied": .count(Int(records.appliedIndex.rawValue))])
+        return executor
+    }
+
+    /// Starts the periodic work: clock bound, expiry, flushes.
+    func start() {
+        flusher = StoreFlusher(
+            loop: loop, workers: workers, store: store, shards: { [unowned self] in executors.map(\.store) },
+            onFlushed: { [unowned self] in flushed() },
+            onFailure: { [fatal] error in fatal("the store cannot be written", error) })
+        timer = loop.schedule(afterMilliseconds: 100, repeating: true) { [unowned self] in tick() }
+    }
+
+    private func tick() {
+        logBound()
+        for executor in executors {
+            executor.retry()
+            executor.maintain()
+        }
+        flusher?.check(logBytesSinceFlush: log.bytesSinceFlush)
+    }
+
+    private func logBound() {
+        guard let bound = clock.boundToLog() else { return }
+        for executor in executors { executor.logBound(bound) }
+    }
+
+    /// A bound of the clock was logged: the first one is what a start waits for.
+    private func boundLogged() {
+        guard !isServing, complaint == nil else { return }
+        isServing = true
+        onServing?()
+    }
+
+    private func flushed() {
+        log.noteFlushed()
+        for executor in executors { executor.group.noteFlushed(executor.store.flushedIndex) }
+    }
+
+    // MARK: Invocations
+
+    /// Looks ahead to an invocation of a batch that is about to be dispatched.
+    @inline(__always)
+    func prefetch(_ invocation: borrowing InvocationView) {
+        let bucket = Int(invocation.slot) / slotsPerBucket
+        guard bucket < owners.count, let executor = owners[bucket], case .call(let call) = invocation.operation else {
+            return
+        }
+        executor.prefetch(call)
+    }
+
+    func prefetched() {
+        for executor in executors { executor.prefetched() }
+    }
+
+    /// Takes note of the newest timestamp that a session has seen: what it does next is later. Answers why the session
+    /// cannot be served: its bookmark is further ahead than any clock of the cluster may be.
+    @inline(__always)
+    func observe(_ bookmark: Timestamp) -> DatabaseError? {
+        guard bookmark > clock.last else { return nil }
+        do throws(DatabaseError) {
+            try clock.observe(bookmark)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    /// Hands an invocation to the shard that owns its slot.
+    @inline(__always)
+    func dispatch(_ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder) {
+        invocations &+= 1
+        let bucket = Int(invocation.slot) / slotsPerBucket
+        guard bucket < owners.count, let executor = owners[bucket] else {
+            ready.error(invocation.id, DatabaseError(.notLeader, "This node does not lead the slot's shard"))
+            return
+        }
+        guard invocation.transaction == 0, !invocation.isIdempotent else {
+            ready.error(
+                invocation.id,
+                DatabaseError(.featureNotSupported, "Transactions and idempotency tokens are not supported yet"))
+            return
+        }
+        executor.evaluate(invocation, on: stream, ready: ready)
+    }
+
+    // MARK: Figures
+
+    var logStatistics: LogStatistics { log.writer.statistics }
+    var storeBytes: UInt64 { store.sizeEstimate }
+    var isSyncedAlways: Bool { if case .always = settings.durability { true } else { false } }
+
+    // MARK: Drain
+
+    /// Answers what is in flight, writes everything to the store, closes log and store.
+    func drain(then done: @escaping () -> Void) {
+        isDraining = true
+        timer?.cancel()  // Nothing of the shards' own may meet a closed log or store.
+        guard let flusher else { return done() }
+        flusher.flush { [self] in
+            owners = []  // Whoever still calls is told that it is not led here, and not left without an answer.
+            flushed()
+            log.writer.close()
+            store.close()
+            workers.close()
+            done()
+        }
+    }
+}

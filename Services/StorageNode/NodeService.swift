@@ -1,0 +1,63 @@
+import Base
+import Net
+import ServiceKit
+
+// How a node shows itself: its gRPC methods, its metrics, its lines of `orbit status`.
+
+extension Node {
+    /// Offers the invocation service.
+    func register(on server: GRPCServer) {
+        let path = "/orbit.v1.InvocationService/"
+        server.register(path: path + "Stream") { [self] stream in
+            InvocationStream(loop: loop, node: self, stream: stream, isUnary: false)
+        }
+        server.register(path: path + "Invoke") { [self] stream in
+            InvocationStream(loop: loop, node: self, stream: stream, isUnary: true)
+        }
+    }
+
+    func registerMetrics(_ metrics: Metrics) {
+        metrics.sampledCounter("orbit_invocations_total", help: "Invocations received") { [self] in Double(invocations)
+        }
+        metrics.sampledGauge("orbit_shards_led", help: "Shards this node leads") { [self] in Double(executors.count) }
+        metrics.sampledGauge("orbit_overlay_bytes", help: "Applied and not yet in the store") { [self] in
+            Double(executors.reduce(0) { $0 + $1.store.overlayBytes })
+        }
+        metrics.sampledGauge("orbit_activations", help: "Actors in memory") { [self] in
+            Double(executors.reduce(0) { $0 + $1.activations })
+        }
+        metrics.sampledCounter("orbit_log_bytes_total", help: "Bytes written to the log") { [self] in
+            Double(logStatistics.bytes)
+        }
+        metrics.sampledCounter("orbit_log_syncs_total", help: "fdatasync calls of the log") { [self] in
+            Double(logStatistics.syncs)
+        }
+        metrics.sampledCounter("orbit_log_sync_seconds_total", help: "Time in fdatasync of the log") { [self] in
+            Double(logStatistics.syncNanoseconds) / 1e9
+        }
+        metrics.sampledGauge("orbit_log_full", help: "1 while the log's disk is full") { [self] in
+            logStatistics.isFull ? 1 : 0
+        }
+        metrics.sampledGauge("orbit_fsync_always", help: "1 if a write is synced before it is acknowledged") { [self] in
+            isSyncedAlways ? 1 : 0
+        }
+    }
+
+    /// Role-specific members of `/status`.
+    var statusMembers: [JSON.Member] {
+        [
+            .init(
+                "shards",
+                .array(
+                    executors.map { executor in
+                        .object([
+                            .init("id", .integer(Int64(executor.shard.rawValue))), .init("leader", .bool(true)),
+                            .init("committed", .integer(Int64(clamping: executor.group.committedIndex.rawValue))),
+                            .init("flushed", .integer(Int64(clamping: executor.store.flushedIndex.rawValue))),
+                        ])
+                    })),
+            .init("invocations", .integer(Int64(clamping: invocations))),
+            .init("storeBytes", .integer(Int64(clamping: storeBytes))),
+        ]
+    }
+}

@@ -1,0 +1,121 @@
+import Base
+import Net
+import ServiceKit
+import Storage
+
+/// Writes the shards' overlays to the store in the background, and has the log cut when that is durable.
+///
+/// Write-behind keeps the store off the hot path: a key written a thousand times between two flushes costs the store
+/// one put. A flush is due when the overlays hold much, when the log has grown so that a restart would take long to
+/// replay it, or when the oldest unflushed entry has some age. Overlays are frozen on the loop, written and synced by a
+/// worker.
+final class StoreFlusher {
+    struct Policy {
+        /// Overlay bytes over all shards.
+        var overlayBytes = 96 << 20
+        /// Log bytes since the last flush: about a second of replay at the next start.
+        var logBytes = 192 << 20
+        var ageMilliseconds: UInt64 = 30_000
+    }
+
+    private let loop: EventLoop
+    private let workers: WorkerPool
+    private let store: any Store
+    private let policy: Policy
+    private let shards: () -> [ShardStore]
+    /// Called on the loop when a flush is durable: `flushedIndex` of the shards has moved.
+    private let onFlushed: () -> Void
+    private let onFailure: (StoreError) -> Void
+
+    private var isRunning = false
+    private var oldestUnflushed: UInt64?
+    private var waiters: [() -> Void] = []
+    private(set) var flushes: UInt64 = 0
+
+    init(
+        loop: EventLoop, workers: WorkerPool, store: any Store, policy: Policy = Policy(),
+        shards: @escaping () -> [ShardStore], onFlushed: @escaping () -> Void,
+        onFailure: @escaping (StoreError) -> Void
+    ) {
+        (self.loop, self.workers, self.store, self.policy) = (loop, workers, store, policy)
+        (self.shards, self.onFlushed, self.onFailure) = (shards, onFlushed, onFailure)
+    }
+
+    /// Looks whether a flush is due; called a few times a second.
+    func check(logBytesSinceFlush: Int) {
+        guard !isRunning else { return }
+        let all = shards()
+        guard all.contains(where: { $0.appliedIndex > $0.flushedIndex }) else {
+            oldestUnflushed = nil
+            return
+        }
+        let since = oldestUnflushed ?? loop.now
+        oldestUnflushed = since
+        let isDue =
+            all.reduce(0) { $0 + $1.overlayBytes } > policy.overlayBytes || logBytesSinceFlush > policy.logBytes
+            || loop.now &- since > policy.ageMilliseconds * 1_000_000
+        if isDue { begin() }
+    }
+
+    /// Flushes what is applied now, then calls `done`: the drain.
+    func flush(then done: @escaping () -> Void) {
+        waiters.append(done)
+        if !isRunning { begin() }
+    }
+
+    private func begin() {
+        let jobs = shards().compactMap { shard in shard.beginFlush().map { (shard, $0) } }
+        guard !jobs.isEmpty else {
+            finish()
+            return
+        }
+        isRunning = true
+        oldestUnflushed = nil
+        let work = jobs.map(\.1)
+        let bound = LoopBound((self, jobs), loop: loop)
+        let (loop, store) = (loop, store)
+        let accepted = workers.submit {
+            let failure = Self.write(work, to: store)
+            loop.execute {
+                let (flusher, jobs) = bound.value
+                flusher.ended(jobs, failure)
+            }
+        }
+        // The worker's queue holds flushes and password checks; it being full is no reason to lose a frozen overlay.
+        if !accepted { ended(jobs, Self.write(work, to: store)) }
+    }
+
+    private static func write(_ jobs: [FlushJob], to store: any Store) -> StoreError? {
+        do throws(StoreError) {
+            for job in jobs { try job.write() }
+            try store.flush()
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    private func ended(_ jobs: [(ShardStore, FlushJob)], _ failure: StoreError?) {
+        if let failure {
+            onFailure(failure)
+            return
+        }
+        for (shard, job) in jobs { shard.finishFlush(job) }
+        isRunning = false
+        flushes &+= 1
+        onFlushed()
+        finish()
+    }
+
+    private func finish() {
+        guard !waiters.isEmpty else { return }
+        // What came in while a flush ran belongs to the drain as well.
+        if shards().contains(where: { $0.appliedIndex > $0.flushedIndex }) {
+            begin()
+            return
+        }
+        let done = waiters
+        waiters = []
+        for waiter in done { waiter() }
+    }
+}

@@ -1,0 +1,75 @@
+import Base
+import Contracts
+import Crypto
+import Glibc
+import Net
+import ServiceKit
+
+let description = ServiceDescription(
+    role: "storage-node",
+    summary: "Holds shards: evaluates invocations, logs their effects, answers when they are durable.",
+    options: [
+        ConfigurationOption("data", .path, default: "./orbit-data/storage-node-1", help: "Directory of store and log"),
+        ConfigurationOption("listen", .list, default: "127.0.0.1:50051", help: "Addresses of the gRPC services"),
+        ConfigurationOption("coordinator", .address, default: "127.0.0.1:50050", help: "Address of the coordinator"),
+        ConfigurationOption(
+            "fsync", .choice(["always", "everysec"]), default: "always", help: "When a write counts as done"),
+        ConfigurationOption("actor-memory", .bytes, default: "256MB", help: "Memory of decoded hot state, per shard"),
+        ConfigurationOption("block-cache", .bytes, default: "64MB", help: "Memory of the store's block cache"),
+    ])
+
+Service.run(description) { service in
+    let options = service.configuration
+    var settings = NodeSettings(
+        directory: options.string("data"),
+        durability: options.string("fsync") == "always" ? .always : .everySecond,
+        actorMemory: options.bytes("actor-memory"))
+    settings.store.blockCacheBytes = options.bytes("block-cache")
+    service.dataDirectory = settings.directory
+    if case .everySecond = settings.durability {
+        service.logger.warning("fsync everysec: power loss may cost the last second of acknowledged writes")
+    }
+    let node = try Node(
+        settings: settings, loop: service.loop, systemClock: service.clock, logger: service.logger,
+        fatal: { service.fail($0, $1) })
+    node.start()
+
+    let server = GRPCServer(loop: service.loop, limits: InvocationStream.limits)
+    let access = InvocationAccess(user: getuid(), isInsecure: options.bool("insecure"))
+    server.services.admission = { call in access.refusal(path: call.path, peer: call.peer) }
+    node.register(on: server)
+    ReflectionService.register(on: server)
+    let health = HealthService()
+    health.register(on: server)
+    let context = try service.clusterTLS(.server)
+    // Bound at once, because the coordinator is told the addresses; served once the shards can take a write.
+    let listeners = try service.listenAddresses().map { address in
+        try server.bind(to: address, tls: try service.requireTLS(context, for: address))
+    }
+    service.addresses = listeners.map(\.boundAddress)
+    node.onServing = {
+        health.set(.serving)
+        health.set(.serving, for: "orbit.v1.InvocationService")
+        for listener in listeners {
+            do { try listener.start() } catch { service.fail("cannot serve at \(listener.boundAddress)", error) }
+        }
+    }
+
+    let coordinator = try SocketAddress(parsing: options.string("coordinator"))
+    let channel = GRPCClientChannel(
+        loop: service.loop, address: coordinator,
+        tls: try service.requireTLS(try service.clusterTLS(.client), for: coordinator))
+    let membership = try Membership(
+        node: node, coordinator: channel, directory: settings.directory,
+        addresses: service.addresses.map(\.description), logger: service.logger, fatal: { service.fail($0, $1) })
+    service.loop.schedule(afterMilliseconds: Int(clamping: node.clock.startDelayMilliseconds)) { membership.start() }
+
+    service.readiness("coordinator") { membership.complaint }
+    service.readiness("shards") { node.isServing ? node.complaint : node.complaint ?? "not serving yet" }
+    node.registerMetrics(service.metrics)
+    service.status { node.statusMembers }
+    service.onDrain { done in
+        health.shutDown()
+        membership.leave { server.drain { node.drain(then: done) } }
+    }
+}
