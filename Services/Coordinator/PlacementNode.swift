@@ -1,0 +1,154 @@
+import Base
+import Net
+import Placement
+import Replication
+import ServiceKit
+
+/// The coordinator's parts on one loop: log, state machine, gRPC. Time to open is the length of the log since its
+/// newest snapshot.
+package final class PlacementNode: TickFlushable {
+    /// What differs between clusters and tests.
+    package struct Settings: Sendable {
+        package var directory: String
+        package var bucketCount = 64
+        package var shardCount = 1
+        package var nodeCount = 1
+        package var leaseMilliseconds: UInt64 = 10_000
+        package var snapshotInterval = 1000
+        /// Room for a snapshot of the largest state, and quick to fill with zeros at the first start.
+        package var segmentBytes = 16 << 20
+
+        package init(directory: String) { self.directory = directory }
+    }
+
+    /// The log holds one group; the number is free, the shards of nodes are in other logs.
+    private static let group = ShardID(rawValue: 0)
+
+    package var isFlushPending = false
+    package let ledger: CommandLedger
+    package let service: PlacementService
+    package let server: GRPCServer
+    package let health = HealthService()
+    private let loop: EventLoop
+    private let writer: LogWriter
+    private let log: LoggedGroup
+
+    /// Opens the log and goes on from it; a new directory becomes a new cluster.
+    package init(
+        _ settings: Settings, loop: EventLoop, disk: any Disk, access: PlacementAccess, logger: Logger,
+        random: any RandomSource = SystemRandom()
+    ) throws {
+        self.loop = loop
+        var options = SegmentedLog.Options()
+        options.segmentBytes = settings.segmentBytes
+        let segments = try SegmentedLog(disk: disk, directory: "\(settings.directory)/log", options: options)
+        var replay = CommandLedger.Replay()
+        try segments.replay { record throws(DatabaseError) in try replay.add(record.index, record.payload) }
+        let (state, entries) = try replay.finish()
+        let recovered = segments.state(of: Self.group)
+        let completion = LogCompletion(loop: loop)
+        writer = try LogWriter(log: segments, durability: .always, onDurable: { completion.durable($0) })
+        log = LoggedGroup(SingleReplicaGroup(shard: Self.group, writer: writer, recovered: recovered))
+        ledger = CommandLedger(
+            log: log, state: state, entriesSinceSnapshot: entries, snapshotInterval: settings.snapshotInterval)
+        server = GRPCServer(loop: loop)
+        service = PlacementService(
+            loop: loop, ledger: ledger, access: access, leaseMilliseconds: settings.leaseMilliseconds, logger: logger,
+            committedIndex: { [log] in log.committedIndex })
+        log.onCommitted = { [unowned self] index in ledger.committed(index) }
+        log.onProposed = { [unowned self] in loop.flushUpstream(self) }
+        completion.writer = writer
+        service.register(on: server)
+        health.register(on: server)
+        ReflectionService.register(on: server)
+        loop.flushUpstream(self)  // The group's term is in the log before its first entry.
+        try createCluster(settings, logger, random)
+    }
+
+    /// A new directory becomes a cluster with a new random id; an old one must be the cluster that the settings name.
+    private func createCluster(_ settings: Settings, _ logger: Logger, _ random: any RandomSource) throws {
+        if let cluster = ledger.state.cluster {
+            let map = ledger.state.map
+            if map?.shards.count != settings.shardCount || map?.bucketCount != settings.bucketCount {
+                logger.warning(
+                    "the cluster exists: its numbers of buckets and shards stay as they are",
+                    ["cluster": .count(cluster), "shards": .count(map?.shards.count ?? 0)])
+            }
+            return
+        }
+        var random = random
+        let id = max(random.next(), 1)
+        var failure: DatabaseError?
+        ledger.submit(
+            .createCluster(
+                id: id, bucketCount: settings.bucketCount, shardCount: settings.shardCount,
+                nodeCount: settings.nodeCount)
+        ) { result in
+            switch result {
+            case .success:
+                logger.info("cluster created", ["cluster": .count(id), "shards": .count(settings.shardCount)])
+            case .failure(let error):
+                failure = error
+            }
+        }
+        if ledger.state.cluster == nil { throw failure ?? DatabaseError(.diskFull, "the cluster was not created") }
+    }
+
+    /// Nil when the coordinator could answer: everything so far is durable.
+    package var readinessComplaint: String? {
+        if ledger.publishedMap == nil { return "the cluster is being created" }
+        return writer.isFull ? "the disk is full" : nil
+    }
+
+    /// Hands this tick's entries to the log thread.
+    package func flushAtTickEnd() { writer.submit() }
+
+    /// Ends watches and calls, then closes the log. What was accepted is durable when `completion` runs.
+    package func drain(_ completion: @escaping () -> Void) {
+        health.shutDown()
+        service.shutDown()
+        server.drain { [self] in
+            ledger.whenDurable { [self] in
+                writer.submit()
+                writer.close()
+                completion()
+            }
+        }
+    }
+}
+
+/// A replication group that tells its process to flush at the end of the tick.
+private final class LoggedGroup: CommandLog {
+    var onProposed: (() -> Void)?
+    var onCommitted: ((LogIndex) -> Void)? {
+        get { group.onCommitted }
+        set { group.onCommitted = newValue }
+    }
+    private let group: SingleReplicaGroup
+
+    init(_ group: SingleReplicaGroup) { self.group = group }
+
+    var lastIndex: LogIndex { group.lastIndex }
+    var committedIndex: LogIndex { group.committedIndex }
+
+    func propose(_ payload: ByteView) throws(DatabaseError) -> LogIndex {
+        let index = try group.propose(payload)
+        onProposed?()
+        return index
+    }
+
+    func noteFlushed(_ index: LogIndex) { group.noteFlushed(index) }
+}
+
+/// Carries the log thread's word to the loop. The writer is set before the first submission, on the loop.
+private final class LogCompletion: @unchecked Sendable {
+    private let loop: EventLoop
+    /// Loop-confined.
+    weak var writer: LogWriter?
+
+    init(loop: EventLoop) { self.loop = loop }
+
+    func durable(_ ticket: LogTicket) {
+        loop.execute { [self] in writer?.complete(upTo: ticket) }
+    }
+}
