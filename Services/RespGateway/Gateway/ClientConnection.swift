@@ -1,0 +1,202 @@
+import Base
+import Contracts
+import DataModel
+import GatewayKit
+import Net
+
+/// Carries out what a session decides: one object per client connection.
+///
+/// During a call of the session the connection's output is lent to it; whatever would touch the connection then (a
+/// refusal by the router, closing) is noted and done right after, in `settle`.
+final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
+    /// How long a client may take to log in.
+    private static let loginMilliseconds = 10_000
+
+    private let gateway: Gateway
+    private let router: NodeRouter
+    private let server: ServerState
+    private let connection: Connection
+    let session: RESPSession
+
+    /// The session has the output now.
+    private var isLent = false
+    /// Something of the four below has to be done.
+    private var needsSettling = false
+    private var refusals: [(token: UInt64, error: DatabaseError)] = []
+    private var closesSoon = false, resumesSoon = false, pausesSoon = false
+
+    init(_ gateway: Gateway, _ connection: Connection, _ session: RESPSession) {
+        self.gateway = gateway
+        self.connection = connection
+        self.session = session
+        router = gateway.router
+        server = gateway.server
+        if !session.isAuthenticated { connection.setDeadline(afterMilliseconds: Self.loginMilliseconds) }
+    }
+
+    // MARK: The client
+
+    func received(_ connection: Connection, _ input: inout ByteBuffer) {
+        gateway.beginEvent()
+        let (read, written) = (input.count, connection.output.count)
+        isLent = true
+        session.receive(&input, output: &connection.output, to: self)
+        isLent = false
+        server.bytesIn &+= UInt64(read - input.count)
+        finishEvent(written)
+    }
+
+    func inputEnded(_ connection: Connection) {
+        // Redis answers what it has read before it notices the end; so do we, though our answers take longer.
+        lend { session.inputEnded(connection.output.count, to: self) }
+    }
+
+    func outputDrained(_ connection: Connection) {
+        gateway.beginEvent()
+        lend { session.outputDrained(connection.output.count, to: self) }
+    }
+
+    func closed(_ connection: Connection, _ reason: CloseReason) {
+        session.peerClosed()
+        gateway.remove(self)
+        connection.handler = nil
+    }
+
+    /// Closes without ado: CLIENT KILL, a removed user, the end of the drain.
+    func kill() { connection.close(reason: .local) }
+
+    // MARK: Answers
+
+    @inline(__always)
+    func completed(_ ticket: UInt64, _ reply: borrowing ReplyView) {
+        gateway.beginEvent()
+        let written = connection.output.count
+        isLent = true
+        session.complete(ticket, reply, output: &connection.output, to: self)
+        isLent = false
+        finishEvent(written)
+    }
+
+    func failed(_ ticket: UInt64, _ error: DatabaseError) {
+        guard !isLent else {
+            refusals.append((ticket, error))
+            needsSettling = true
+            return
+        }
+        gateway.beginEvent()
+        lend { session.fail(ticket, error, output: &connection.output, to: self) }
+    }
+
+    private func lend(_ body: () -> Void) {
+        let written = connection.output.count
+        isLent = true
+        body()
+        isLent = false
+        finishEvent(written)
+    }
+
+    @inline(__always)
+    private func finishEvent(_ written: Int) {
+        let count = connection.output.count
+        if count != written {
+            server.bytesOut &+= UInt64(max(count - written, 0))
+            connection.setNeedsFlush()
+        }
+        if needsSettling { settle() }
+    }
+
+    private func settle() {
+        needsSettling = false
+        let refused = refusals
+        refusals = []
+        for (token, error) in refused {
+            lend { session.fail(token, error, output: &connection.output, to: self) }
+        }
+        if pausesSoon {
+            pausesSoon = false
+            connection.pauseReading()
+            // The watermarks speak only of output that the kernel did not take: look again after this tick's flush.
+            if connection.output.count >= RESPSession.outputLimit {
+                gateway.loop.schedule(afterMilliseconds: 0) { [self] in outputDrained(connection) }
+            }
+        }
+        if resumesSoon {
+            resumesSoon = false
+            connection.resumeReading()
+            gateway.loop.runLater { [self] in lend { session.redelivered(connection.output.count, to: self) } }
+        }
+        if closesSoon {
+            closesSoon = false
+            connection.close(afterFlush: true)
+        }
+    }
+
+    // MARK: What the session wants
+
+    @inline(__always)
+    func invoke(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
+        switch call.target {
+        case .key: send(token, call, UInt32(Slot.of(call.key).rawValue), self)
+        case .keys: try sendToOneShard(token, call)
+        case .everyShard, .cursor, .anyShard: try FanOut.begin(token, call, self, router, random: gateway.random)
+        }
+    }
+
+    @inline(__always)
+    func send(_ ticket: UInt64, _ call: CallFrame, _ slot: UInt32, _ receiver: any ReplyReceiver) {
+        router.call(
+            connection: session.id, slot: slot, method: call.method, database: call.database, key: call.key,
+            flags: call.flags, numbers: call.numbers, arguments: call.arguments, receiver: receiver, ticket: ticket)
+    }
+
+    /// Several keys: all on one shard, or not at all, because nothing is done half.
+    private func sendToOneShard(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
+        let slot = UInt32(Slot.of(call.key).rawValue)
+        if router.shards.count > 1 {
+            let shard = router.shardIndex(ofSlot: slot)
+            var isOneShard = true
+            call.forEachKey { key in
+                if router.shardIndex(ofSlot: UInt32(Slot.of(key).rawValue)) != shard { isOneShard = false }
+            }
+            guard isOneShard else {
+                throw DatabaseError(.crossShard, "Keys in request don't hash to the same slot")
+            }
+        }
+        send(token, call, slot, self)
+    }
+
+    func perform(_ action: SessionAction) {
+        switch action {
+        case .authenticate(let token, let user, let password):
+            gateway.users.authenticate(user, password) { [self] outcome in loggedIn(token, outcome) }
+        case .delay(let token, let milliseconds):
+            gateway.loop.schedule(afterMilliseconds: Int(clamping: milliseconds)) { [self] in finished(token, nil) }
+        case .changeUsers(let token, let changes):
+            gateway.users.apply(changes) { [self] error in finished(token, error) }
+        case .countKeys(let token):
+            KeyCount.begin(router) { [self] counts in
+                gateway.beginEvent()
+                lend { session.counted(token, counts, output: &connection.output, to: self) }
+            }
+        case .kill(let ids):
+            for id in ids { gateway.clients[id]?.kill() }
+        case .pauseReading:
+            (pausesSoon, resumesSoon, needsSettling) = (true, false, true)
+        case .resumeReading:
+            (pausesSoon, resumesSoon, needsSettling) = (false, true, true)
+        case .close:
+            (closesSoon, needsSettling) = (true, true)
+        }
+    }
+
+    private func loggedIn(_ token: UInt64, _ outcome: AuthenticationOutcome) {
+        gateway.beginEvent()
+        lend { session.authenticated(token, outcome, output: &connection.output, to: self) }
+        if session.isAuthenticated { connection.clearDeadline() }
+    }
+
+    private func finished(_ token: UInt64, _ error: DatabaseError?) {
+        gateway.beginEvent()
+        lend { session.finish(token, error: error, output: &connection.output, to: self) }
+    }
+}

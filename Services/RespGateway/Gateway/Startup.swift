@@ -1,0 +1,90 @@
+import Base
+import Crypto
+import GatewayKit
+import Glibc
+import Net
+import Placement
+import ServiceKit
+
+/// What the process asks of the system when it starts.
+enum ProcessFacts {
+    static var id: Int32 { getpid() }
+
+    /// As many descriptors as the system lets us have: each client needs one.
+    static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+}
+
+extension ShardMap {
+    /// The map of a cluster that is one node with one shard.
+    init(soleNode address: String) throws(DatabaseError) {
+        let id = NodeID(rawValue: 1)
+        try self.init(
+            epoch: MapEpoch(rawValue: 1), cluster: 0, bucketCount: 64,
+            shards: [Shard(id: ShardID(rawValue: 1), buckets: [0..<64], leader: id, replicas: [id])],
+            nodes: [
+                Node(
+                    id: id, uid: NodeUID(high: 0, low: 1), addresses: [address], fencingToken: 0, state: .up)
+            ])
+    }
+}
+
+/// Has the router follow the coordinator's map, or adopt the one of a cluster that is one node.
+func watchPlacement(_ service: Service, _ router: NodeRouter, _ tls: TLSContext?) throws -> PlacementWatcher? {
+    let options = service.configuration
+    if let node = options.optionalString("node") {
+        router.adopt(try ShardMap(soleNode: node))
+        return nil
+    }
+    guard let text = options.list("coordinator").first else {
+        throw ConfigurationError("--coordinator is needed: the address of the cluster's coordinator")
+    }
+    let address = try SocketAddress(parsing: text)
+    let channel = GRPCClientChannel(
+        loop: service.loop, address: address, tls: try service.requireTLS(tls, for: address))
+    let watcher = PlacementWatcher(channel: channel, logger: service.logger)
+    watcher.onChange = { map in router.adopt(map) }
+    watcher.start()
+    return watcher
+}
+
+/// The TLS that clients see.
+func clientTLS(_ options: Configuration) throws -> TLSContext {
+    guard let certificate = options.optionalString("client-cert"), let key = options.optionalString("client-key") else {
+        throw ConfigurationError("--tls-listen needs --client-cert and --client-key")
+    }
+    let disk = PosixDisk()
+    let authorities = try options.optionalString("client-ca").map { try disk.read($0, limit: 1 << 20) }
+    return try TLSContext(
+        TLSContext.Settings(
+            role: .server, certificate: try disk.read(certificate, limit: 1 << 20),
+            privateKey: try disk.read(key, limit: 1 << 20), authorities: authorities,
+            verification: authorities == nil ? .none : .required))
+}
+
+extension Gateway {
+    /// What Prometheus sees.
+    func registerMetrics(_ metrics: Metrics) {
+        metrics.sampledGauge("orbit_resp_connections", help: "Connected clients") { [self] in Double(clients.count) }
+        metrics.sampledGauge("orbit_resp_calls_in_flight", help: "Calls sent to nodes and not answered") { [self] in
+            Double(router.inFlight)
+        }
+        let counters: [(String, String, (ServerState) -> UInt64)] = [
+            ("orbit_resp_connections_total", "Connections accepted", { $0.connectionsReceived }),
+            ("orbit_resp_connections_refused_total", "Connections refused, too many", { $0.connectionsRejected }),
+            ("orbit_resp_commands_total", "Commands begun", { $0.commandsProcessed }),
+            ("orbit_resp_errors_total", "Error replies", { $0.errors }),
+            ("orbit_resp_protocol_errors_total", "Connections ended for malformed input", { $0.protocolErrors }),
+            ("orbit_resp_logins_refused_total", "Logins refused", { [users] _ in users.refusals }),
+            ("orbit_resp_input_bytes_total", "Bytes of commands", { $0.inputBytes }),
+            ("orbit_resp_output_bytes_total", "Bytes of replies", { $0.outputBytes }),
+        ]
+        for (name, help, value) in counters {
+            metrics.sampledCounter(name, help: help) { [self] in Double(value(server)) }
+        }
+    }
+}

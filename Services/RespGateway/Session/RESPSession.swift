@@ -1,0 +1,465 @@
+import Base
+import Contracts
+
+/// What one RESP connection does next. Pure: no socket, no clock, no `await`; time comes in with `ServerState`.
+///
+/// Bytes come in through `receive`, answers of nodes through `complete`; replies are appended to the connection's
+/// output in the order of the commands, everything else goes to the sink. Every complete command of the read buffer is
+/// sent before `receive` returns, so that a pipeline travels as one batch.
+///
+/// A session *stalls*, that is leaves the rest of the input where it is, while it
+/// - waits for a login, a delay or a change of users, because what follows depends on it;
+/// - has `inFlightLimit` calls under way, or `outputLimit` bytes that the client has not taken.
+/// It asks to pause reading then, and to resume when it can go on. So memory is bounded and any pipeline is legitimate.
+package final class RESPSession {
+    package static let inFlightLimit = 4096
+    /// Large, because many clients send a whole pipeline before they read the first answer: to stop reading means to
+    /// stop them for good when their answers do not fit in here and the sockets' buffers.
+    package static let outputLimit = 64 << 20
+
+    /// The one thing a stalled session waits for.
+    enum Wait: Equatable {
+        case nothing
+        case login(UInt64, hello: Hello?)
+        case other(UInt64)
+        case closing, closed
+    }
+
+    /// What HELLO asks for, besides logging in.
+    struct Hello: Equatable {
+        var version: RESPVersion?
+        var name: Bytes?
+    }
+
+    enum ReplyMode { case on, off }
+
+    package let id: UInt64
+    let server: ServerState
+    /// Addresses as CLIENT LIST shows them.
+    package let address: String, localAddress: String
+    let createdAt: UInt64
+
+    let parser = RESPParser()
+    let ring = ReplyRing()
+    var wait = Wait.nothing { didSet { isHeld = wait != .nothing } }
+    /// `wait` is something: one bit for the path of every command.
+    private var isHeld = false
+    private(set) var isReadingPaused = false
+    private var isInputEnded = false
+    /// Between resuming and the moment when the input that had been kept is there again.
+    private var owesInput = false
+    /// Set by an answer that cannot be given yet; taken by `begin`.
+    var deferred: SessionAction?
+    var actions: [SessionAction] = []
+
+    /// nil before login.
+    var user: ACLUser? { didSet { isUnrestricted = user?.allowsEverything ?? false } }
+    /// By AUTH or HELLO, rather than as the user of those who have not.
+    var hasLoggedIn = false
+    /// The user may do anything: nothing is checked.
+    private(set) var isUnrestricted = false
+    var version = RESPVersion.two
+    var database: UInt8 = 0
+    var name: Bytes = []
+    var replyMode = ReplyMode.on
+    var skipsNextReply = false
+    var isEvictable = true
+    /// For CLIENT LIST.
+    private(set) var lastCommandIndex = -1, lastActive: UInt64
+    private(set) var lastSubcommand: RESPCommand?
+    var commandCount: UInt64 = 0
+
+    /// What waits for the answer of the driver, besides the client: INFO's sections, DELUSER's count.
+    var pendingAnswer: ((inout ByteBuffer) -> Void)?
+    var pendingSections: Set<ServerInformation.Section> = []
+
+    package init(id: UInt64, server: ServerState, address: String = "", localAddress: String = "") {
+        self.id = id
+        self.server = server
+        self.address = address
+        self.localAddress = localAddress
+        createdAt = server.wall
+        lastActive = server.wall
+        user = server.users.defaultUser
+        isUnrestricted = user?.allowsEverything ?? false
+    }
+
+    package var isAuthenticated: Bool { user != nil }
+
+    package var inFlight: Int { ring.count }
+
+    /// How long the client has sent nothing.
+    package var idleMilliseconds: UInt64 { max(server.wall, lastActive) - lastActive }
+
+    /// Whether the client waits for a login, a delay or the catalog of users.
+    var isWaiting: Bool {
+        switch wait {
+        case .login, .other: true
+        case .nothing, .closing, .closed: false
+        }
+    }
+
+    // MARK: Events
+
+    /// Handles what has been read: sends every complete command and consumes it. Call it again, with or without new
+    /// bytes, after `resumeReading`.
+    package func receive<Sink: SessionSink>(_ input: inout ByteBuffer, output: inout ByteBuffer, to sink: Sink) {
+        let bytes = input.mutableReadable
+        var start = 0
+        lastActive = server.wall
+        while start < bytes.count, canGoOn(output.count) {
+            let rest = UnsafeMutableRawBufferPointer(rebasing: bytes[start...])
+            guard let base = rest.baseAddress else { break }
+            do throws(RESPProtocolError) {
+                let isKnown = isAuthenticated, limits = isKnown ? server.limits : RESPLimits.unauthenticated
+                guard try parser.parse(rest, limits: limits, isAuthenticated: isKnown) == .command else { break }
+            } catch {
+                server.protocolErrors &+= 1
+                fail("ERR " + error.message, &output)
+                wait = .closing
+                break
+            }
+            begin(parser.words(at: UnsafeRawPointer(base)), &output, sink)
+            start += parser.consumed
+        }
+        if wait == .closing || wait == .closed { start = bytes.count }
+        input.consume(start)
+        settle(output.count, sink)
+    }
+
+    /// A node answered.
+    @inline(__always)
+    package func complete<Sink: SessionSink>(
+        _ token: UInt64, _ reply: borrowing ReplyView, output: inout ByteBuffer, to sink: Sink
+    ) {
+        // Too late: the call was given up and its client has an error, or the client has gone.
+        guard ring.isWaiting(token), wait != .closed else { return }
+        let entry = ring[token]
+        if server.monotonic &- entry.started >= server.slowThreshold { server.noteSlow(entry, self) }
+        if reply.kind == .error { server.errorCount &+= 1 }
+        if token == ring.head {
+            if !entry.isMuted { output.append(reply, entry.shape, entry.version) }
+            ring.releaseHead(into: &output)
+        } else {
+            server.scratch.removeAll()
+            if !entry.isMuted { server.scratch.append(reply, entry.shape, entry.version) }
+            ring.park(token, server.scratch.readable)
+        }
+        if isReadingPaused || isInputEnded { settle(output.count, sink) }
+    }
+
+    /// A call failed on its way: no node answered it.
+    package func fail<Sink: SessionSink>(
+        _ token: UInt64, _ error: DatabaseError, output: inout ByteBuffer, to sink: Sink
+    ) {
+        finish(token, output: &output, to: sink) { _, buffer in buffer.appendError(error.respText) }
+    }
+
+    /// The delay is over, or the change of users is made (or refused).
+    package func finish<Sink: SessionSink>(
+        _ token: UInt64, error: DatabaseError? = nil, output: inout ByteBuffer, to sink: Sink
+    ) {
+        finish(token, output: &output, to: sink) { session, buffer in
+            let answer = session.pendingAnswer
+            session.pendingAnswer = nil
+            if let error {
+                session.server.errorCount &+= 1
+                buffer.appendError(error.respText)
+            } else if let answer {
+                answer(&buffer)
+            } else {
+                buffer.appendStatus("OK")
+            }
+        }
+    }
+
+    /// The keys of the databases are counted (or could not be).
+    package func counted<Sink: SessionSink>(
+        _ token: UInt64, _ counts: Result<[UInt64], DatabaseError>, output: inout ByteBuffer, to sink: Sink
+    ) {
+        switch counts {
+        case .failure(let error):
+            finish(token, error: error, output: &output, to: sink)
+        case .success(let counts):
+            let text = ServerInformation.text(pendingSections, server, keys: counts), version = ring[token].version
+            pendingAnswer = { $0.appendVerbatim(text, version) }
+            finish(token, output: &output, to: sink)
+        }
+    }
+
+    /// The password was verified, or not.
+    package func authenticated<Sink: SessionSink>(
+        _ token: UInt64, _ outcome: AuthenticationOutcome, output: inout ByteBuffer, to sink: Sink
+    ) {
+        guard case .login(token, let hello) = wait else { return }
+        finish(token, output: &output, to: sink) { session, buffer in session.conclude(outcome, hello, &buffer) }
+    }
+
+    /// The client took what it was sent.
+    package func outputDrained<Sink: SessionSink>(_ outputCount: Int, to sink: Sink) { settle(outputCount, sink) }
+
+    /// The client will send nothing more: what it has sent is answered, then the connection closes.
+    package func inputEnded<Sink: SessionSink>(_ outputCount: Int, to sink: Sink) {
+        isInputEnded = true
+        settle(outputCount, sink)
+    }
+
+    /// After `resumeReading`: what had been read before has been handed over.
+    package func redelivered<Sink: SessionSink>(_ outputCount: Int, to sink: Sink) {
+        owesInput = false
+        settle(outputCount, sink)
+    }
+
+    /// The connection is gone: whatever arrives now is dropped.
+    package func peerClosed() {
+        wait = .closed
+        server.remove(self)
+    }
+
+    // MARK: Decisions
+
+    @inline(__always) private func canGoOn(_ outputCount: Int) -> Bool {
+        !isHeld && ring.count < Self.inFlightLimit && outputCount + ring.parkedBytes < Self.outputLimit
+    }
+
+    /// After each event: pauses or resumes reading, and closes when the last answer is out.
+    private func settle<Sink: SessionSink>(_ outputCount: Int, _ sink: Sink) {
+        if !actions.isEmpty { perform(sink) }
+        if canGoOn(outputCount) {
+            // Not before half of the ring is free: else a long pipeline would trickle in by single commands.
+            if isReadingPaused, ring.count <= Self.inFlightLimit / 2 {
+                isReadingPaused = false
+                owesInput = true
+                sink.perform(.resumeReading)
+            }
+            if isInputEnded, !owesInput, !isReadingPaused, ring.isEmpty {
+                wait = .closed
+                sink.perform(.close)
+            }
+            if ring.isEmpty { ring.trim() }
+        } else {
+            if !isReadingPaused, wait != .closed {
+                isReadingPaused = true
+                sink.perform(.pauseReading)
+            }
+            if wait == .closing, ring.isEmpty {
+                wait = .closed
+                sink.perform(.close)
+            }
+        }
+    }
+
+    private func perform<Sink: SessionSink>(_ sink: Sink) {
+        for action in actions { sink.perform(action) }
+        actions.removeAll(keepingCapacity: true)
+    }
+
+    private func finish<Sink: SessionSink>(
+        _ token: UInt64, output: inout ByteBuffer, to sink: Sink, _ write: (RESPSession, inout ByteBuffer) -> Void
+    ) {
+        guard ring.isWaiting(token), wait != .closed else { return }
+        switch wait {
+        case .login(token, _), .other(token): wait = .nothing
+        case .nothing, .login, .other, .closing, .closed: break
+        }
+        let isMuted = ring[token].isMuted
+        if token == ring.head {
+            let mark = output.count
+            write(self, &output)
+            if isMuted { output.truncate(to: mark) }
+            ring.releaseHead(into: &output)
+        } else {
+            var answer = ByteBuffer(capacity: 64)
+            write(self, &answer)
+            if isMuted { answer.removeAll() }
+            ring.park(token, answer.readable)
+        }
+        settle(output.count, sink)
+    }
+
+    /// Executes one command: sends it, answers it, or refuses it.
+    @inline(__always)
+    private func begin<Sink: SessionSink>(_ words: Words, _ output: inout ByteBuffer, _ sink: Sink) {
+        guard words.count > 0 else { return }
+        guard let index = server.table.index(of: words[0]) else { return refuseUnknown(words, &output) }
+        let command = server.table[index]
+        guard command.accepts(words.count) else { return refuseArity(command.name, &output) }
+        guard isUnrestricted || mayUse(command, words, &output) else { return }
+        lastCommandIndex = index
+        commandCount &+= 1
+        server.count(index)
+        if let parse = command.parse {
+            send(command, index, parse, words, &output, sink)
+        } else {
+            beginLocal(command, index, words, &output, sink)
+        }
+    }
+
+    private func beginLocal<Sink: SessionSink>(
+        _ command: RESPCommand, _ index: Int, _ words: Words, _ output: inout ByteBuffer, _ sink: Sink
+    ) {
+        switch command.body {
+        case .call: break  // It has a parser.
+        case .answer(let answer):
+            reply(index, answer, words, &output, sink)
+        case .container(_, let alone):
+            if words.count == 1, let alone {
+                reply(index, alone, words, &output, sink)
+            } else {
+                beginSubcommand(of: command, index, words, &output, sink)
+            }
+        }
+    }
+
+    private func beginSubcommand<Sink: SessionSink>(
+        of container: RESPCommand, _ index: Int, _ words: Words, _ output: inout ByteBuffer, _ sink: Sink
+    ) {
+        guard let command = container.subcommand(words[1]) else {
+            let name = Self.printable(words[1], limit: 128)
+            return fail("ERR unknown subcommand '\(name)'. Try \(container.name.uppercased()) HELP.", &output)
+        }
+        guard command.accepts(words.count) else { return refuseArity(command.name, &output) }
+        guard isUnrestricted || mayUse(command, words, &output) else { return }
+        lastSubcommand = command
+        switch command.body {
+        case .call(let parse): send(command, index, parse, words, &output, sink)
+        case .answer(let answer): reply(index, answer, words, &output, sink)
+        case .container: break  // Containers do not nest.
+        }
+    }
+
+    @inline(__always)
+    private func send<Sink: SessionSink>(
+        _ command: RESPCommand, _ index: Int, _ parse: RESPCommand.Parse, _ words: Words, _ output: inout ByteBuffer,
+        _ sink: Sink
+    ) {
+        let frame = server.frame
+        frame.begin(command, words, database: database)
+        do throws(DatabaseError) {
+            try parse(words, frame)
+            try sink.invoke(ring.tail, frame)
+        } catch {
+            return fail(error.respText, &output)
+        }
+        var entry = ReplyRing.Entry()
+        entry.shape = frame.shape
+        entry.version = version
+        entry.isMuted = takeMute()
+        entry.command = UInt16(truncatingIfNeeded: index)
+        entry.started = server.monotonic
+        entry.argument = ArgumentPrefix(words[1], words: words.count)
+        ring.push(entry)
+    }
+
+    private func reply<Sink: SessionSink>(
+        _ index: Int, _ answer: RESPCommand.Answer, _ words: Words, _ output: inout ByteBuffer, _ sink: Sink
+    ) {
+        let skips = skipsNextReply
+        skipsNextReply = false
+        if ring.isEmpty {
+            let mark = output.count
+            write(answer, words, &output, mark)
+            if replyMode == .off || skips { output.truncate(to: mark) }
+        } else {
+            var buffer = ByteBuffer(capacity: 256)
+            write(answer, words, &buffer, 0)
+            if replyMode == .off || skips { buffer.removeAll() }
+            if !buffer.isEmpty { ring.push(answer: buffer.readable) }
+        }
+        if let action = deferred {
+            deferred = nil
+            var entry = ReplyRing.Entry()
+            entry.version = version
+            entry.isMuted = replyMode == .off || skips
+            entry.command = UInt16(truncatingIfNeeded: index)
+            entry.started = server.monotonic
+            ring.push(entry)
+            actions.append(action)
+        }
+        if !actions.isEmpty { perform(sink) }
+    }
+
+    private func write(_ answer: RESPCommand.Answer, _ words: Words, _ buffer: inout ByteBuffer, _ mark: Int) {
+        do throws(DatabaseError) {
+            try answer(words, self, &buffer)
+        } catch {
+            buffer.truncate(to: mark)
+            server.errorCount &+= 1
+            buffer.appendError(error.respText)
+        }
+    }
+
+    /// Lets the client, and what it sent after this command, wait for the driver; `answer` is what it gets then.
+    func postpone(_ action: SessionAction, answer: @escaping (inout ByteBuffer) -> Void) {
+        wait = .other(nextToken)
+        deferred = action
+        pendingAnswer = answer
+    }
+
+    /// Changes the catalog of users.
+    func change(_ changes: [UserChange], answer: @escaping (inout ByteBuffer) -> Void) {
+        postpone(.changeUsers(nextToken, changes), answer: answer)
+    }
+
+    /// The token that a deferred answer will have.
+    var nextToken: UInt64 { ring.tail }
+
+    @inline(__always) private func takeMute() -> Bool {
+        guard replyMode == .off || skipsNextReply else { return false }
+        skipsNextReply = false
+        return true
+    }
+
+    /// Answers with an error, in its turn.
+    func fail(_ text: String, _ output: inout ByteBuffer) {
+        server.errorCount &+= 1
+        if takeMute() { return }
+        if ring.isEmpty {
+            output.appendError(text)
+        } else {
+            var buffer = ByteBuffer(capacity: 128)
+            buffer.appendError(text)
+            ring.push(answer: buffer.readable)
+        }
+    }
+
+    // MARK: Refusals
+
+    /// Whether the user may run the command; otherwise it has been answered.
+    private func mayUse(_ command: RESPCommand, _ words: Words, _ output: inout ByteBuffer) -> Bool {
+        if command.flags.contains(.noAuth) { return true }
+        guard let user else {
+            fail("NOAUTH Authentication required.", &output)
+            return false
+        }
+        // Whether a container may be used is decided by its subcommand.
+        if case .container = command.body, words.count > 1 { return true }
+        guard let denial = user.denial(of: command, words) else { return true }
+        fail("NOPERM " + denial, &output)
+        return false
+    }
+
+    private func refuseArity(_ name: String, _ output: inout ByteBuffer) {
+        fail("ERR wrong number of arguments for '\(name)' command", &output)
+    }
+
+    private func refuseUnknown(_ words: Words, _ output: inout ByteBuffer) {
+        var arguments = ""
+        var position = 1
+        while position < words.count, arguments.utf8.count < 128 {
+            arguments += "'\(Self.printable(words[position], limit: 128 - arguments.utf8.count))' "
+            position += 1
+        }
+        let name = Self.printable(words[0], limit: 128)
+        fail("ERR unknown command '\(name)', with args beginning with: \(arguments)", &output)
+    }
+
+    private static func printable(_ view: ByteView, limit: Int) -> String {
+        String(decoding: view.prefix(max(limit, 0)), as: UTF8.self)
+    }
+}
+
+extension DatabaseError {
+    /// The line of an error reply: code, space, words.
+    package var respText: String { code.row.resp + " " + message }
+}

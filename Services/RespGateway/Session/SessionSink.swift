@@ -1,0 +1,45 @@
+import Base
+
+/// Where a session's decisions go. The driver implements it; a test records.
+package protocol SessionSink: AnyObject {
+    /// Sends a call to its shard. The frame is valid during the call; the answer comes back through
+    /// `RESPSession.complete`, never from inside. Throwing answers the command at once: nothing was sent.
+    func invoke(_ token: UInt64, _ call: CallFrame) throws(DatabaseError)
+
+    /// Does what is rare.
+    func perform(_ action: SessionAction)
+}
+
+/// What a session wants besides calls and output. A token names the command that waits for the answer.
+package enum SessionAction: Hashable, Sendable {
+    /// Verify the password; answer with `RESPSession.authenticated`.
+    case authenticate(UInt64, user: Bytes, password: Bytes)
+    /// Answer with `RESPSession.finish` after that time.
+    case delay(UInt64, milliseconds: UInt64)
+    /// Count the keys of every database; answer with `RESPSession.counted`.
+    case countKeys(UInt64)
+    /// Change users in the catalog; answer with `RESPSession.finish`.
+    case changeUsers(UInt64, [UserChange])
+    /// Close other clients.
+    case kill([UInt64])
+    /// Stop reading from the client, and go on; going on includes handing over what has been read already.
+    case pauseReading, resumeReading
+    /// Close when the output has been sent.
+    case close
+}
+
+/// A change of the catalog of users.
+package enum UserChange: Hashable, Sendable {
+    /// Create or replace. Verifiers are derived from the new `passwords`; those that the user has are kept if
+    /// `keepsPasswords`, but for those of the `dropped` passwords, each of which must be there.
+    case put(name: String, isEnabled: Bool, rules: String, passwords: [Bytes], dropped: [Bytes], keepsPasswords: Bool)
+    case remove(name: String)
+}
+
+/// How an attempt to log in ended.
+package enum AuthenticationOutcome: Hashable, Sendable {
+    case accepted(user: String)
+    case refused
+    /// Nobody can say now, because the catalog of users cannot be reached.
+    case failed(DatabaseError)
+}

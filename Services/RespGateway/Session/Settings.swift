@@ -1,0 +1,104 @@
+import Base
+
+/// What CONFIG GET shows and CONFIG SET changes. Every row is real: what cannot be set is refused, not swallowed.
+package struct Settings: Sendable {
+    package var limits = RESPLimits()
+    package var maximumClients = 10_000
+    /// Slower commands are logged; negative: none, 0: all.
+    package var slowLogMicroseconds: Int64 = 10_000
+    package var slowLogLength = 128
+    /// A client that has not taken so many bytes is closed; 0: no limit.
+    package var outputLimit = 256 << 20
+    /// Seconds after which an idle client is closed; 0: never.
+    package var idleTimeout = 0
+    /// Told by the driver, for clients that ask how durable the data is.
+    package var appendFsync = "always"
+    package var port = 6379, bind = "127.0.0.1"
+
+    package init() {}
+
+    /// One option, by the name that Redis gives it.
+    struct Row: Sendable {
+        let name: String
+        let get: @Sendable (Settings) -> String
+        /// Changes the option, or says why not. nil: it cannot be changed while the gateway runs.
+        let set: (@Sendable (inout Settings, String) -> String?)?
+    }
+
+    private static func fixed(_ name: String, _ get: @escaping @Sendable (Settings) -> String) -> Row {
+        Row(name: name, get: get, set: nil)
+    }
+
+    /// An option that is a number within `range`.
+    private static func number(
+        _ name: String, _ range: ClosedRange<Int64>, isMemory: Bool = false,
+        get: @escaping @Sendable (Settings) -> Int64, set: @escaping @Sendable (inout Settings, Int64) -> Void
+    ) -> Row {
+        Row(name: name, get: { String(get($0)) }) { settings, text in
+            guard let value = isMemory ? memory(text) : Int64(text) else {
+                return isMemory ? "argument must be a memory value" : "argument couldn't be parsed into an integer"
+            }
+            guard range.contains(value) else {
+                return "argument must be between \(range.lowerBound) and \(range.upperBound) inclusive"
+            }
+            set(&settings, value)
+            return nil
+        }
+    }
+
+    /// `64mb`, `1g`, `512`
+    static func memory(_ text: String) -> Int64? {
+        let units: [(String, Int64)] = [
+            ("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30), ("k", 1000), ("m", 1_000_000), ("g", 1_000_000_000),
+            ("b", 1),
+        ]
+        let text = text.lowercased()
+        for (unit, factor) in units where text.hasSuffix(unit) {
+            guard let number = Int64(text.dropLast(unit.count)), number >= 0 else { return nil }
+            let (product, overflow) = number.multipliedReportingOverflow(by: factor)
+            return overflow ? nil : product
+        }
+        return Int64(text).flatMap { $0 >= 0 ? $0 : nil }
+    }
+
+    static let rows: [Row] = [
+        fixed("appendfsync") { $0.appendFsync },
+        fixed("appendonly") { _ in "yes" },
+        fixed("bind") { $0.bind },
+        number("client-query-buffer-limit", 1 << 20...1 << 30, isMemory: true) {
+            Int64($0.limits.command)
+        } set: {
+            $0.limits.command = Int($1)
+        },
+        fixed("databases") { _ in "16" },
+        number("maxclients", 1...1 << 20) {
+            Int64($0.maximumClients)
+        } set: {
+            $0.maximumClients = Int($1)
+        },
+        fixed("maxmemory") { _ in "0" },
+        fixed("maxmemory-policy") { _ in "noeviction" },
+        fixed("port") { String($0.port) },
+        number("proto-max-bulk-len", 1 << 20...1 << 29, isMemory: true) {
+            Int64($0.limits.bulk)
+        } set: {
+            $0.limits.bulk = Int($1)
+        },
+        fixed("save") { _ in "" },
+        number("slowlog-log-slower-than", -1...Int64(Int32.max)) {
+            $0.slowLogMicroseconds
+        } set: {
+            $0.slowLogMicroseconds = $1
+        },
+        number("slowlog-max-len", 0...1 << 20) {
+            Int64($0.slowLogLength)
+        } set: {
+            $0.slowLogLength = Int($1)
+        },
+        number("timeout", 0...Int64(Int32.max)) {
+            Int64($0.idleTimeout)
+        } set: {
+            $0.idleTimeout = Int($1)
+        },
+    ]
+}

@@ -1,0 +1,310 @@
+import Base
+import Contracts
+import RespGateway
+
+/// A golden file: stories, each one connection, told in steps.
+///
+///     # A comment; it stays where it is.
+///     > SET k v                  the client sends a command (quotes as in redis-cli)
+///     >> PING\r\n                the client sends these bytes
+///     < #1 ok                    a node answers: ok, null, integer N, number X, data TEXT, list ITEM…,
+///                                error CODE TEXT
+///     login #1 accepted NAME     how a login ended: accepted NAME, refused, failed CODE TEXT
+///     finish #1                  a delay is over, or users are changed; `finish #1 CODE TEXT` if not
+///     counts #1 3 0              keys of the databases, for INFO
+///     clock +1500                milliseconds pass
+///     user alice on ~a* +get     the catalog has this user now
+///     drop                       the client has gone
+///     ---
+///     invoke #1 set k v          what came of it
+///     send +OK
+///
+/// An empty line ends a step, `===` a story.
+struct Transcript {
+    /// Runs all stories of `text` and returns it with the true outcomes in place.
+    static func replay(_ text: String) -> String {
+        var output: [String] = [], runner = StoryRunner(), isOutcome = false
+        var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        if lines.last == "" { lines.removeLast() }
+        func flush() {
+            guard isOutcome else { return }
+            output += runner.takeOutcome()
+            isOutcome = false
+        }
+        for line in lines {
+            if line == "===" {
+                flush()
+                runner = StoryRunner()
+                output.append(line)
+            } else if line.isEmpty {
+                flush()
+                output.append(line)
+            } else if line == "---" {
+                output.append(line)
+                isOutcome = true
+            } else if isOutcome {
+                continue
+            } else {
+                output.append(line)
+                if !line.hasPrefix("#") { runner.play(line) }
+            }
+        }
+        flush()
+        return output.joined(separator: "\n") + "\n"
+    }
+}
+
+/// One connection of a transcript.
+final class StoryRunner {
+    private let server: ServerState
+    private let session: RESPSession
+    private let recorder = Recorder()
+    private var input = ByteBuffer(), output = ByteBuffer()
+
+    init() {
+        server = ServerState(users: UserDirectory(isOpen: true))
+        server.wallMilliseconds = 1_700_000_000_000
+        server.monotonicNanoseconds = 1_000_000_000
+        guard let session = server.admit(address: "127.0.0.1:50000", localAddress: "127.0.0.1:6379") else {
+            fatalError("the server of a story takes a client")
+        }
+        self.session = session
+    }
+
+    func takeOutcome() -> [String] {
+        defer { recorder.lines = [] }
+        return recorder.lines
+    }
+
+    func play(_ line: String) {
+        let words = Self.split(line)
+        let verb = String(decoding: words.first ?? [], as: UTF8.self)
+        let rest = words.dropFirst().map { String(decoding: $0, as: UTF8.self) }
+        switch verb {
+        case ">":
+            feed(Self.encode(Array(words.dropFirst())))
+        case ">>":
+            feed(Self.unescape(String(line.dropFirst(3))))
+        case "<":
+            answer(token(rest[0]), Array(rest[1]), Array(words.dropFirst(3)))
+        case "login":
+            login(token(rest[0]), Array(rest.dropFirst()))
+        case "finish":
+            let failure = rest.count > 1 ? Self.error(Array(rest.dropFirst())) : nil
+            session.finish(token(rest[0]), error: failure, output: &output, to: recorder)
+        case "counts":
+            let counts = rest.dropFirst().map { UInt64($0) ?? 0 }
+            session.counted(token(rest[0]), .success(counts), output: &output, to: recorder)
+        case "clock":
+            let milliseconds = UInt64(rest[0].dropFirst()) ?? 0
+            server.wallMilliseconds += milliseconds
+            server.monotonicNanoseconds += milliseconds * 1_000_000
+        case "user":
+            setUser(rest)
+        case "drop":
+            session.peerClosed()
+        default:
+            recorder.lines.append("? \(line)")
+        }
+        collect()
+    }
+
+    private func feed(_ bytes: Bytes) {
+        input.append(bytes)
+        session.receive(&input, output: &output, to: recorder)
+        while recorder.resumes {
+            recorder.resumes = false
+            session.receive(&input, output: &output, to: recorder)
+        }
+    }
+
+    private func collect() {
+        if recorder.resumes {  // What had been read already is handed over again, as the driver does.
+            recorder.resumes = false
+            session.receive(&input, output: &output, to: recorder)
+        }
+        guard !output.isEmpty else { return }
+        var text = Self.escape(output.readable)
+        if text.hasSuffix("\\r\\n") { text.removeLast(4) }
+        let isClosing = recorder.lines.last == "close"  // Which is done after the output has been sent.
+        if isClosing { recorder.lines.removeLast() }
+        recorder.lines += text.components(separatedBy: "\\r\\n").map { "send \($0)" }
+        if isClosing { recorder.lines.append("close") }
+        output.removeAll()
+    }
+
+    private func token(_ text: String) -> UInt64 { UInt64(text.dropFirst()) ?? 0 }
+
+    private func setUser(_ words: [String]) {
+        let user = ACLUser(name: words[0])
+        do throws(DatabaseError) {
+            for rule in words.dropFirst() { try user.apply(rule, server.table) }
+        } catch {
+            recorder.lines.append("? \(error)")
+        }
+        let others = server.users.users.values.filter { $0.name != user.name }
+        server.users.replace(with: others + [user])
+        for id in server.usersChanged() { recorder.lines.append("logout \(id)") }
+    }
+
+    private func login(_ token: UInt64, _ words: [String]) {
+        let outcome: AuthenticationOutcome =
+            switch words[0] {
+            case "accepted": .accepted(user: words[1])
+            case "refused": .refused
+            default: .failed(Self.error(Array(words.dropFirst())))
+            }
+        session.authenticated(token, outcome, output: &output, to: recorder)
+    }
+
+    private func answer(_ token: UInt64, _ kind: [Character], _ words: [Bytes]) {
+        let encoder = ReplyBatchEncoder()
+        func text(_ index: Int) -> String { index < words.count ? String(decoding: words[index], as: UTF8.self) : "" }
+        switch String(kind) {
+        case "ok": encoder.ok(token)
+        case "null": encoder.null(token)
+        case "integer": encoder.integer(token, Int64(text(0)) ?? 0)
+        case "number": encoder.number(token, Double(text(0)) ?? 0)
+        case "data": (words.first ?? []).withUnsafeBytes { encoder.data(token, $0) }
+        case "error": encoder.error(token, Self.error((0..<words.count).map(text)))
+        case "list":
+            encoder.beginList(token)
+            for (index, word) in words.enumerated() {
+                if text(index) == "null" {
+                    encoder.listNull()
+                } else if text(index).hasPrefix(":"), let value = Int64(text(index).dropFirst()) {
+                    encoder.listInteger(value)
+                } else {
+                    word.withUnsafeBytes { encoder.listData($0) }
+                }
+            }
+            encoder.endList()
+        default: recorder.lines.append("? \(String(kind))")
+        }
+        var frame = ByteBuffer()
+        encoder.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
+        var decoder = ReplyBatchDecoder()
+        try? decoder.decode(frame.readable) { reply in
+            session.complete(reply.id, reply, output: &output, to: recorder)
+        }
+    }
+
+    private static func error(_ words: [String]) -> DatabaseError {
+        let code = ErrorCode.allCases.first { "\($0)" == words[0] } ?? .internalFailure
+        return DatabaseError(code, words.dropFirst().joined(separator: " "))
+    }
+
+    // MARK: Bytes and text
+
+    static func encode(_ words: [Bytes]) -> Bytes {
+        var bytes = Bytes("*\(words.count)\r\n".utf8)
+        for word in words { bytes += Bytes("$\(word.count)\r\n".utf8) + word + [13, 10] }
+        return bytes
+    }
+
+    /// Splits with the parser under test: an inline command is what a line of a transcript is.
+    static func split(_ line: String) -> [Bytes] {
+        let parser = RESPParser()
+        var bytes = Bytes(line.utf8) + [10]
+        return bytes.withUnsafeMutableBytes { room in
+            guard (try? parser.parse(room, limits: RESPLimits())) == .command, let base = room.baseAddress else {
+                return []
+            }
+            let words = parser.words(at: UnsafeRawPointer(base))
+            return (0..<words.count).map { words[$0].bytes }
+        }
+    }
+
+    static func escape(_ view: ByteView) -> String {
+        var text = ""
+        for byte in view {
+            switch byte {
+            case 13: text += "\\r"
+            case 10: text += "\\n"
+            case 92: text += "\\\\"
+            case 32...126: text.unicodeScalars.append(UnicodeScalar(byte))
+            default: text += "\\x" + String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
+            }
+        }
+        return text
+    }
+
+    static func unescape(_ text: String) -> Bytes {
+        var result: Bytes = [], rest = Bytes(text.utf8)[...]
+        while let byte = rest.popFirst() {
+            guard byte == 92, let next = rest.popFirst() else {
+                result.append(byte)
+                continue
+            }
+            switch next {
+            case UInt8(ascii: "r"): result.append(13)
+            case UInt8(ascii: "n"): result.append(10)
+            case UInt8(ascii: "x"):
+                let digits = String(decoding: rest.prefix(2), as: UTF8.self)
+                rest = rest.dropFirst(2)
+                result.append(UInt8(digits, radix: 16) ?? 0)
+            default: result.append(next)
+            }
+        }
+        return result
+    }
+}
+
+/// Writes down what a session decides.
+final class Recorder: SessionSink {
+    var lines: [String] = []
+    /// Set by `resumeReading`: the input has to be handed over again.
+    var resumes = false
+    /// Calls fail at once while this is set.
+    var refusal: DatabaseError?
+
+    func invoke(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
+        if let refusal { throw refusal }
+        let call = call.snapshot
+        var line = "invoke #\(token) \(call.method)"
+        if !call.key.isEmpty || call.target == .key { line += " " + Self.word(call.key) }
+        for argument in call.arguments { line += " " + Self.word(argument) }
+        if !call.numbers.isEmpty { line += " numbers " + call.numbers.map(String.init).joined(separator: ",") }
+        if call.flags != 0 { line += " flags \(call.flags)" }
+        if call.database != 0 { line += " database \(call.database)" }
+        switch call.target {
+        case .key: break
+        case .keys: line += " keys " + call.keys.map { Self.word($0) }.joined(separator: ",")
+        case .everyShard, .cursor, .anyShard: line += " at \(call.target)"
+        }
+        lines.append(line)
+    }
+
+    func perform(_ action: SessionAction) {
+        switch action {
+        case .authenticate(let token, let user, let password):
+            lines.append("authenticate #\(token) \(Self.word(user)) \(Self.word(password))")
+        case .delay(let token, let milliseconds): lines.append("delay #\(token) \(milliseconds)")
+        case .countKeys(let token): lines.append("count #\(token)")
+        case .changeUsers(let token, let changes):
+            for change in changes { lines.append("change #\(token) \(Self.describe(change))") }
+        case .kill(let ids): lines.append("kill \(ids.map(String.init).joined(separator: ","))")
+        case .pauseReading: lines.append("pause")
+        case .resumeReading:
+            lines.append("resume")
+            resumes = true
+        case .close: lines.append("close")
+        }
+    }
+
+    private static func describe(_ change: UserChange) -> String {
+        switch change {
+        case .put(let name, let isEnabled, let rules, let passwords, let dropped, let keeps):
+            let words = passwords.map { "+" + word($0) } + dropped.map { "-" + word($0) } + (keeps ? ["kept"] : [])
+            return "put \(name) \(isEnabled ? "on" : "off") \"\(rules)\" passwords \(words.joined(separator: ","))"
+        case .remove(let name): return "remove \(name)"
+        }
+    }
+
+    private static func word(_ bytes: Bytes) -> String { bytes.withUnsafeBytes { word($0) } }
+
+    private static func word(_ view: ByteView) -> String {
+        let text = StoryRunner.escape(view)
+        return text.isEmpty || text.contains(" ") ? "\"\(text)\"" : text
+    }
+}
