@@ -1,0 +1,148 @@
+import Base
+import Net
+
+/// What `orbit up` was asked for.
+package struct ClusterOptions: Hashable, Sendable {
+    /// Absolute path of the cluster's directory.
+    package var data: String
+    package var nodes = 1
+    package var shards = 1
+    package var portOffset = 0
+    /// The address that gateways bind.
+    package var listen = "127.0.0.1"
+    package var fsync = "always"
+    package var isInsecure = false
+    package var restarts = true
+
+    package init(data: String) { self.data = data }
+}
+
+/// One process of the cluster: what it is and how it is started.
+package struct ProcessSpec: Hashable, Sendable {
+    package let role: Role
+    /// `storage-node-1`: unique in the cluster, the name that `orbit start` and `orbit stop` take.
+    package let id: String
+    package let arguments: [String]
+    /// Where it serves: first its Unix socket (if it has one), then TCP.
+    package let addresses: [String]
+    /// Its admin port.
+    package let admin: String
+    package let dataDirectory: String?
+
+    /// The executables that a cluster is made of, in the order in which they are needed.
+    package enum Role: String, CaseIterable, Hashable, Sendable {
+        case coordinator
+        case storageNode = "storage-node"
+        case respGateway = "resp-gw"
+
+        /// Before any `--port-offset`; storage nodes count up from theirs.
+        package var port: Int {
+            switch self {
+            case .coordinator: 50050
+            case .storageNode: 50051
+            case .respGateway: 6379
+            }
+        }
+    }
+}
+
+/// The files of a cluster's directory.
+package struct ClusterPaths: Hashable, Sendable {
+    package let data: String
+
+    package init(data: String) { self.data = data }
+
+    package var state: String { "\(data)/cluster.json" }
+    package var password: String { "\(data)/password" }
+    package var run: String { "\(data)/run" }
+    package var log: String { "\(data)/log" }
+    package var tls: String { "\(data)/tls" }
+    /// Held by the supervisor for as long as it lives.
+    package var lock: String { "\(run)/lock" }
+    /// Where the supervisor takes orders.
+    package var control: String { "\(run)/orbit" }
+
+    /// The files of one process.
+    package func logFile(_ id: String) -> String { "\(log)/\(id).log" }
+    /// Says which process runs; removed when it ends.
+    package func pidFile(_ id: String) -> String { "\(run)/\(id).pid" }
+    /// The certificate of a process, signed by the cluster's authority.
+    package func certificate(_ id: String) -> String { "\(tls)/\(id).pem" }
+    package func key(_ id: String) -> String { "\(tls)/\(id).key" }
+    package var authority: String { "\(tls)/ca.pem" }
+    package var authorityKey: String { "\(tls)/ca.key" }
+}
+
+/// A local cluster on paper: every process with its command line. Pure: it is made from options alone.
+///
+/// Processes of one cluster talk over Unix sockets in the cluster's owner-only directory; TCP addresses (mutual TLS,
+/// unless `--insecure`) are for tools and for other machines. Socket names are short because a Unix socket's path is.
+package struct ClusterPlan: Hashable, Sendable {
+    package let options: ClusterOptions
+    package let processes: [ProcessSpec]
+
+    package var paths: ClusterPaths { ClusterPaths(data: options.data) }
+
+    package init(_ options: ClusterOptions) throws(UsageError) {
+        self.options = options
+        let paths = ClusterPaths(data: options.data)
+        let longest = "\(paths.run)/c1.admin"
+        guard longest.utf8.count <= SocketAddress.maximumPathLength else {
+            throw UsageError("\(options.data) is too long for the sockets in it: choose a shorter --data directory")
+        }
+        var processes = [Self.coordinator(options, paths)]
+        for number in 1...options.nodes { processes.append(Self.node(number, options, paths)) }
+        processes.append(try Self.gateway(options, paths))
+        self.processes = processes
+    }
+
+    private static func coordinator(_ options: ClusterOptions, _ paths: ClusterPaths) -> ProcessSpec {
+        let id = "coordinator-1"
+        let addresses = ["unix:\(paths.run)/c1", "127.0.0.1:\(ProcessSpec.Role.coordinator.port + options.portOffset)"]
+        return spec(
+            .coordinator, id, "c1", addresses, paths, options,
+            ["--shards", "\(options.shards)", "--nodes", "\(options.nodes)"])
+    }
+
+    private static func node(_ number: Int, _ options: ClusterOptions, _ paths: ClusterPaths) -> ProcessSpec {
+        let id = "storage-node-\(number)"
+        let port = ProcessSpec.Role.storageNode.port + number - 1 + options.portOffset
+        return spec(
+            .storageNode, id, "n\(number)", ["unix:\(paths.run)/n\(number)", "127.0.0.1:\(port)"], paths, options,
+            ["--coordinator", "unix:\(paths.run)/c1", "--fsync", options.fsync])
+    }
+
+    private static func gateway(_ options: ClusterOptions, _ paths: ClusterPaths) throws(UsageError) -> ProcessSpec {
+        let host =
+            options.listen.contains(":") && !options.listen.hasPrefix("[") ? "[\(options.listen)]" : options.listen
+        let address = "\(host):\(ProcessSpec.Role.respGateway.port + options.portOffset)"
+        do throws(DatabaseError) { _ = try SocketAddress(parsing: address) } catch {
+            throw UsageError("--listen takes the address of an interface, such as 127.0.0.1 or ::; \(error.message)")
+        }
+        let admin = "unix:\(paths.run)/g1.admin"
+        return ProcessSpec(
+            role: .respGateway, id: "resp-gw-1",
+            arguments: ["--listen", address, "--coordinator", "unix:\(paths.run)/c1", "--admin", admin],
+            addresses: [address], admin: admin, dataDirectory: nil)
+    }
+
+    /// What coordinator and node have in common: a directory, a Unix socket, a TCP port with the cluster's TLS.
+    private static func spec(
+        _ role: ProcessSpec.Role, _ id: String, _ socket: String, _ addresses: [String], _ paths: ClusterPaths,
+        _ options: ClusterOptions, _ more: [String]
+    ) -> ProcessSpec {
+        let directory = "\(paths.data)/\(id)"
+        let admin = "unix:\(paths.run)/\(socket).admin"
+        let listen = addresses.joined(separator: ",")
+        var arguments = ["--data", directory, "--listen", listen, "--admin", admin] + more
+        if options.isInsecure {
+            arguments.append("--insecure")
+        } else {
+            arguments += [
+                "--tls-ca", paths.authority, "--tls-cert", paths.certificate(id), "--tls-key", paths.key(id),
+            ]
+        }
+        return ProcessSpec(
+            role: role, id: id, arguments: arguments, addresses: addresses, admin: admin, dataDirectory: directory)
+    }
+}

@@ -1,0 +1,88 @@
+import Base
+import Testing
+
+import Orbit
+
+@Suite("Cluster on paper")
+struct ClusterTests {
+    private func options(_ change: (inout ClusterOptions) -> Void = { _ in }) -> ClusterOptions {
+        var options = ClusterOptions(data: "/d")
+        change(&options)
+        return options
+    }
+
+    @Test("plans coordinator, nodes and gateway with their ports and sockets")
+    func plan() throws {
+        let plan = try ClusterPlan(
+            options {
+                $0.nodes = 2
+                $0.portOffset = 100
+                $0.fsync = "everysec"
+            })
+        #expect(plan.processes.map(\.id) == ["coordinator-1", "storage-node-1", "storage-node-2", "resp-gw-1"])
+        let node = plan.processes[2]
+        #expect(node.addresses == ["unix:/d/run/n2", "127.0.0.1:50152"])
+        #expect(
+            node.arguments == [
+                "--data", "/d/storage-node-2", "--listen", "unix:/d/run/n2,127.0.0.1:50152", "--admin",
+                "unix:/d/run/n2.admin", "--coordinator", "unix:/d/run/c1", "--fsync", "everysec",
+                "--tls-ca", "/d/tls/ca.pem", "--tls-cert", "/d/tls/storage-node-2.pem", "--tls-key",
+                "/d/tls/storage-node-2.key",
+            ])
+        #expect(plan.processes[3].addresses == ["127.0.0.1:6479"])
+    }
+
+    @Test("drops TLS with --insecure, brackets IPv6, refuses bad hosts and long paths")
+    func variants() throws {
+        let insecure = try ClusterPlan(options { $0.isInsecure = true })
+        #expect(insecure.processes.allSatisfy { !$0.arguments.contains("--tls-ca") })
+        #expect(insecure.processes[0].arguments.contains("--insecure"))
+        #expect(try ClusterPlan(options { $0.listen = "::" }).processes.last?.addresses == ["[::]:6379"])
+        #expect(throws: UsageError.self) { try ClusterPlan(options { $0.listen = "no such host" }) }
+        #expect(throws: UsageError.self) {
+            try ClusterPlan(ClusterOptions(data: "/" + String(repeating: "x", count: 100)))
+        }
+    }
+
+    @Test("remembers its options")
+    func state() throws {
+        let made = options {
+            $0.nodes = 3
+            $0.shards = 16
+            $0.portOffset = 200
+            $0.listen = "0.0.0.0"
+            $0.isInsecure = true
+            $0.restarts = false
+        }
+        let text = ClusterState(options: made).encode()
+        #expect(try ClusterState(parsing: Bytes(text.utf8), data: "/d").options == made)
+    }
+
+    @Test(
+        "refuses a damaged or newer state file",
+        arguments: ["", "{}", #"{"format":2}"#, #"{"format":1,"nodes":0,"shards":1}"#, "[1]"])
+    func damagedState(_ text: String) {
+        #expect(throws: (any Error).self) { try ClusterState(parsing: Bytes(text.utf8), data: "/d") }
+    }
+
+    @Test("restarts at once after a long life, ever later in a crash loop")
+    func restarts() {
+        var policy = RestartPolicy()
+        let delays = (0..<8).map { _ in policy.ended(afterMilliseconds: 5) }
+        #expect(delays == [100, 200, 400, 800, 1600, 3200, 5000, 5000])
+        #expect(policy.ended(afterMilliseconds: 60_000) == 100)
+        #expect(policy.failures == 1)
+    }
+
+    @Test("finds the listener of a port in /proc/net/tcp")
+    func portOwner() {
+        let table = """
+              sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+               0: 0100007F:18EB 00000000:0000 0A 00000000:00000000 00:00000000 00000000   102        0 14525 1 0 100 0
+               1: 0100007F:18EC 0100007F:18EB 01 00000000:00000000 00:00000000 00000000   102        0 14526 1 0 100 0
+            """
+        #expect(PortOwner.listeningInode(port: 0x18EB, in: table) == "14525")
+        #expect(PortOwner.listeningInode(port: 0x18EC, in: table) == nil)
+        #expect(PortOwner.listeningInode(port: 1, in: "garbage\n\n a b c") == nil)
+    }
+}
