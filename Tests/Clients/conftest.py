@@ -1,0 +1,167 @@
+"""The harness: clusters of real processes, made by `orbit up` in a temporary directory, one port offset each."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import pytest
+import redis
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("ORBIT_BIN", ROOT / ".build" / "release"))
+
+
+def wait_until(condition, seconds=30.0, what="the condition"):
+    """Polls `condition` until it returns something true, and returns that; fails when the time is over."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"{what} did not come true within {seconds} s")
+        time.sleep(0.01)  # Polling is bounded by `seconds`; nothing is assumed to be done after a while.
+
+
+def free_offset(start=1000):
+    """A port offset at which all ports of a small cluster are free."""
+    for offset in range(start, 15000, 100):
+        if all(_is_free(port + offset) for port in (6379, 50050, 50051, 50052, 50053)):
+            return offset
+    raise RuntimeError("no free ports")
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+class Cluster:
+    """A local cluster under test. `options` are those of `orbit up`."""
+
+    def __init__(self, *options, data=None, password=None):
+        # A short path: Unix sockets live in it.
+        self._holder = None if data else tempfile.TemporaryDirectory(prefix="orbit-", dir="/tmp")
+        self.data = str(data) if data else self._holder.name
+        self.options = options
+        self.offset = free_offset()
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("ORBIT_")}
+        if password:
+            self.environment["ORBIT_PASSWORD"] = password
+        self.given_password = password
+        self.up = None
+
+    def orbit(self, *words, check=True, timeout=180):
+        """Runs an orbit command; `--data` is added."""
+        command = [str(BIN / "orbit"), *words, "--data", self.data]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=self.environment)
+        if check and result.returncode != 0:
+            raise AssertionError(f"{' '.join(words)}: {result.returncode}\n{result.stdout}{result.stderr}{self.logs()}")
+        return result
+
+    def start(self):
+        result = self.orbit("up", "--detach", "--json", "--port-offset", str(self.offset), *self.options)
+        self.up = json.loads(result.stdout)
+        return self
+
+    def down(self):
+        self.orbit("down")
+
+    def close(self):
+        """Stops everything, whatever state it is in."""
+        self.orbit("down", check=False, timeout=60)
+        for pid in self.pids().values():
+            kill(pid, signal.SIGKILL)
+        if self._holder:
+            self._holder.cleanup()
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_):
+        self.close()
+
+    def status(self):
+        result = self.orbit("status", "--json", check=False)
+        return json.loads(result.stdout)
+
+    def process(self, identifier):
+        return next(row for row in self.status()["processes"] if row["id"] == identifier)
+
+    def pids(self):
+        """Pids by id, read from the pid files: they work without a supervisor too."""
+        found = {}
+        for path in pathlib.Path(self.data, "run").glob("*.pid"):
+            try:
+                text = path.read_text().strip()
+            except FileNotFoundError:
+                continue  # Its process has just died, and the supervisor has seen it.
+            if text.isdigit():
+                found[path.stem] = int(text)
+        return found
+
+    def wait_ready(self, seconds=30):
+        wait_until(lambda: self.status()["ready"], seconds, f"readiness of {self.data}")
+
+    @property
+    def port(self):
+        return 6379 + self.offset
+
+    @property
+    def password(self):
+        return self.given_password or pathlib.Path(self.data, "password").read_text().strip()
+
+    def client(self, protocol=2, **more):
+        options = {"username": "orbit", "password": self.password, "socket_timeout": 10, **more}
+        return redis.Redis(host="127.0.0.1", port=self.port, protocol=protocol, **options)
+
+    def cli(self, *words, stdin=None):
+        """redis-cli as a person would use it."""
+        command = ["redis-cli", "-p", str(self.port), "--user", "orbit", "--pass", self.password, "--no-auth-warning"]
+        result = subprocess.run([*command, *words], capture_output=True, text=True, timeout=30, input=stdin)
+        return result.stdout.strip()
+
+    def logs(self, lines=15):
+        """The ends of all logs, for a failure's message."""
+        text = ""
+        for path in sorted(pathlib.Path(self.data, "log").glob("*.log")):
+            end = path.read_text(errors="replace").splitlines()[-lines:]
+            text += f"\n--- {path.name}\n" + "\n".join(end)
+        return text
+
+
+def kill(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """One cluster for all tests that only use it; each test keeps to keys of its own or flushes."""
+    with Cluster() as running:
+        yield running
+
+
+@pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])
+def client(cluster, request):
+    """A redis-py client, once per protocol version, on an empty database."""
+    connection = cluster.client(protocol=request.param, decode_responses=False)
+    connection.flushdb()
+    yield connection
+    connection.close()
