@@ -60,13 +60,14 @@ let package = Package(
         // L1: the wire contract and the pure cores.
         module("Contracts", ["Base", "CProto"]),
         module("DataModel", ["Base"]),
+        module("Raft", ["Base"]),
         module("Placement", ["Base"]),
 
         // L2: siblings; none imports another.
         module("Net", ["Base", "Crypto", "CSystem", "CNghttp2", "CHTTPParser"]),
         module("Storage", ["Base", "CSystem", "CRocksDB"]),
         module("Actors", ["Base", "DataModel", "Contracts"]),
-        module("Replication", ["Base", "CSystem"]),
+        module("Replication", ["Base", "Raft", "CSystem"]),
 
         // L3: what every process shares; what every gateway shares.
         module("ServiceKit", ["Base", "Crypto", "Contracts", "Placement", "Net"]),
@@ -95,7 +96,8 @@ let package = Package(
         tests("Actors", ["Base", "Contracts", "DataModel", "TestKit"]),
         tests("TestKit", ["Base"]),
         tests("Storage", ["Base", "TestKit"]),
-        tests("Replication", ["Base", "TestKit"]),
+        tests("Raft", ["Base", "TestKit"]),
+        tests("Replication", ["Base", "Raft", "TestKit"]),
         tests("ServiceKit", ["Base", "Contracts", "Net", "Placement", "TestKit"]),
         tests("Simulation", ["TestKit"]),
         tests("Net", ["Base", "Crypto", "CSystem", "TestKit"]),

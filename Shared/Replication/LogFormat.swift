@@ -1,4 +1,5 @@
 import Base
+import Raft
 
 /// The bytes of the log on disk, format 1. All integers are little-endian; all checksums are CRC-32C.
 ///

@@ -1,4 +1,5 @@
 import Base
+import Raft
 
 /// What a record of the log is about.
 @usableFromInline package enum RecordKind: UInt8, Sendable {
@@ -17,17 +18,6 @@ package struct LogRecord {
     package let term: Term
     package let index: LogIndex
     package let payload: ByteView
-}
-
-/// A replica's promise about elections.
-package struct HardState: Hashable, Sendable {
-    package var term: Term
-    package var votedFor: NodeID?
-
-    package init(term: Term, votedFor: NodeID?) {
-        self.term = term
-        self.votedFor = votedFor
-    }
 }
 
 /// Why the log could not do what was asked.

@@ -1,5 +1,6 @@
 import Base
 import Glibc
+import Raft
 import Synchronization
 
 /// When a write counts as done.

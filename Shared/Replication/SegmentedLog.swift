@@ -26,6 +26,7 @@
 //    alive.
 
 import Base
+import Raft
 
 /// What recovery found.
 package struct LogRecovery: Hashable, Sendable {

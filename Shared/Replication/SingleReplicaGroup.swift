@@ -1,4 +1,5 @@
 import Base
+import Raft
 
 /// A shard with one replica: it leads always, and an entry is committed when the log says it is durable. The same
 /// `propose`, `committedIndex` and `onCommitted` as a Raft group's, so that whoever drives a shard need not know

@@ -1,4 +1,5 @@
 import Base
+import Raft
 import Replication
 import TestKit
 import Testing

@@ -1,6 +1,7 @@
 import Base
 import Dispatch
 import Glibc
+import Raft
 import Replication
 import Synchronization
 import TestKit

@@ -1,5 +1,6 @@
 import Base
 import Glibc
+import Raft
 import Replication
 import TestKit
 import Testing
