@@ -59,6 +59,8 @@ Service.run(description) { service in
     let addresses = try service.listenAddresses()
     if let port = addresses.first?.port { settings.port = Int(port) }
     facts.port = settings.port
+    let tlsAddresses = options.isSet("tls-listen") ? try service.listenAddresses("tls-listen") : []
+    settings.tlsPort = Int(tlsAddresses.first?.port ?? 0)
     settings.bind = addresses.compactMap(\.host).joined(separator: " ")
     ProcessFacts.raiseDescriptorLimit()
 
@@ -73,9 +75,9 @@ Service.run(description) { service in
     let watcher = try watchPlacement(service, router, tls)
 
     for address in addresses { service.addresses.append(try gateway.listen(address, tls: nil)) }
-    if options.isSet("tls-listen") {
+    if !tlsAddresses.isEmpty {
         let context = try clientTLS(options)
-        for address in try service.listenAddresses("tls-listen") {
+        for address in tlsAddresses {
             service.addresses.append(try gateway.listen(address, tls: context))
         }
     }

@@ -51,22 +51,35 @@ package struct CertificateAuthority: Hashable, Sendable {
         return try CertificateAuthority(certificatePEM: certificate.pem(), privateKeyPEM: key.pem())
     }
 
-    /// Issues a certificate, for both ends of a connection, to process `id` in `role` (1 to 64 bytes each).
+    /// What a certificate may be shown for.
+    package enum Purpose: Hashable, Sendable {
+        /// Both ends of a connection between processes of the cluster.
+        case peer
+        /// Serving clients: whoever steals it still cannot call a process of the cluster.
+        case server
+    }
+
+    /// Issues a certificate to process `id` in `role` (1 to 64 bytes each).
     ///
     /// `addresses` are IP addresses in text form. Fails on a name that cannot stand in a certificate.
     package func issue(
         role: String, id: String, dnsNames: [String] = ["localhost"], addresses: [String] = ["127.0.0.1", "::1"],
-        now: Int64, validForDays days: Int64 = 365
+        purpose: Purpose = .peer, now: Int64, validForDays days: Int64 = 365
     ) throws(CryptoError) -> Issued {
         let issuer = try Self.single(certificatePEM)
         let issuerKey = try PrivateKey(pem: privateKeyPEM)
         let key = try PrivateKey.generate()
         let certificate = try Self.blank(key: key, now: now, days: days)
+        let usage =
+            switch purpose {
+            case .peer: "serverAuth,clientAuth"
+            case .server: "serverAuth"
+            }
         try Self.setSubject(certificate, organizationalUnit: role, commonName: id)
         try check(X509_set_issuer_name(certificate.handle, X509_get_subject_name(issuer.handle)), "certificate issuer")
         for (nid, value) in [
             (NID_basic_constraints, "critical,CA:FALSE"), (NID_key_usage, "critical,digitalSignature"),
-            (NID_ext_key_usage, "serverAuth,clientAuth"), (NID_subject_key_identifier, "hash"),
+            (NID_ext_key_usage, usage), (NID_subject_key_identifier, "hash"),
             (NID_authority_key_identifier, "keyid"),
         ] {
             try check(orbit_add_extension(certificate.handle, issuer.handle, nid, value), "certificate extension")

@@ -31,7 +31,7 @@ def wait_until(condition, seconds=30.0, what="the condition"):
 def free_offset(start=1000):
     """A port offset at which all ports of a small cluster are free."""
     for offset in range(start, 15000, 100):
-        if all(_is_free(port + offset) for port in (6379, 50050, 50051, 50052, 50053)):
+        if all(_is_free(port + offset) for port in (6379, 6380, 50050, 50051, 50052, 50053)):
             return offset
     raise RuntimeError("no free ports")
 
@@ -127,11 +127,24 @@ class Cluster:
 
     def client(self, protocol=2, **more):
         options = {"username": "orbit", "password": self.password, "socket_timeout": 10, **more}
-        return redis.Redis(host="127.0.0.1", port=self.port, protocol=protocol, **options)
+        return redis.Redis(protocol=protocol, **{"host": "127.0.0.1", "port": self.port, **options})
 
-    def cli(self, *words, stdin=None):
+    @property
+    def tls_port(self):
+        return 6380 + self.offset
+
+    @property
+    def authority(self):
+        """The certificate that clients trust."""
+        return str(pathlib.Path(self.data, "tls", "ca.pem"))
+
+    def tls_client(self, **more):
+        return self.client(port=self.tls_port, ssl=True, ssl_ca_certs=self.authority, ssl_check_hostname=True, **more)
+
+    def cli(self, *words, stdin=None, tls=False):
         """redis-cli as a person would use it."""
-        command = ["redis-cli", "-p", str(self.port), "--user", "orbit", "--pass", self.password, "--no-auth-warning"]
+        where = ["-p", str(self.tls_port), "--tls", "--cacert", self.authority] if tls else ["-p", str(self.port)]
+        command = ["redis-cli", *where, "--user", "orbit", "--pass", self.password, "--no-auth-warning"]
         result = subprocess.run([*command, *words], capture_output=True, text=True, timeout=30, input=stdin)
         return result.stdout.strip()
 

@@ -29,7 +29,31 @@ struct ClusterTests {
                 "--tls-ca", "/d/tls/ca.pem", "--tls-cert", "/d/tls/storage-node-2.pem", "--tls-key",
                 "/d/tls/storage-node-2.key",
             ])
-        #expect(plan.processes[3].addresses == ["127.0.0.1:6479"])
+        let gateway = plan.processes[3]
+        #expect(gateway.addresses == ["127.0.0.1:6479", "127.0.0.1:6480"])
+        #expect(gateway.tlsAddress == "127.0.0.1:6480")
+        #expect(
+            gateway.arguments == [
+                "--listen", "127.0.0.1:6479", "--coordinator", "unix:/d/run/c1", "--admin", "unix:/d/run/g1.admin",
+                "--tls-listen", "127.0.0.1:6480", "--client-cert", "/d/tls/resp-gw-1.clients.pem", "--client-key",
+                "/d/tls/resp-gw-1.clients.key",
+            ])
+    }
+
+    @Test("names in a gateway's certificate where its clients reach it")
+    func serverNames() {
+        func names(_ listen: String) -> [String] {
+            let names = ServerNames(listen: listen, machineName: "box", machineAddresses: ["127.0.0.1", "10.0.0.7"])
+            return names.dnsNames + names.addresses
+        }
+        let local = ["localhost", "127.0.0.1", "::1"]
+        #expect(names("127.0.0.1") == local)
+        #expect(names("[::1]") == local)
+        #expect(names("10.0.0.9") == local + ["10.0.0.9"])
+        #expect(names("db.example") == ["localhost", "db.example", "127.0.0.1", "::1"])
+        #expect(names("0.0.0.0") == ["localhost", "box", "127.0.0.1", "::1", "10.0.0.7"])
+        #expect(names("::") == names("0.0.0.0"))
+        #expect(ServerNames(listen: "::", machineName: "no_name", machineAddresses: []).dnsNames == ["localhost"])
     }
 
     @Test("drops TLS with --insecure, brackets IPv6, refuses bad hosts and long paths")
@@ -37,7 +61,7 @@ struct ClusterTests {
         let insecure = try ClusterPlan(options { $0.isInsecure = true })
         #expect(insecure.processes.allSatisfy { !$0.arguments.contains("--tls-ca") })
         #expect(insecure.processes[0].arguments.contains("--insecure"))
-        #expect(try ClusterPlan(options { $0.listen = "::" }).processes.last?.addresses == ["[::]:6379"])
+        #expect(try ClusterPlan(options { $0.listen = "::" }).processes.last?.addresses == ["[::]:6379", "[::]:6380"])
         #expect(throws: UsageError.self) { try ClusterPlan(options { $0.listen = "no such host" }) }
         #expect(throws: UsageError.self) {
             try ClusterPlan(ClusterOptions(data: "/" + String(repeating: "x", count: 100)))

@@ -87,7 +87,23 @@ struct ClusterDirectory {
             try SmallFile.replace(paths.key(id), issued.privateKeyPEM, on: disk)
             try SmallFile.replace(paths.certificate(id), issued.certificatePEM, on: disk)
         }
+        for spec in plan.processes where spec.tlsAddress != nil {
+            try makeClientCertificate(spec, plan.options.listen, authority, now: now)
+        }
         return isNew
+    }
+
+    /// What `spec` shows to its clients. Made anew at every start, because it names the addresses at which clients may
+    /// reach us now; they trust the authority, which stays.
+    private func makeClientCertificate(
+        _ spec: ProcessSpec, _ listen: String, _ authority: CertificateAuthority, now: Int64
+    ) throws {
+        let names = ServerNames(listen: listen)
+        let issued = try authority.issue(
+            role: "client-port", id: spec.id, dnsNames: names.dnsNames, addresses: names.addresses, purpose: .server,
+            now: now)
+        try SmallFile.replace(paths.clientKey(spec.id), issued.privateKeyPEM, on: disk)
+        try SmallFile.replace(paths.clientCertificate(spec.id), issued.certificatePEM, on: disk)
     }
 
     /// Within thirty days of its end a certificate is issued anew at the next start.

@@ -25,6 +25,8 @@ package struct ProcessSpec: Hashable, Sendable {
     package let arguments: [String]
     /// Where it serves: first its Unix socket (if it has one), then TCP.
     package let addresses: [String]
+    /// The last of its addresses, if clients speak TLS there, with a certificate of the cluster's authority.
+    package var tlsAddress: String?
     /// Its admin port.
     package let admin: String
     package let dataDirectory: String?
@@ -41,6 +43,14 @@ package struct ProcessSpec: Hashable, Sendable {
             case .coordinator: 50050
             case .storageNode: 50051
             case .respGateway: 6379
+            }
+        }
+
+        /// Where clients speak TLS; nil for those that have no clients but ourselves.
+        package var tlsPort: Int? {
+            switch self {
+            case .coordinator, .storageNode: nil
+            case .respGateway: 6380
             }
         }
     }
@@ -69,6 +79,9 @@ package struct ClusterPaths: Hashable, Sendable {
     /// The certificate of a process, signed by the cluster's authority.
     package func certificate(_ id: String) -> String { "\(tls)/\(id).pem" }
     package func key(_ id: String) -> String { "\(tls)/\(id).key" }
+    /// What a gateway shows to its clients: not the certificate that it has among processes.
+    package func clientCertificate(_ id: String) -> String { "\(tls)/\(id).clients.pem" }
+    package func clientKey(_ id: String) -> String { "\(tls)/\(id).clients.key" }
     package var authority: String { "\(tls)/ca.pem" }
     package var authorityKey: String { "\(tls)/ca.key" }
 }
@@ -113,17 +126,27 @@ package struct ClusterPlan: Hashable, Sendable {
     }
 
     private static func gateway(_ options: ClusterOptions, _ paths: ClusterPaths) throws(UsageError) -> ProcessSpec {
+        let role = ProcessSpec.Role.respGateway, id = "resp-gw-1"
         let host =
             options.listen.contains(":") && !options.listen.hasPrefix("[") ? "[\(options.listen)]" : options.listen
-        let address = "\(host):\(ProcessSpec.Role.respGateway.port + options.portOffset)"
+        let address = "\(host):\(role.port + options.portOffset)"
         do throws(DatabaseError) { _ = try SocketAddress(parsing: address) } catch {
             throw UsageError("--listen takes the address of an interface, such as 127.0.0.1 or ::; \(error.message)")
         }
         let admin = "unix:\(paths.run)/g1.admin"
+        var addresses = [address]
+        var arguments = ["--listen", address, "--coordinator", "unix:\(paths.run)/c1", "--admin", admin]
+        let tlsAddress = role.tlsPort.map { "\(host):\($0 + options.portOffset)" }
+        if let tlsAddress {
+            addresses.append(tlsAddress)
+            arguments += [
+                "--tls-listen", tlsAddress, "--client-cert", paths.clientCertificate(id), "--client-key",
+                paths.clientKey(id),
+            ]
+        }
         return ProcessSpec(
-            role: .respGateway, id: "resp-gw-1",
-            arguments: ["--listen", address, "--coordinator", "unix:\(paths.run)/c1", "--admin", admin],
-            addresses: [address], admin: admin, dataDirectory: nil)
+            role: role, id: id, arguments: arguments, addresses: addresses, tlsAddress: tlsAddress, admin: admin,
+            dataDirectory: nil)
     }
 
     /// What coordinator and node have in common: a directory, a Unix socket, a TCP port with the cluster's TLS.

@@ -98,7 +98,8 @@ struct StatusReport {
             let state = row.state == "ready" || why.isEmpty ? row.state : "\(row.state) (\(why))"
             table.append([
                 row.spec.id, state, row.pid > 0 ? "\(row.pid)" : "-", uptime,
-                row.spec.addresses.filter { !$0.hasPrefix("unix:") }.joined(separator: " "),
+                row.spec.addresses.filter { !$0.hasPrefix("unix:") }
+                    .map { $0 == row.spec.tlsAddress ? "\($0) (TLS)" : $0 }.joined(separator: " "),
             ])
         }
         lines += Console.table(table)

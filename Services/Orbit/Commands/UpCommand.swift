@@ -81,7 +81,8 @@ struct UpCommand {
         try checkPorts()
         if plan.options.isInsecure {
             console.warn("INSECURE", "no TLS between processes; anybody who reaches a port may connect")
-        } else if try directory.makeCertificates(plan, now: Int64(clock.wallMilliseconds() / 1000)) {
+        }
+        if try directory.makeCertificates(plan, now: Int64(clock.wallMilliseconds() / 1000)) {
             console.done("certificate authority", "made, in \(directory.paths.tls)")
         }
         let password = try directory.password()
@@ -144,19 +145,29 @@ struct ReadyReport {
     private var shownPassword: String {
         switch password {
         case .made(let text): text
-        case .stored: "$(cat \(plan.paths.password))"
+        case .stored: "$(cat \(shellWord(plan.paths.password)))"
         case .given: "$ORBIT_PASSWORD"
         }
     }
 
-    /// Where each protocol is served, as a URL without the password.
-    private var endpoints: [(protocol: String, address: SocketAddress)] {
-        plan.processes.filter { $0.role == .respGateway }.flatMap(\.addresses)
-            .compactMap { text in (try? SocketAddress(parsing: text)).map { ("redis", $0) } }
+    /// Where a protocol is served.
+    private struct Endpoint {
+        /// As in a URL: `redis`, `rediss`.
+        let scheme: String
+        let address: String
+        let hasTLS: Bool
     }
 
-    private func host(_ address: SocketAddress) -> String {
-        let text = address.description
+    private var endpoints: [Endpoint] {
+        plan.processes.filter { $0.role == .respGateway }.flatMap { spec in
+            spec.addresses.map { address in
+                let hasTLS = address == spec.tlsAddress
+                return Endpoint(scheme: hasTLS ? "rediss" : "redis", address: host(address), hasTLS: hasTLS)
+            }
+        }
+    }
+
+    private func host(_ text: String) -> String {
         // A wildcard is where to listen, not where to connect.
         return text.replacing("0.0.0.0:", with: "127.0.0.1:").replacing("[::]:", with: "[::1]:")
     }
@@ -171,8 +182,11 @@ struct ReadyReport {
         console.out("\(console.styled("Ready", .green)) in \(seconds(took)). Connect:")
         console.out()
         for endpoint in endpoints {
-            let url = "redis://orbit:\(shownPassword)@\(host(endpoint.address))"
-            console.out("  redis     redis-cli -u \(console.styled(url, .bold))")
+            let url = console.styled("\(endpoint.scheme)://orbit:\(shownPassword)@\(endpoint.address)", .bold)
+            console.out(
+                endpoint.hasTLS
+                    ? "  over TLS  redis-cli --tls --cacert \(shellWord(plan.paths.authority)) -u \(url)"
+                    : "  redis     redis-cli -u \(url)")
         }
         console.out()
         if case .made(let text) = password {
@@ -182,11 +196,11 @@ struct ReadyReport {
     }
 
     private func document(_ processes: [(id: String, role: String, pid: Int)], _ took: Int) -> JSON {
-        let urls = endpoints.map { JSON.Member($0.protocol, .text("redis://orbit@\(host($0.address))")) }
+        let urls = endpoints.map { JSON.Member($0.scheme, .text("\($0.scheme)://orbit@\($0.address)")) }
         var members: [JSON.Member] = [
             .init("data", .text(plan.options.data)), .init("ready", .bool(true)),
             .init("milliseconds", .integer(Int64(took))), .init("user", .text("orbit")),
-            .init("endpoints", .object(urls)),
+            .init("endpoints", .object(urls)), .init("authority", .text(plan.paths.authority)),
         ]
         if case .given = password {} else { members.append(.init("passwordFile", .text(plan.paths.password))) }
         let addresses = Dictionary(uniqueKeysWithValues: plan.processes.map { ($0.id, $0.addresses) })

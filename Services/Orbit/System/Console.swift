@@ -67,6 +67,17 @@ struct Console: Sendable {
     }
 }
 
+/// A path as a shell reads it back: itself, or in quotes.
+func shellWord(_ path: String) -> String {
+    let isPlain = path.utf8.allSatisfy { byte in
+        switch byte {
+        case 48...57, 65...90, 97...122, 43, 45, 46, 47, 64, 95: true
+        case _: false
+        }
+    }
+    return isPlain ? path : "'" + path.replacing("'", with: "'\\''") + "'"
+}
+
 /// A length of time for people: `40 ms`, `1.4 s`.
 func seconds(_ milliseconds: Int) -> String {
     if milliseconds < 1000 { return "\(milliseconds) ms" }

@@ -14,6 +14,8 @@ package struct Settings: Sendable {
     /// Told by the driver, for clients that ask how durable the data is.
     package var appendFsync = "always"
     package var port = 6379, bind = "127.0.0.1"
+    /// 0: clients have no TLS port.
+    package var tlsPort = 0
 
     package init() {}
 
@@ -95,6 +97,7 @@ package struct Settings: Sendable {
         } set: {
             $0.slowLogLength = Int($1)
         },
+        fixed("tls-port") { String($0.tlsPort) },
         number("timeout", 0...Int64(Int32.max)) {
             Int64($0.idleTimeout)
         } set: {
