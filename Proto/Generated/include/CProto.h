@@ -4,5 +4,6 @@
 #include "health.pb-c.h"
 #include "invocation.pb-c.h"
 #include "placement.pb-c.h"
+#include "raft.pb-c.h"
 #include "reflection.pb-c.h"
 #include "reflection_v1alpha.pb-c.h"
