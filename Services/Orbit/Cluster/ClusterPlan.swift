@@ -81,6 +81,7 @@ package struct ClusterPaths: Hashable, Sendable {
     package func key(_ id: String) -> String { "\(tls)/\(id).key" }
     /// What a gateway shows to its clients: not the certificate that it has among processes.
     package func clientCertificate(_ id: String) -> String { "\(tls)/\(id).clients.pem" }
+    /// The private key of `clientCertificate`.
     package func clientKey(_ id: String) -> String { "\(tls)/\(id).clients.key" }
     package var authority: String { "\(tls)/ca.pem" }
     package var authorityKey: String { "\(tls)/ca.key" }
