@@ -7,11 +7,22 @@ import Net
 /// Replies that depend on nothing pending gather in `ready` and leave at the end of the tick as one message; the others
 /// are sent by their executor when their entry commits. `id` pairs them at the gateway, so they may overtake one
 /// another.
+///
+/// All clients of a gateway share its stream, and replies are larger than calls: a few bytes that ask for megabytes
+/// must neither take all memory nor hold up the others' replies. So a client connection whose replies have not left
+/// waits once they exceed its share (`replyShare`), everybody waits while the stream has more than `replyBacklog`, and
+/// whoever waits goes on, in turn, when the stream is nearly empty. Nobody is refused for what others have asked.
 final class InvocationStream: GRPCStreamHandler, TickFlushable {
     /// The largest reply of one call, and what a batch of replies may hold before another one is begun.
     static let replyLimit = 24 << 20, batchLimit = 4 << 20
     /// Batches of more bytes are looked ahead through: about four calls.
     static let lookAheadFrom = 160
+    /// Replies above this size count against their connection's share, once the stream has `countedFrom` bytes to send:
+    /// what every call costs stays a comparison.
+    private static let largeReply = 4 << 10, countedFrom = 256 << 10
+    /// Calls that wait go on below this. Not less than the stream's high mark, because a stream that has not been above
+    /// it does not tell when it is empty; not more than `replyShare`.
+    private static let resumeMark = 1 << 20
     static var limits: GRPCLimits {
         var limits = GRPCLimits()
         limits.messageSize = 40 << 20
@@ -31,6 +42,10 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     private var owed = 0
     /// Bytes of replies that executors hold until their entry commits.
     private var heldBytes = 0
+    /// Bytes in the stream, as of the last look.
+    private var queued = 0
+    private var shares = ReplyShares()
+    private var waiting = WaitingCalls()
     /// The caller sends nothing more: the call ends after the last reply.
     private var hasEnded = false
 
@@ -42,8 +57,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
 
     func received(_ message: ByteView) {
         guard isOpen else { return }
-        var queued = stream.bufferedBytes
-        let limit = node.settings.replyBacklog
+        look()
         do {
             if message.count > Self.lookAheadFrom {
                 // Reading the batch twice costs 20 ns a call; waiting for memory one call after the other costs more.
@@ -62,21 +76,81 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
                     ready.error(invocation.id, refusal)
                     return
                 }
-                guard queued &+ heldBytes &+ ready.size <= limit else {
-                    // Replies are larger than calls: a few bytes that ask for megabytes must not take all memory.
-                    ready.error(invocation.id, Self.backlogged)
-                    return
-                }
-                node.dispatch(invocation, on: self, ready: ready)
-                if ready.size > Self.batchLimit, !isUnary {
-                    send(ready)
-                    queued = stream.bufferedBytes
-                }
+                // One connection cannot have its share outstanding while all together have less.
+                let isBusy = outstanding > node.settings.replyShare || !waiting.isEmpty
+                if isBusy, hasToWait(invocation) { return }
+                evaluate(invocation)
             }
         } catch {
             fail(GRPCStatus(.invalidArgument, error.message))
         }
         if !ready.isEmpty { loop.flushUpstream(self) }
+    }
+
+    /// Bytes of replies that have not left.
+    private var outstanding: Int { queued &+ heldBytes &+ ready.size }
+
+    private func look() {
+        queued = stream.bufferedBytes
+        shares.settle(queued: queued, unsent: heldBytes &+ ready.size)
+    }
+
+    @inline(__always)
+    private func evaluate(_ invocation: borrowing InvocationView) {
+        let before = heldBytes &+ ready.size
+        node.dispatch(invocation, on: self, ready: ready)
+        let unsent = heldBytes &+ ready.size
+        if unsent &- before > Self.largeReply, queued &+ unsent > Self.countedFrom {
+            shares.add(unsent &- before, for: invocation.connection, unsent: unsent)
+        }
+        if ready.size > Self.batchLimit, !isUnary { send(ready) }
+    }
+
+    // MARK: Waiting
+
+    /// True if the call has been put in line (or refused), because too much has to leave before its reply.
+    private func hasToWait(_ invocation: borrowing InvocationView) -> Bool {
+        let (connection, call, settings) = (invocation.connection, invocation.encoded, node.settings)
+        if !waiting.contains(connection) {
+            let isOverShare = !isUnary && shares[connection] > settings.replyShare
+            guard isOverShare || outstanding > settings.replyBacklog else { return false }
+        }
+        // Nothing of a unary call's replies leaves before the last is there.
+        if isUnary || !waiting.append(call, of: connection) {
+            ready.error(invocation.id, Self.backlogged)
+        }
+        return true
+    }
+
+    /// Lets calls that wait go on if the stream is nearly empty.
+    private func resume() {
+        guard !waiting.isEmpty, isOpen else { return }
+        look()
+        guard outstanding <= Self.resumeMark else { return }
+        // A new round. The rest of a large reply must not count as the whole: a line that adds nothing now might never
+        // be told that the stream is empty.
+        shares.removeAll()
+        var turns = waiting.count
+        while turns > 0, outstanding <= node.settings.replyBacklog, let line = waiting.next() {
+            turns -= 1
+            serve(line)
+            waiting.putBack(line)
+        }
+        send(ready)
+    }
+
+    private func serve(_ line: WaitingCalls.Line) {
+        let settings = node.settings
+        while let call = line.first, isOpen, outstanding <= settings.replyBacklog,
+            shares[line.connection] <= settings.replyShare
+        {
+            do throws(DatabaseError) {
+                try decoder.decode(call) { evaluate($0) }
+            } catch {
+                fail(GRPCStatus(.internalError, error.message))  // Not reached: it has been decoded before.
+            }
+            waiting.removeFirst(of: line)
+        }
     }
 
     func receivedEnd() {
@@ -90,9 +164,14 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
         if !isUnary { receivedEnd() }
     }
 
-    func closed(_ status: GRPCStatus) { isOpen = false }
+    func closed(_ status: GRPCStatus) {
+        isOpen = false
+        waiting.removeAll()
+    }
 
-    func writable() {}
+    func writable() {
+        if !waiting.isEmpty { loop.flushUpstream(self) }
+    }
 
     // MARK: To the gateway
 
@@ -105,6 +184,8 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
         } else if !replies.isEmpty {
             write(replies)
         }
+        // What was held has left for the stream: perhaps nothing else tells when it is empty.
+        if !waiting.isEmpty, replies !== ready { loop.flushUpstream(self) }
         if hasEnded, owed == 0, isOpen {
             isOpen = false
             stream.finish(.ok)
@@ -116,10 +197,13 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
 
     private func write(_ replies: ReplyBatchEncoder) {
         owed -= replies.count
+        let size = replies.size
         let isSent = stream.send { buffer in
             replies.write(bookmark: node.clock.last, mapEpoch: node.mapEpoch, into: &buffer)
         }
         replies.reset()
+        shares.didSend(size)
+        queued = stream.bufferedBytes
         // The caller must not wait for what does not come. Of streams no batch is that large; a unary call can ask for
         // too much.
         if !isSent { fail(GRPCStatus(.resourceExhausted, "the replies exceed what one message may hold")) }
@@ -128,7 +212,10 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     private static let backlogged = DatabaseError(
         .busy, "Too many bytes of replies wait for the gateway; ask for less at a time")
 
-    func flushAtTickEnd() { send(ready) }
+    func flushAtTickEnd() {
+        send(ready)
+        resume()
+    }
 
     private func fail(_ status: GRPCStatus) {
         isOpen = false

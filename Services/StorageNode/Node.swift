@@ -30,8 +30,8 @@ struct NodeSettings {
     var actorMemory: Int
     var store = RocksDBOptions()
     var log = SegmentedLog.Options()
-    /// Bytes of replies that one stream may have outstanding; past it its invocations are refused.
-    var replyBacklog = 256 << 20
+    /// Bytes of replies that one stream may have outstanding, and one client connection of it; past that, calls wait.
+    var replyBacklog = 64 << 20, replyShare = 4 << 20
 }
 
 /// The shards of one process and what they share.

@@ -5,6 +5,7 @@ import pathlib
 import resource
 import socket
 import struct
+import time
 
 import pytest
 
@@ -93,6 +94,39 @@ def test_a_client_that_sends_without_reading(cluster):
         for _ in range(50):
             assert other.ping()
         assert memory_kilobytes(cluster) - before < 400_000
+
+
+@pytest.mark.parametrize("size, count", [(100_000, 4_000), (1_000_000, 400), (7_000_000, 60)])
+def test_a_slow_reader_is_not_felt_by_others(cluster, size, count):
+    """400 MB asked for and not read: nobody else gets an error for it, or waits noticeably."""
+    with cluster.client() as other, Raw(cluster, receive_buffer=4096) as slow:
+        other.set("large", b"x" * size)
+        slow.send(command("GET", "large") * count)
+        times = []
+        for number in range(100):
+            start = time.monotonic()
+            with Raw(cluster) as fresh:
+                fresh.send(command("GET", "missing"))
+                assert fresh.line() == b"$-1"
+            assert other.set("small", number)
+            assert other.get("small") == b"%d" % number
+            times.append(time.monotonic() - start)
+        print(f"a login, a SET and two GETs: median {sorted(times)[50]:.4f} s, slowest {max(times):.4f} s")
+        assert sorted(times)[50] < 0.25
+        assert max(times) < 2
+
+
+@pytest.mark.parametrize("size, count", [(100_000, 4_000), (1_000_000, 400), (7_000_000, 60)])
+def test_a_pipeline_of_large_values(cluster, size, count):
+    """A client that reads gets all it asked for, however much that is, in order."""
+    with cluster.client() as other, Raw(cluster) as client:
+        values = [bytes([ord("a") + number]) * size for number in range(4)]
+        for number, value in enumerate(values):
+            other.set(f"large{number}", value)
+        client.send(b"".join(command("GET", f"large{number % 4}") for number in range(count)))
+        for number in range(count):
+            assert client.line() == b"$%d" % size
+            assert client.file.read(size + 2) == values[number % 4] + b"\r\n"
 
 
 def test_half_open_client_gets_everything_it_asked_for(cluster):

@@ -227,30 +227,66 @@ struct NodeTests {
         }
     }
 
-    @Test("more replies than the stream can take are refused, each call once")
-    func backlog() throws {
+    @Test("a connection with too much to send waits, in order, and the others do not", arguments: [false, true])
+    func backlog(isHeld: Bool) throws {
         try Stage.withDirectory { directory in
-            try Stage.run(directory, settings: { $0.replyBacklog = 1 << 20 }) { stage in
+            try Stage.run(directory, settings: { $0.replyShare = 1 << 20 }) { stage in
                 let caller = stage.caller
-                let value = String(repeating: "x", count: 100_000)
-                caller.set("a", value)
-                var refused = 0, round = 0
+                let old = String(repeating: "x", count: 100_000), new = String(repeating: "y", count: 100_000)
+                var last: UInt64 = 0, order: [UInt64] = []
                 caller.onOutcome = { ticket, outcome in
-                    if outcome == .reply(.error(.busy)) {
-                        refused += 1
-                    } else if ticket > 1, outcome != .reply(.ok) {
-                        #expect(outcome == .reply(.text(value)))
+                    if ticket == 1 {
+                        // Replies that wait for an entry, in the second case.
+                        if isHeld { caller.set("a", old) }
+                        for _ in 0..<200 { caller.get("a") }
+                        caller.set("a", new)
+                        for _ in 0..<200 { caller.get("a") }
+                        last = caller.made
+                        caller.call(.set, "b", [Bytes("z".utf8)], connection: 2)
+                        caller.call(.get, "b", connection: 3)
                     }
+                    order.append(ticket)
                     guard caller.isSettled else { return }
-                    round += 1
-                    if round > 1 { #expect(refused > 0 && refused < 60) }
-                    if round == 4 { return stage.finish() }
-                    refused = 0
-                    // In the second round the replies wait for an entry.
-                    if round == 2 { caller.set("a", value) }
-                    for _ in 0..<60 { caller.get("a") }
+                    let first: UInt64 = isHeld ? 3 : 2, set = first + 200
+                    let isOld = (first..<set).allSatisfy { caller[$0] == .reply(.text(old)) }
+                    let isNew = (set + 1...last).allSatisfy { caller[$0] == .reply(.text(new)) }
+                    #expect(isOld && isNew)
+                    #expect(caller[set] == .reply(.ok))
+                    #expect(caller[last + 1] == .reply(.ok) && caller[last + 2] == .reply(.text("z")))
+                    // Ahead of all but a share or two of those who asked before.
+                    for ticket in [last + 1, last + 2] {
+                        let position = order.firstIndex(of: ticket)
+                        #expect(position.map { $0 < 50 } == true, "\(ticket) came as number \(position ?? -1)")
+                    }
+                    stage.finish()
                 }
+                caller.set("a", old)
             }
+        }
+    }
+
+    @Test("connections wait while the stream has too much, each call is answered once")
+    func sharedBacklog() throws {
+        try Stage.withDirectory { directory in
+            try Stage.run(
+                directory,
+                settings: {
+                    $0.replyBacklog = 2 << 20
+                    $0.replyShare = 1 << 20
+                },
+                { stage in
+                    let caller = stage.caller, value = String(repeating: "x", count: 100_000)
+                    caller.onOutcome = { ticket, outcome in
+                        if ticket == 1 {
+                            for number in 0..<600 { caller.call(.get, "a", connection: UInt64(number % 20)) }
+                        } else {
+                            let isRight = outcome == .reply(.text(value))
+                            #expect(isRight)
+                        }
+                        if caller.isSettled { stage.finish() }
+                    }
+                    caller.set("a", value)
+                })
         }
     }
 }

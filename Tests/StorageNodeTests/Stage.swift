@@ -31,7 +31,8 @@ final class Caller: ReplyReceiver {
 
     @discardableResult
     func call(
-        _ method: Method, _ key: String, _ arguments: [Bytes] = [], numbers: [Int64] = [], flags: SetFlags = []
+        _ method: Method, _ key: String, _ arguments: [Bytes] = [], numbers: [Int64] = [], flags: SetFlags = [],
+        connection: UInt64 = 1
     ) -> UInt64 {
         made += 1
         let ticket = made
@@ -46,7 +47,8 @@ final class Caller: ReplyReceiver {
                 numbers.withUnsafeBufferPointer { numbers in
                     views.withUnsafeBufferPointer { views in
                         router.call(
-                            connection: 1, slot: UInt32(Slot.of(key).rawValue), method: method, database: 0, key: key,
+                            connection: connection, slot: UInt32(Slot.of(key).rawValue), method: method, database: 0,
+                            key: key,
                             flags: flags.rawValue, numbers: numbers, arguments: views, receiver: self, ticket: ticket)
                     }
                 }

@@ -113,6 +113,8 @@ package struct InvocationView {
     package var consistency: UInt32 = 0
     package var isIdempotent = false
     package var operation = OperationView.unknown
+    /// The message itself, for whoever has to keep it.
+    package var encoded = ByteView(start: nil, count: 0)
 }
 
 /// Gathers the invocations of one tick for one node. The caller sends `message` and calls `reset`.
@@ -320,6 +322,7 @@ package final class InvocationBatchDecoder {
 
     private func invocation(_ message: ByteView) throws(DatabaseError) -> InvocationView {
         var view = InvocationView()
+        view.encoded = message
         var reader = ByteReader(message)
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
