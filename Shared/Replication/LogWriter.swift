@@ -5,7 +5,7 @@ import Synchronization
 
 /// When a write counts as done.
 package enum Durability: Sendable {
-    /// When it is on the disk: one fdatasync per round, on the log thread.
+    /// When it is on the disk: one fdatasync per round, on the loop while the disk is fast, else on the log thread.
     case always
     /// When it is in the file: one write on the loop thread, and an fdatasync each second on the log thread. Power
     /// loss may cost the last second; the death of the process costs nothing.
@@ -126,8 +126,9 @@ package final class LogWriter {
     /// Whether there is something to submit.
     package var needsSubmit: Bool { !collecting.isEmpty }
 
-    /// Hands over what this tick proposed: call it once at the end of a tick. Under `everySecond` it is usually
-    /// written and committed when this returns; `onCommitted` of the groups is called from here then.
+    /// Hands over what this tick proposed: call it once at the end of a tick. Under `everySecond`, and under `always`
+    /// on a fast disk, it is usually written and committed when this returns; `onCommitted` of the groups is called from
+    /// here then.
     package func submit() {
         guard !collecting.isEmpty else { return }
         lastTicket += 1
@@ -136,8 +137,7 @@ package final class LogWriter {
             submitted.append(Submitted(ticket: lastTicket, group: group, last: group.lastIndex))
         }
         proposers.removeAll(keepingCapacity: true)
-        let isWritten = durability == .everySecond && core.writeInline(&collecting, lastTicket)
-        if isWritten {
+        if core.writeInline(&collecting) {
             complete(upTo: lastTicket)
         } else {
             core.enqueue(&collecting, lastTicket)

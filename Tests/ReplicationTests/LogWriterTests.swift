@@ -145,6 +145,38 @@ struct LogWriterTests {
         #expect(try fixture.crashAndOpen().entries().count == 10_000)
     }
 
+    /// Large batches on a fast disk are synced by the caller, small ones by the thread: each is durable when it is
+    /// committed, and the order holds where the two ways meet.
+    @Test func largeBatchesAreDurableWhenSubmitReturns() throws {
+        let fixture = LogFixture(segmentBytes: 1 << 20)
+        let mailbox = Mailbox()
+        let (writer, group, _) = try start(fixture, .always, mailbox)
+        var inline = 0
+        for round in 1...60 as ClosedRange<UInt64> {
+            let size = round % 3 == 0 ? 20 << 10 : 100
+            _ = try group.propose { $0.append(Bytes(repeating: UInt8(round), count: size)) }
+            writer.submit()
+            if group.committedIndex == LogIndex(rawValue: round) { inline += 1 }
+            try mailbox.serve(writer) { group.committedIndex == LogIndex(rawValue: round) }
+        }
+        #expect(inline > 0)
+        writer.close()
+        #expect(try fixture.crashAndOpen().entries().map(\.index) == Array(1...60))
+    }
+
+    @Test func aFailedSyncOfALargeBatchAcknowledgesNothing() throws {
+        let fixture = LogFixture(segmentBytes: 1 << 20)
+        let mailbox = Mailbox()
+        let (writer, group, _) = try start(fixture, .always, mailbox)
+        fixture.waitForSegment(2)
+        fixture.disk.failSyncs(.max)
+        _ = try group.propose { $0.append(Bytes(repeating: 7, count: 20 << 10)) }
+        writer.submit()
+        try mailbox.serve(writer) { mailbox.failure != nil }
+        #expect(mailbox.failure?.kind == .inputOutput && group.committedIndex == .zero)
+        writer.close()
+    }
+
     @Test(arguments: [Durability.always, .everySecond]) func aFailedSyncStopsEverything(durability: Durability) throws {
         let fixture = LogFixture()
         let mailbox = Mailbox()
