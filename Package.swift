@@ -110,7 +110,7 @@ let package = Package(
         tests("Contracts", ["Base", "CProto", "TestKit"]),
         tests("RespGateway", ["Base", "Contracts"]),
         tests("Crypto", ["Base"]),
-        tests("Placement", ["Base"]),
+        tests("Placement", ["Base", "TestKit"]),
         tests("GatewayKit", ["Base", "Contracts", "DataModel", "Net", "Placement", "TestKit"]),
         tests(
             "StorageNode",
