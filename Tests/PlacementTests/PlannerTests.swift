@@ -3,7 +3,9 @@ import Placement
 import TestKit
 import Testing
 
-private func id(_ raw: UInt32) -> NodeID { NodeID(rawValue: raw) }
+private func id(_ raw: UInt32) -> NodeID {
+    NodeID(rawValue: raw)
+}
 private let shard0 = ShardID(rawValue: 0)
 
 @Suite("PlacementPlanner")
