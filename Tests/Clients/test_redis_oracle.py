@@ -8,8 +8,11 @@ import random
 import shutil
 import socket
 import subprocess
+import time
 
 import pytest
+
+from conftest import wait_until
 
 SEED = int(os.environ.get("ORBIT_ORACLE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 COMMANDS = int(os.environ.get("ORBIT_ORACLE_COMMANDS", "3000"))
@@ -194,6 +197,38 @@ def same(command, theirs, ours):
     return comparable(command, theirs) == comparable(command, ours)
 
 
+def test_pause(pair, oracle, cluster):
+    """Writes wait for the end of the pause, reads do not; what is refused anyway is refused at once."""
+    for wire, other in zip(pair, (Wire(oracle), Wire(cluster.port))):
+        if "NOAUTH" in str(other.ask("PING")):
+            other.ask("AUTH", "orbit", cluster.password)
+        began = time.monotonic()
+        assert wire.ask("CLIENT", "PAUSE", "3000", "WRITE") == "+OK"
+        assert other.ask("GET", "k") is None
+        assert other.ask("SET", "k").startswith("-ERR wrong number")
+        other.socket.sendall(b'SET k "a b"\r\nGET k\r\n')
+        wait_until(lambda: b"blocked_clients:1" in wire.ask("INFO", "clients"), what="the client that is held back")
+        assert b" flags=b " in wire.ask("CLIENT", "LIST")
+        assert wire.ask("GET", "k") in (None, "_")
+        # Stricter, and the end of the first, which is later, stays.
+        assert wire.ask("CLIENT", "PAUSE", "1", "ALL") == "+OK"
+        assert wire.ask("PING") == "+PONG"
+        assert time.monotonic() - began >= 2.99
+        assert (other.reply(), other.reply()) == ("+OK", b"a b")
+        other.socket.close()
+
+
+def test_pause_ends(pair):
+    for wire in pair:
+        began = time.monotonic()
+        assert wire.ask("CLIENT", "PAUSE", "300") == "+OK"
+        assert wire.ask("SET", "k", "v") == "+OK"
+        assert 0.29 < time.monotonic() - began < 5
+        assert wire.ask("CLIENT", "PAUSE", "60000", "WRITE") == "+OK"
+        wire.socket.sendall(b"CLIENT UNPAUSE\r\nSET k w\r\n")
+        assert (wire.reply(), wire.reply()) == ("+OK", "+OK")
+
+
 def test_random_commands(pair):
     theirs, ours = pair
     commands = Commands(SEED)
@@ -256,7 +291,15 @@ def test_descriptions_of_commands(pair):
         ["COMMAND", "GETKEYS", "PING"], ["COMMAND", "GETKEYSANDFLAGS", "SET", "a", "b", "GET"],
         ["CONFIG", "SET", "nosuch", "1"], ["CONFIG", "GET", "save"], ["SLOWLOG", "GET", "x"], ["OBJECT", "HELP"],
         ["MEMORY", "USAGE", "none", "SAMPLES", "-1"], ["SCAN", "x"], ["SCAN", "0", "COUNT", "0"],
-        ["RENAME", "none", "k"],
+        ["RENAME", "none", "k"], ["CLIENT", "PAUSE"], ["CLIENT", "PAUSE", "x"], ["CLIENT", "PAUSE", "-1"],
+        ["CLIENT", "PAUSE", "x", "foo"], ["CLIENT", "PAUSE", "0"], ["CLIENT", "PAUSE", "1", "write", "x"],
+        ["CLIENT", "UNPAUSE"], ["CLIENT", "UNBLOCK", "x"], ["CLIENT", "UNBLOCK", "1", "foo"],
+        ["CLIENT", "UNBLOCK", "99999"], ["CLIENT", "UNBLOCK", "1", "error", "x"], ["CLIENT", "CACHING", "foo"],
+        ["CLIENT", "TRACKING", "off"], ["CLIENT", "TRACKING", "foo"], ["CLIENT", "TRACKING", "on", "redirect"],
+        ["CLIENT", "TRACKING", "on", "redirect", "99999"], ["CLIENT", "TRACKING", "on", "prefix", "a"],
+        ["CLIENT", "TRACKING", "on", "bcast", "prefix", "ab", "prefix", "a"], ["CLIENT", "TRACKINGINFO"],
+        ["CLIENT", "TRACKING", "on", "optin", "optout"], ["CLIENT", "TRACKING", "on", "bcast", "optout"],
+        ["CLIENT", "HELP"], ["CLIENT", "NO-TOUCH", "on"], ["CLIENT", "SETINFO", "lib-name", "x"],
     ],
     ids=" ".join,
 )

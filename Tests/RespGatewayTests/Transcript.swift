@@ -14,6 +14,7 @@ import RespGateway
 ///     counts #1 3 0              keys of the databases, for INFO
 ///     clock +1500                milliseconds pass
 ///     user alice on ~a* +get     the catalog has this user now
+///     pause-changed              a pause ended, or its time has come
 ///     drop                       the client has gone
 ///     ---
 ///     invoke #1 set k v          what came of it
@@ -101,6 +102,9 @@ final class StoryRunner {
             server.monotonicNanoseconds += milliseconds * 1_000_000
         case "user":
             setUser(rest)
+        case "pause-changed":
+            _ = server.endPauseIfDue()
+            session.pauseChanged(output.count, to: recorder)
         case "drop":
             session.peerClosed()
         default:
@@ -283,6 +287,8 @@ final class Recorder: SessionSink {
         case .countKeys(let token): lines.append("count #\(token)")
         case .changeUsers(let token, let changes):
             for change in changes { lines.append("change #\(token) \(Self.describe(change))") }
+        case .beginPause(let token): lines.append("begin pause #\(token)")
+        case .endPause: lines.append("end pause")
         case .kill(let ids): lines.append("kill \(ids.map(String.init).joined(separator: ","))")
         case .pauseReading: lines.append("pause")
         case .resumeReading:

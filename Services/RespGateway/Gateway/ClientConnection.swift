@@ -65,6 +65,12 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     /// Closes without ado: CLIENT KILL, a removed user, the end of the drain.
     func kill() { connection.close(reason: .local) }
 
+    /// The pause that held its next command back may have ended.
+    func pauseChanged() {
+        gateway.beginEvent()
+        lend { session.pauseChanged(connection.output.count, to: self) }
+    }
+
     // MARK: Answers
 
     @inline(__always)
@@ -178,6 +184,9 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
                 gateway.beginEvent()
                 lend { session.counted(token, counts, output: &connection.output, to: self) }
             }
+        case .beginPause(let token):
+            gateway.beginPause(by: self) { [self] in finished(token, nil) }
+        case .endPause: gateway.loop.runLater { [gateway] in gateway.pauseChanged() }
         case .kill(let ids):
             for id in ids { gateway.clients[id]?.kill() }
         case .pauseReading:

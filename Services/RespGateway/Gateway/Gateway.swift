@@ -21,6 +21,7 @@ final class Gateway {
     private var listeners: [Listener] = []
     private var generator: SplitMix64
     private var onEmpty: (() -> Void)?
+    private var pauseTimer: LoopTimer?
 
     init(service: Service, router: NodeRouter, server: ServerState, workers: WorkerPool, soleUser: String) {
         loop = service.loop
@@ -92,7 +93,41 @@ final class Gateway {
         let limit = UInt64(server.settings.idleTimeout) * 1_000
         guard limit > 0 else { return }
         beginEvent()
-        for client in clients.values where client.session.idleMilliseconds > limit { client.kill() }
+        for client in clients.values where client.session.idleMilliseconds > limit && !client.session.isPaused {
+            client.kill()
+        }
+    }
+
+    // MARK: CLIENT PAUSE
+
+    /// Calls `done` when every call that other clients have under way is answered: from then on, nothing happens that
+    /// the pause holds back.
+    func beginPause(by pauser: ClientConnection, then done: @escaping () -> Void) {
+        loop.runLater { [self] in pauseChanged() }
+        let others = clients.values.filter { $0 !== pauser && $0.session.inFlight > 0 }
+        awaitAnswers(others.map { ($0.session, $0.session.nextToken) }, done)
+    }
+
+    private func awaitAnswers(_ sent: [(session: RESPSession, before: UInt64)], _ done: @escaping () -> Void) {
+        loop.schedule(afterMilliseconds: sent.isEmpty ? 0 : 1) { [self] in
+            let open = sent.filter { !$0.session.hasAnswered(before: $0.before) }
+            if open.isEmpty { done() } else { awaitAnswers(open, done) }
+        }
+    }
+
+    /// Wakes the clients that nothing holds back any more, now and when the pause ends.
+    func pauseChanged() {
+        beginEvent()
+        pauseTimer?.cancel()
+        pauseTimer = nil
+        if let left = server.endPauseIfDue() {
+            // A timer takes no eternity: it looks again after an hour.
+            pauseTimer = loop.schedule(afterMilliseconds: Int(clamping: min(left, 3_600_000))) { [self] in
+                pauseChanged()
+            }
+        } else {
+            for client in clients.values where client.session.isPaused { client.pauseChanged() }
+        }
     }
 
     // MARK: The end

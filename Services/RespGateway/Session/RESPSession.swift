@@ -9,6 +9,7 @@ import Contracts
 ///
 /// A session *stalls*, that is leaves the rest of the input where it is, while it
 /// - waits for a login, a delay or a change of users, because what follows depends on it;
+/// - has met a command that CLIENT PAUSE holds back;
 /// - has `callLimit` calls under way, or `outputLimit` bytes that the client has not taken.
 /// It asks to pause reading then, and to resume when it can go on. So memory is bounded and any pipeline is legitimate.
 ///
@@ -31,6 +32,8 @@ package final class RESPSession {
         case nothing
         case login(UInt64, hello: Hello?)
         case other(UInt64)
+        /// The end of a pause: the next command lies in the read buffer.
+        case pause
         case closing, closed
     }
 
@@ -100,13 +103,19 @@ package final class RESPSession {
 
     package var inFlight: Int { ring.count }
 
+    /// Whether every command with a token below `token` is answered, or nobody waits for the answers any more.
+    package func hasAnswered(before token: UInt64) -> Bool { ring.head >= token || wait == .closed }
+
     /// How long the client has sent nothing.
     package var idleMilliseconds: UInt64 { max(server.wall, lastActive) - lastActive }
 
-    /// Whether the client waits for a login, a delay or the catalog of users.
+    /// Whether a pause holds its next command back.
+    package var isPaused: Bool { wait == .pause }
+
+    /// Whether the client waits for a login, a delay, the catalog of users or the end of a pause.
     var isWaiting: Bool {
         switch wait {
-        case .login, .other: true
+        case .login, .other, .pause: true
         case .nothing, .closing, .closed: false
         }
     }
@@ -132,6 +141,10 @@ package final class RESPSession {
                 break
             }
             begin(parser.words(at: UnsafeRawPointer(base)), &output, sink)
+            if isHeld, wait == .pause {
+                parser.keep()
+                break
+            }
             start += parser.consumed
         }
         if wait == .closing || wait == .closed { start = bytes.count }
@@ -217,6 +230,13 @@ package final class RESPSession {
         finish(token, output: &output, to: sink) { session, buffer in session.conclude(outcome, hello, &buffer) }
     }
 
+    /// A pause has ended, or holds less back: the command that waited is looked at again.
+    package func pauseChanged<Sink: SessionSink>(_ outputCount: Int, to sink: Sink) {
+        guard wait == .pause else { return }
+        wait = .nothing
+        settle(outputCount, sink)
+    }
+
     /// The client took what it was sent.
     package func outputDrained<Sink: SessionSink>(_ outputCount: Int, to sink: Sink) { settle(outputCount, sink) }
 
@@ -282,7 +302,7 @@ package final class RESPSession {
         guard ring.isWaiting(token), wait != .closed else { return }
         switch wait {
         case .login(token, _), .other(token): wait = .nothing
-        case .nothing, .login, .other, .closing, .closed: break
+        case .nothing, .login, .other, .pause, .closing, .closed: break
         }
         let isMuted = ring[token].isMuted
         if token == ring.head {
@@ -307,6 +327,7 @@ package final class RESPSession {
         let command = server.table[index]
         guard command.accepts(words.count) else { return refuseArity(command.name, &output) }
         guard isUnrestricted || mayUse(command, words, &output) else { return }
+        if server.pause != .nothing, isHeldBack(command, words) { return }
         lastCommandIndex = index
         commandCount &+= 1
         server.count(index)
@@ -315,6 +336,20 @@ package final class RESPSession {
         } else {
             beginLocal(command, index, words, &output, sink)
         }
+    }
+
+    /// Leaves the command where it is when a pause is for such: what is refused anyway has been refused already.
+    private func isHeldBack(_ command: RESPCommand, _ words: Words) -> Bool {
+        var leaf = command
+        if case .container = command.body, words.count > 1 {
+            guard let row = command.subcommand(words[1]), row.accepts(words.count),
+                isUnrestricted || user?.denial(of: row, words) == nil
+            else { return false }
+            leaf = row
+        }
+        guard server.pause.holdsBack(leaf) else { return false }
+        wait = .pause
+        return true
     }
 
     private func beginLocal<Sink: SessionSink>(
@@ -424,7 +459,7 @@ package final class RESPSession {
     }
 
     /// The token that a deferred answer will have.
-    var nextToken: UInt64 { ring.tail }
+    package var nextToken: UInt64 { ring.tail }
 
     @inline(__always) private func takeMute() -> Bool {
         guard replyMode == .off || skipsNextReply else { return false }

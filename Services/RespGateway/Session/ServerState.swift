@@ -30,6 +30,9 @@ package final class ServerState {
     private(set) var limits = RESPLimits()
     /// Nanoseconds from which on a command is slow.
     private(set) var slowThreshold: UInt64 = .max
+    /// What CLIENT PAUSE holds back now, and until when (monotonic milliseconds).
+    private(set) var pause = Pause.nothing
+    private var pauseEnd: UInt64 = 0
     var commandCount: UInt64 = 0, errorCount: UInt64 = 0
     var bytesIn: UInt64 = 0, bytesOut: UInt64 = 0
 
@@ -106,6 +109,29 @@ package final class ServerState {
         clients.values.filter { !$0.refreshUser() }.map(\.id).sorted()
     }
 
+    // MARK: CLIENT PAUSE
+
+    /// Holds commands back for that time. Of two pauses the stricter kind and the later end hold.
+    func beginPause(_ kind: Pause, milliseconds: UInt64) {
+        _ = endPauseIfDue()
+        let end = monotonicNanoseconds / 1_000_000 + milliseconds
+        pause = max(pause, kind)
+        pauseEnd = max(pauseEnd, end)
+        _ = endPauseIfDue()
+    }
+
+    /// CLIENT UNPAUSE.
+    func endPause() { (pause, pauseEnd) = (.nothing, 0) }
+
+    /// Ends a pause whose time has come. Returns the milliseconds that are left of it; nil when there is none.
+    package func endPauseIfDue() -> UInt64? {
+        guard pause != .nothing else { return nil }
+        let now = monotonicNanoseconds / 1_000_000
+        if pauseEnd > now { return pauseEnd - now }
+        endPause()
+        return nil
+    }
+
     /// CONFIG RESETSTAT.
     package func resetStatistics() {
         (commandCount, connectionsReceived, connectionsRejected, errorCount, protocolErrors) = (0, 0, 0, 0, 0)
@@ -122,6 +148,21 @@ package final class ServerState {
         slowLog.append(
             at: wallMilliseconds / 1000, microseconds: (monotonicNanoseconds &- entry.started) / 1000,
             words: SlowLog.words(command, entry.argument), address: session.address, name: session.name)
+    }
+}
+
+/// Which commands CLIENT PAUSE holds back.
+enum Pause: UInt8, Comparable {
+    case nothing, writes, everything
+
+    static func < (left: Pause, right: Pause) -> Bool { left.rawValue < right.rawValue }
+
+    func holdsBack(_ command: RESPCommand) -> Bool {
+        switch self {
+        case .nothing: false
+        case .writes: command.flags.contains(.write)
+        case .everything: true
+        }
     }
 }
 

@@ -20,6 +20,11 @@ package enum SessionAction: Hashable, Sendable {
     case countKeys(UInt64)
     /// Change users in the catalog; answer with `RESPSession.finish`.
     case changeUsers(UInt64, [UserChange])
+    /// A pause has begun: answer with `RESPSession.finish` when every call that other clients had under way is
+    /// answered, and let the clients that it holds back go on when it ends.
+    case beginPause(UInt64)
+    /// A pause has ended: let the clients that it held back go on.
+    case endPause
     /// Close other clients.
     case kill([UInt64])
     /// Stop reading from the client, and go on; going on includes handing over what has been read already.

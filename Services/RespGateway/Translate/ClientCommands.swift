@@ -4,8 +4,9 @@ import Contracts
 /// CLIENT: who is connected.
 enum ClientCommands {
     static let rows: [RESPCommand] = [
-        .clientGetName, .clientGetRedirection, .clientHelp, .clientID, .clientInfo, .clientKill, .clientList,
-        .clientNoEvict, .clientReply, .clientSetName,
+        .clientCaching, .clientGetName, .clientGetRedirection, .clientHelp, .clientID, .clientInfo, .clientKill,
+        .clientList, .clientNoEvict, .clientPause, .clientReply, .clientSetName, .clientTracking,
+        .clientTrackingInformation, .clientUnblock, .clientUnpause,
     ]
 }
 
@@ -39,6 +40,8 @@ extension RESPCommand {
     ) { _, _, reply throws(DatabaseError) in
         reply.appendHelp([
             "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "CACHING (YES|NO)",
+            "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
             "GETREDIR",
             "    Return the client ID we are redirecting to when tracking is enabled.",
             "GETNAME",
@@ -65,10 +68,21 @@ extension RESPCommand {
             "    Return information about client connections. Options:",
             "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
             "      Return clients of specified type.",
+            "UNPAUSE",
+            "    Stop the current client pause, resuming traffic.",
+            "PAUSE <timeout> [WRITE|ALL]",
+            "    Suspend all, or just write, clients for <timeout> milliseconds.",
             "REPLY (ON|OFF|SKIP)",
             "    Control the replies sent to the current connection.",
             "SETNAME <name>",
             "    Assign the name <name> to the current connection.",
+            "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+            "    Unblock the specified blocked client.",
+            "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+            "         [OPTIN] [OPTOUT] [NOLOOP]",
+            "    Control server assisted client side caching.",
+            "TRACKINGINFO",
+            "    Report tracking status for the current connection.",
             "NO-EVICT (ON|OFF)",
             "    Protect current client connection from eviction.",
             "HELP",
@@ -159,9 +173,10 @@ extension RESPSession {
         let now = server.wallMilliseconds
         var command = lastCommandIndex >= 0 ? server.table.commands[lastCommandIndex].name : "NULL"
         if let last = lastSubcommand?.name, last.hasPrefix(command + "|") { command = last }
+        let flags = (isPaused ? "b" : "") + (isEvictable ? "" : "e")
         return "id=\(id) addr=\(address) laddr=\(localAddress) fd=-1 name=\(String(decoding: name, as: UTF8.self))"
             + " age=\((max(now, createdAt) - createdAt) / 1000) idle=\((max(now, lastActive) - lastActive) / 1000)"
-            + " flags=\(isEvictable ? "N" : "e") db=\(database) sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0"
+            + " flags=\(flags.isEmpty ? "N" : flags) db=\(database) sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0"
             + " argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=\(inFlight) omem=\(ring.parkedBytes) tot-mem=0"
             + " events=r cmd=\(command) user=\(user?.name ?? "(superuser)") redir=-1 resp=\(version.rawValue)"
     }

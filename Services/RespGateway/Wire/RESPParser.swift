@@ -76,6 +76,13 @@ package final class RESPParser {
 
     deinit { table.deallocate() }
 
+    /// The completed command is to be given once more.
+    private var isKept = false
+
+    /// Makes the next `parse` give the completed command again, for a caller who leaves its bytes where they are. Inline
+    /// words have been unescaped in place: they cannot be read twice.
+    package func keep() { isKept = state == .complete }
+
     /// Bytes of the command that `parse` just completed.
     package var consumed: Int { state == .complete ? position : 0 }
 
@@ -88,7 +95,13 @@ package final class RESPParser {
     package func parse(
         _ bytes: UnsafeMutableRawBufferPointer, limits: borrowing RESPLimits, isAuthenticated: Bool = true
     ) throws(RESPProtocolError) -> Outcome {
-        if state == .complete { reset() }
+        if state == .complete {
+            if isKept {
+                isKept = false
+                return .command
+            }
+            reset()
+        }
         guard let base = bytes.baseAddress, bytes.count > position else { return .incomplete }
         if state == .start {
             guard base.load(as: UInt8.self) == UInt8(ascii: "*") else {
