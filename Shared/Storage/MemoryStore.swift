@@ -69,6 +69,38 @@ package final class MemoryStore: Store {
         MemoryStoreIterator(records: try current(), from: from, to: to)
     }
 
+    package func view() throws(StoreError) -> any StoreView { MemoryStoreView(try current()) }
+
+    package func replace(
+        _ ranges: [KeyRange], drafts: @escaping (Int) -> String
+    ) throws(StoreError) -> any StoreReplacement {
+        MemoryStoreReplacement(self, try RangeCursor(ranges))
+    }
+
+    /// What a replacement commits: durable at once, and with it all that was written before.
+    func replace(
+        _ ranges: [KeyRange], with added: [Record], _ batch: borrowing WriteBatch
+    ) throws(StoreError) {
+        try failIfAsked()
+        let before = try current()
+        var records: [Record] = []
+        var next = 0
+        for record in before where !record.key.withUnsafeBytes({ key in ranges.contains { $0.contains(key) } }) {
+            while next < added.count, added[next].key.lexicographicallyPrecedes(record.key) {
+                records.append(added[next])
+                next += 1
+            }
+            records.append(record)
+        }
+        records += added[next...]
+        state.withLock { $0.records = records }
+        do throws(StoreError) { try write(batch) } catch {
+            state.withLock { $0.records = before }
+            throw error
+        }
+        state.withLock { $0.survivors = [$0.records] }
+    }
+
     package func flush() throws(StoreError) {
         try failIfAsked()
         state.withLock { $0.survivors = [$0.records] }
@@ -131,8 +163,41 @@ package final class MemoryStore: Store {
         return low
     }
 
-    private static func holds(_ record: Record, _ key: ByteView) -> Bool {
+    static func holds(_ record: Record, _ key: ByteView) -> Bool {
         record.key.withUnsafeBytes { $0.equals(key) }
+    }
+}
+
+final class MemoryStoreView: StoreView {
+    private let records: [MemoryStore.Record]
+
+    init(_ records: [MemoryStore.Record]) { self.records = records }
+
+    func get(_ key: ByteView) throws(StoreError) -> Bytes? {
+        let position = MemoryStore.position(of: key, in: records)
+        guard position < records.count, MemoryStore.holds(records[position], key) else { return nil }
+        return records[position].value
+    }
+
+    func scan(from: Bytes, to: Bytes) throws(StoreError) -> any StoreIterator {
+        MemoryStoreIterator(records: records, from: from, to: to)
+    }
+}
+
+final class MemoryStoreReplacement: StoreReplacement {
+    private let store: MemoryStore
+    private var cursor: RangeCursor
+    private var added: [MemoryStore.Record] = []
+
+    init(_ store: MemoryStore, _ cursor: RangeCursor) { (self.store, self.cursor) = (store, cursor) }
+
+    func add(_ key: ByteView, _ value: ByteView) throws(StoreError) {
+        try cursor.move(to: key)
+        added.append(MemoryStore.Record(key: key.bytes, value: value.bytes))
+    }
+
+    func commit(_ batch: borrowing WriteBatch) throws(StoreError) {
+        try store.replace(cursor.ranges, with: added, batch)
     }
 }
 

@@ -11,6 +11,8 @@ package struct RocksDBOptions: Sendable {
     package var maximumOpenFiles: Int32 = 512
     package var backgroundJobs: Int32 = 2
     package var memtable = Memtable.skipList
+    /// Size of the table files by which a snapshot takes the place of a shard's records.
+    package var replacementFileBytes = 32 << 20
 
     /// How a memtable finds a key. Only flushed batches pass through it, so the default serves (docs/decisions/0001).
     package enum Memtable: String, CaseIterable, Sendable {
@@ -28,7 +30,10 @@ package struct RocksDBOptions: Sendable {
 /// crash is always a prefix of the batches, and with it the applied index that was in the last of them.
 package final class RocksDBStore: Store, @unchecked Sendable {
     // Thread-safe by RocksDB's own rules; everything here is constant until `close`, which must be the last call.
-    private let database: OpaquePointer
+    let database: OpaquePointer
+    /// Closes the database when the store and the last view have let go of it.
+    private(set) var handle: DatabaseHandle?
+    let options: RocksDBOptions
     private let readOptions: OpaquePointer
     private let writeOptions: OpaquePointer
     private let flushOptions: OpaquePointer
@@ -36,20 +41,28 @@ package final class RocksDBStore: Store, @unchecked Sendable {
 
     /// Opens the store in `directory`, and makes it when there is none.
     package init(directory: String, options: RocksDBOptions = RocksDBOptions()) throws(StoreError) {
-        guard let settings = rocksdb_options_create() else { throw StoreError(.misuse, "out of memory") }
+        let settings = try Self.settings(options)
         defer { rocksdb_options_destroy(settings) }
-        Self.configure(settings, options)
         var message: UnsafeMutablePointer<CChar>?
         let opened = rocksdb_open(settings, directory, &message)
         try Self.check(message)
         guard let opened else { throw StoreError(.inputOutput, "\(directory) did not open") }
         database = opened
+        handle = DatabaseHandle(opened)
+        self.options = options
         readOptions = rocksdb_readoptions_create()
         writeOptions = rocksdb_writeoptions_create()
         rocksdb_writeoptions_disable_WAL(writeOptions, 1)
         rocksdb_writeoptions_set_memtable_insert_hint_per_batch(writeOptions, 1)  // Batches come sorted.
         flushOptions = rocksdb_flushoptions_create()
         rocksdb_flushoptions_set_wait(flushOptions, 1)
+    }
+
+    /// RocksDB's own options; the caller destroys them.
+    static func settings(_ options: RocksDBOptions) throws(StoreError) -> OpaquePointer {
+        guard let settings = rocksdb_options_create() else { throw StoreError(.misuse, "out of memory") }
+        configure(settings, options)
+        return settings
     }
 
     private static func configure(_ settings: OpaquePointer, _ options: RocksDBOptions) {
@@ -93,7 +106,7 @@ package final class RocksDBStore: Store, @unchecked Sendable {
         rocksdb_flushoptions_destroy(flushOptions)
         rocksdb_writeoptions_destroy(writeOptions)
         rocksdb_readoptions_destroy(readOptions)
-        rocksdb_close(database)
+        handle = nil
     }
 
     package func get(_ key: ByteView) throws(StoreError) -> Bytes? {
@@ -179,65 +192,5 @@ package final class RocksDBStore: Store, @unchecked Sendable {
                 .inputOutput
             }
         throw StoreError(kind, text)
-    }
-}
-
-/// A RocksDB iterator, which sees the store as it was when the scan began.
-final class RocksDBStoreIterator: StoreIterator {
-    private let iterator: OpaquePointer
-    private let options: OpaquePointer
-    /// RocksDB keeps a pointer to the bound, so the bound must stay where it is.
-    private let bound: UnsafeMutableRawBufferPointer
-    private let start: Bytes
-
-    init(_ database: OpaquePointer, from: Bytes, to: Bytes) {
-        options = rocksdb_readoptions_create()
-        rocksdb_readoptions_set_total_order_seek(options, 1)  // Scans cross prefixes.
-        bound = .allocate(byteCount: max(to.count, 1), alignment: 1)
-        if !to.isEmpty {
-            bound.copyBytes(from: to)
-            let end = RocksDBStore.characters(ByteView(bound))
-            rocksdb_readoptions_set_iterate_upper_bound(options, end, to.count)
-        }
-        iterator = rocksdb_create_iterator(database, options)
-        start = from
-        from.withUnsafeBytes { rocksdb_iter_seek(iterator, RocksDBStore.characters($0), $0.count) }
-    }
-
-    deinit {
-        rocksdb_iter_destroy(iterator)
-        rocksdb_readoptions_destroy(options)
-        bound.deallocate()
-    }
-
-    var isValid: Bool { rocksdb_iter_valid(iterator) != 0 }
-
-    var key: ByteView {
-        var length = 0
-        let key = rocksdb_iter_key(iterator, &length)
-        return ByteView(start: key, count: length)
-    }
-
-    var value: ByteView {
-        var length = 0
-        let value = rocksdb_iter_value(iterator, &length)
-        return ByteView(start: value, count: length)
-    }
-
-    func next() {
-        if isValid { rocksdb_iter_next(iterator) }
-    }
-
-    func seek(_ key: ByteView) {
-        start.withUnsafeBytes { start in
-            let target = compareKeys(key, start) < 0 ? start : key
-            rocksdb_iter_seek(iterator, RocksDBStore.characters(target), target.count)
-        }
-    }
-
-    func check() throws(StoreError) {
-        var message: UnsafeMutablePointer<CChar>?
-        rocksdb_iter_get_error(iterator, &message)
-        try RocksDBStore.check(message)
     }
 }

@@ -21,10 +21,14 @@ package final class ShardStore {
     private let store: any Store
     private var overlay = Overlay()
     private var frozen: FlushJob?
+    private var installing: SnapshotInstall?
     /// The newest entry that reads see.
     package private(set) var appliedIndex: LogIndex
     /// The newest entry that is durable in the store: the log is needed above it only.
     package private(set) var flushedIndex: LogIndex
+    /// What the last installed snapshot said of the log. If it lies behind the log's end, or the log has another term
+    /// at its index, a crash came between an install and the log's reset: nothing of the log may be replayed.
+    package private(set) var base: SnapshotBase?
 
     /// Reads how far the store got; the caller then replays the log above `appliedIndex`.
     package init(shard: ShardID, store: any Store) throws(StoreError) {
@@ -33,6 +37,7 @@ package final class ShardStore {
         // Everything that survived in the store is durable, so a restart begins with both equal.
         appliedIndex = try AppliedIndex.read(shard, from: store)
         flushedIndex = appliedIndex
+        base = try SnapshotBase.read(shard, from: store)
     }
 
     // MARK: Writing
@@ -40,6 +45,7 @@ package final class ShardStore {
     /// Puts the effects of the entry after `appliedIndex` in front of the store. An error means damage or a skipped
     /// entry: the replica must stop.
     package func apply(_ effects: ByteView, index: LogIndex) throws(StoreError) {
+        guard installing == nil else { throw StoreError(.misuse, "shard \(shard): a snapshot is being installed") }
         guard index.rawValue == appliedIndex.rawValue &+ 1 else {
             throw StoreError(.corruption, "shard \(shard): entry \(index) cannot follow \(appliedIndex)")
         }
@@ -55,9 +61,10 @@ package final class ShardStore {
 
     package var isFlushing: Bool { frozen != nil }
 
-    /// Freezes the overlay for a worker to write; nil when a flush is under way or nothing is new.
+    /// Freezes the overlay for a worker to write; nil when a flush or an install is under way, or nothing is
+    /// new.
     package func beginFlush() -> FlushJob? {
-        guard frozen == nil, appliedIndex > flushedIndex else { return nil }
+        guard frozen == nil, installing == nil, appliedIndex > flushedIndex else { return nil }
         let job = FlushJob(shard: shard, store: store, overlay: overlay, index: appliedIndex)
         overlay = Overlay(expected: job.overlay.count)
         frozen = job
@@ -86,6 +93,57 @@ package final class ShardStore {
         overlay = Overlay()
         frozen = nil
         appliedIndex = try AppliedIndex.read(shard, from: store)
+    }
+
+    // MARK: Snapshots
+
+    /// What the store holds of the shard now; entries above the view's index are in the overlay only.
+    package func openView() throws(StoreError) -> ShardView { try ShardView(shard, in: store) }
+
+    package var isInstalling: Bool { installing != nil }
+
+    /// Prepares to replace everything by a snapshot; a worker then runs the steps of what it returns. Until
+    /// `finishInstall` nothing may be applied, and reads show the old records up to the moment of its last step, then
+    /// a mixture: serve none. `ranges` are the shard's keys as this node knows them.
+    package func beginInstall(
+        _ manifest: SnapshotManifest, from directory: SnapshotDirectory, ranges: [KeyRange]
+    ) throws(StoreError) -> SnapshotInstall {
+        guard frozen == nil, installing == nil else {
+            throw StoreError(.misuse, "shard \(shard): a flush or an install is under way")
+        }
+        guard manifest.shard == shard, manifest.ranges == ranges else {
+            throw StoreError(.misuse, "shard \(shard): the snapshot is of shard \(manifest.shard), or of other keys")
+        }
+        guard manifest.index > appliedIndex else {
+            throw StoreError(
+                .misuse, "shard \(shard): a snapshot at \(manifest.index) is behind what is applied, \(appliedIndex)")
+        }
+        let install = SnapshotInstall(manifest, from: directory, into: store)
+        installing = install
+        return install
+    }
+
+    /// Ends an install that is complete: the overlay is of the past.
+    package func finishInstall(_ install: SnapshotInstall) {
+        precondition(install === installing && install.isComplete, "an install ends once, when it is complete")
+        overlay = Overlay()
+        installing = nil
+        let manifest = install.manifest
+        (appliedIndex, flushedIndex) = (manifest.index, manifest.index)
+        base = SnapshotBase(index: manifest.index, term: manifest.term, membership: manifest.membership)
+    }
+
+    /// Ends an install that failed. False: the shard is as it was before. True: the store put the snapshot in force
+    /// although it reported a failure, and the shard is at its index.
+    package func abandonInstall(_ install: SnapshotInstall) throws(StoreError) -> Bool {
+        precondition(install === installing, "an install ends once, at the shard where it began")
+        let stored = try AppliedIndex.read(shard, from: store)
+        installing = nil
+        guard stored == install.manifest.index else { return false }
+        overlay = Overlay()
+        (appliedIndex, flushedIndex) = (stored, stored)
+        base = try SnapshotBase.read(shard, from: store)
+        return true
     }
 
     // MARK: Reading
@@ -166,40 +224,5 @@ package final class FlushJob: @unchecked Sendable {  // Immutable; see `Overlay`
         }
         AppliedIndex.put(shard, index, into: &batch)
         try store.write(batch)
-    }
-}
-
-/// The record that says how far a shard's log has been applied to the store.
-///
-/// Key: FF FF FF FF (no data key begins so: a bucket is at most 16383), shard u32 big-endian. Value: version u8 = 1,
-/// index u64 little-endian.
-enum AppliedIndex {
-    /// The end of all data keys.
-    static let prefix = Bytes(repeating: 0xff, count: 4)
-
-    private static func key(_ shard: ShardID) -> Bytes {
-        var key = prefix
-        withUnsafeBytes(of: shard.rawValue.bigEndian) { key.append(contentsOf: $0) }
-        return key
-    }
-
-    static func put(_ shard: ShardID, _ index: LogIndex, into batch: inout WriteBatch) {
-        var value: Bytes = [1]
-        withUnsafeBytes(of: index.rawValue.littleEndian) { value.append(contentsOf: $0) }
-        batch.put(key(shard), value)
-    }
-
-    static func read(_ shard: ShardID, from store: any Store) throws(StoreError) -> LogIndex {
-        guard let found = try store.get(key(shard)) else { return .zero }
-        let index: UInt64? = found.withUnsafeBytes {
-            var reader = ByteReader($0)
-            guard reader.byte() == 1, let index = reader.littleEndian(UInt64.self), reader.isAtEnd else { return nil }
-            return index
-        }
-        guard let index else {
-            throw StoreError(
-                .corruption, "shard \(shard): the record of the applied index is damaged or newer than this Orbit")
-        }
-        return LogIndex(rawValue: index)
     }
 }

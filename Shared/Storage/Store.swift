@@ -18,6 +18,9 @@
 // 3. A read sees the newest of: overlay, frozen overlay, store. A range tombstone hides only what lies below it.
 // 4. The store's own write-ahead log is off. What was not flushed is lost by a crash, and comes back from the log.
 //
+// 5. A snapshot holds a shard's records as of one entry, taken from a view of the store, and is installed in one atomic
+//    step with its index (`SnapshotExport`, `SnapshotInstall`, docs/decisions/0004).
+//
 // A store has two implementations behind one conformance suite (Tests/StorageTests): `RocksDBStore`, and `MemoryStore`
 // which forgets on demand what was not flushed.
 
@@ -38,6 +41,13 @@ package protocol Store: AnyObject, Sendable {
     /// The records with `from <= key < to` in the order of their keys, as of now; an empty `to` means to the end.
     func scan(from: Bytes, to: Bytes) throws(StoreError) -> any StoreIterator
 
+    /// The store as of now, for as long as the view lives. Open views are dropped before `close`, or close it late.
+    func view() throws(StoreError) -> any StoreView
+
+    /// Begins to replace all records of `ranges` (sound, in order) by others. `drafts` names files that it may write
+    /// by number; they are gone with it.
+    func replace(_ ranges: [KeyRange], drafts: @escaping (Int) -> String) throws(StoreError) -> any StoreReplacement
+
     /// Makes everything written so far durable.
     func flush() throws(StoreError)
 
@@ -56,6 +66,56 @@ extension Store {
             do throws(StoreError) { result = .success(try get(view)) } catch { result = .failure(error) }
         }
         return try result.get()
+    }
+}
+
+/// What a store held at one moment. Any thread.
+package protocol StoreView: AnyObject, Sendable {
+    /// The value of `key`, copied.
+    func get(_ key: ByteView) throws(StoreError) -> Bytes?
+    /// As the store's.
+    func scan(from: Bytes, to: Bytes) throws(StoreError) -> any StoreIterator
+}
+
+extension StoreView {
+    /// For cold code.
+    package func get(_ key: Bytes) throws(StoreError) -> Bytes? {
+        try key.withView { (view: ByteView) throws(StoreError) in try get(view) }
+    }
+}
+
+/// Records on their way to take the place of all others in some ranges. Nothing shows before `commit`; one that is
+/// dropped has done nothing. One thread at a time.
+package protocol StoreReplacement: AnyObject {
+    /// The next record: keys ascend, and lie in the ranges. Throws `.corruption` when they do not.
+    func add(_ key: ByteView, _ value: ByteView) throws(StoreError)
+    /// In one atomic step, durable when it returns: the old records of the ranges go, the added ones come, and the
+    /// puts of `batch` (ascending, behind all ranges) hold. What other threads wrote before is made durable first, so
+    /// that what survives a crash is still a prefix of what was written.
+    func commit(_ batch: borrowing WriteBatch) throws(StoreError)
+}
+
+/// Follows ascending keys through ranges.
+struct RangeCursor {
+    let ranges: [KeyRange]
+    /// The range of the last key.
+    private(set) var current = 0
+    private var last: Bytes?
+
+    init(_ ranges: [KeyRange]) throws(StoreError) {
+        guard KeyRange.areSound(ranges) else { throw StoreError(.misuse, "ranges that are not in order") }
+        self.ranges = ranges
+    }
+
+    mutating func move(to key: ByteView) throws(StoreError) {
+        if let last, last.withUnsafeBytes({ compareKeys($0, key) >= 0 }) {
+            throw StoreError(.corruption, "records that do not ascend")
+        }
+        while current < ranges.count, ranges[current].lies(before: key) { current += 1 }
+        guard current < ranges.count, ranges[current].contains(key) else {
+            throw StoreError(.corruption, "a record outside of the ranges that are replaced")
+        }
+        last = key.bytes
     }
 }
 
