@@ -69,8 +69,9 @@ let package = Package(
         module("Actors", ["Base", "DataModel", "Contracts"]),
         module("Replication", ["Base", "Raft", "CSystem"]),
 
-        // L3: what every process shares; what every gateway shares.
+        // L3: what every process shares; the way between replicas; what every gateway shares.
         module("ServiceKit", ["Base", "Crypto", "Contracts", "Placement", "Net"]),
+        module("Peers", ["Base", "Crypto", "Contracts", "Raft", "Net", "Replication"]),
         module("GatewayKit", ["Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "ServiceKit"]),
 
         // L4: the processes.
@@ -109,6 +110,7 @@ let package = Package(
         .testTarget(name: "TidyTests", path: "Tests/TidyTests", swiftSettings: strict),
         tests("Contracts", ["Base", "CProto", "TestKit"]),
         tests("RespGateway", ["Base", "Contracts"]),
+        tests("Peers", ["Base", "Contracts", "Crypto", "Net", "Raft", "Replication", "TestKit"]),
         tests("Crypto", ["Base"]),
         tests("Placement", ["Base", "TestKit"]),
         tests("GatewayKit", ["Base", "Contracts", "DataModel", "Net", "Placement", "TestKit"]),

@@ -43,6 +43,8 @@ package struct PlacementAccess: Sendable {
             return role == "storage-node"
         case PlacementPath.allocateIDs:
             return role == "storage-node" || role == "coordinator"
+        case PeerPath.exchange:
+            return role == "coordinator"
         default:
             return isKnown  // Reading: the map, the description, health and reflection.
         }

@@ -1,8 +1,9 @@
+import Contracts
 import Net
 
 /// Who may call a node. A peer over a Unix socket must be our own user; over TCP its certificate must come from the
 /// cluster's authority (TLS has checked that) and name a role of this cluster. Data is for gateways, and for `orbit`,
-/// which creates the first user; health and reflection are for every process of the cluster.
+/// which creates the first user; Raft is for other nodes; health and reflection are for every process of the cluster.
 struct InvocationAccess {
     /// The user that peers over Unix sockets must be.
     let user: UInt32
@@ -20,6 +21,9 @@ struct InvocationAccess {
         case .certificate(let subject):
             guard subject.organization == "orbit", let role = subject.organizationalUnit else {
                 return GRPCStatus(.unauthenticated, "the certificate names no role in this cluster")
+            }
+            if path == PeerPath.exchange {
+                return role == "storage-node" ? nil : GRPCStatus(.permissionDenied, "role \(role) is no storage node")
             }
             let isData = path.hasPrefix(Self.service)
             let mayRead = isData ? role == "orbit" : ["orbit", "storage-node", "coordinator"].contains(role)

@@ -26,6 +26,10 @@ struct PlacementAccessTests {
                 #expect(code(path, certificate(role)) == .permissionDenied, "\(role) \(path)")
             }
         }
+        #expect(code(PeerPath.exchange, certificate("coordinator")) == nil)
+        for role in ["storage-node", "resp-gw", "orbit"] {
+            #expect(code(PeerPath.exchange, certificate(role)) == .permissionDenied, "\(role)")
+        }
         #expect(code(PlacementPath.allocateIDs, certificate("storage-node")) == nil)
         #expect(code(PlacementPath.allocateIDs, certificate("resp-gw")) == .permissionDenied)
         for path in [PlacementPath.watch, PlacementPath.describe, "/grpc.health.v1.Health/Check"] {

@@ -117,7 +117,7 @@ struct  Orbit__V1__PeerClock
    */
   uint64_t sent;
   /*
-   * the speaker's hybrid logical clock
+   * the wall as the speaker's hybrid logical clock believes it
    */
   uint64_t time;
 };

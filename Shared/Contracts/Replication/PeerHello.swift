@@ -5,7 +5,7 @@ import CProto
 package struct PeerClock: Hashable, Sendable {
     /// The asker's monotonic clock, in nanoseconds; answered as it came.
     package var sent: UInt64
-    /// The speaker's hybrid logical clock.
+    /// The wall as the speaker's hybrid logical clock believes it.
     package var time: Timestamp
 
     package init(sent: UInt64, time: Timestamp) {
