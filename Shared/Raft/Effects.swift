@@ -23,7 +23,8 @@ package struct Effects: Hashable, Sendable {
     package var messages: [Message] = []
     /// Send when write number `write` is durable: votes and acknowledgements.
     package var messagesAfterPersist: [Message] = []
-    /// The commit index has moved to here. Entries up to it will never be taken back.
+    /// The commit index has moved to here. Entries up to it will never be taken back, and may be applied. A majority
+    /// has them durably, this replica not necessarily: the store is flushed no further than `RaftCore.durableIndex`.
     package var committed: LogIndex?
     /// Reads whose index is known.
     package var reads: [ReadReady] = []

@@ -81,6 +81,15 @@ package struct EntryRun: Hashable, Sendable {
         self.sizes = sizes
     }
 
+    /// A part of a log.
+    init(first: LogIndex, firstTerm: Term, laterTerms: [TermRun], sizes: [UInt32], specials: [Special]) {
+        self.first = first
+        self.firstTerm = firstTerm
+        self.laterTerms = laterTerms
+        self.sizes = sizes
+        self.specials = specials
+    }
+
     package var isEmpty: Bool { sizes.isEmpty }
     package var count: Int { sizes.count }
     /// The index behind the last entry.

@@ -1,0 +1,202 @@
+import Base
+
+/// Campaigning and voting.
+extension RaftCore {
+    mutating func resetElectionTimer() {
+        let span = configuration.electionTimeout
+        electionDeadline =
+            now &+ span.lowerBound &+ random.next(below: span.upperBound &- span.lowerBound &+ 1)
+    }
+
+    /// Tries to become leader: asks first whether it could win, so that a replica that was cut off does not come back
+    /// with a higher term and depose a leader that works.
+    mutating func campaign(_ effects: inout Effects) {
+        resetElectionTimer()
+        guard membership.isVoter(id), installing == nil, !isLeader else { return }
+        if membership.isOnlyVoter(id) {
+            // Nobody else to ask, nor to be ahead of. What a lone replica has, is all there is: a cut log is no reason
+            // to wait for somebody.
+            rejoin = 0
+            return becomeCandidate(isTransfer: false, &effects)
+        }
+        guard mayVote else { return }
+        role = .preCandidate
+        leader = nil
+        granted.removeAll(keepingCapacity: true)
+        refused.removeAll(keepingCapacity: true)
+        let request = Message.VoteRequest(last: log.last, isTransfer: false)
+        for peer in membership.everyone where peer != id && membership.isVoter(peer) {
+            effects.messages.append(
+                Message(from: id, to: peer, term: term.next, body: .preVoteRequest(request)))
+        }
+        count(voteOf: id, isGranted: true, &effects)
+    }
+
+    mutating func becomeCandidate(isTransfer: Bool, _ effects: inout Effects) {
+        role = .candidate
+        leader = nil
+        hardState = HardState(term: term.next, votedFor: id)
+        effects.hardState = hardState
+        granted.removeAll(keepingCapacity: true)
+        refused.removeAll(keepingCapacity: true)
+        resetElectionTimer()
+        if membership.isOnlyVoter(id) {
+            // Its vote and its first entry go in one write; nothing is committed before that is durable.
+            return becomeLeader(&effects)
+        }
+        // Only when durable: a candidate that loses its log's end or its vote in a crash must not be elected by votes
+        // that were given for it.
+        let request = Message.VoteRequest(last: log.last, isTransfer: isTransfer)
+        for peer in membership.everyone where peer != id && membership.isVoter(peer) {
+            let ask = message(to: peer, .voteRequest(request))
+            if has(.ackBeforeHardState) {
+                effects.messages.append(ask)
+            } else {
+                effects.messagesAfterPersist.append(ask)
+            }
+        }
+        if has(.ackBeforeHardState) { count(voteOf: id, isGranted: true, &effects) }
+    }
+
+    /// Counts a vote or a pre-vote, whichever this replica is asking for.
+    mutating func count(voteOf voter: NodeID, isGranted: Bool, _ effects: inout Effects) {
+        if isGranted {
+            if !granted.contains(voter) { granted.append(voter) }
+        } else if !refused.contains(voter) {
+            refused.append(voter)
+        }
+        let isWon = membership.isQuorum { granted.contains($0) }
+        // Lost when those that have not refused cannot decide any more.
+        let isLost = !membership.isQuorum { !refused.contains($0) }
+        switch role {
+        case .preCandidate:
+            if isWon { becomeCandidate(isTransfer: false, &effects) } else if isLost { role = .follower }
+        case .candidate:
+            if isWon { becomeLeader(&effects) } else if isLost { role = .follower }
+        case .follower, .leader:
+            break
+        }
+    }
+
+    /// Follows: in a new term, or a leader of this one.
+    mutating func becomeFollower(_ newTerm: Term, leader newLeader: NodeID?, _ effects: inout Effects) {
+        if newTerm > term {
+            hardState = HardState(term: newTerm, votedFor: nil)
+            effects.hardState = hardState
+        }
+        let wasLeader = isLeader
+        role = .follower
+        leader = newLeader
+        granted.removeAll(keepingCapacity: true)
+        refused.removeAll(keepingCapacity: true)
+        if wasLeader {
+            peers.removeAll()
+            reads.removeAll()
+            transfer = nil
+            isQuiescent = false
+            resetElectionTimer()
+        }
+    }
+
+    // MARK: Voting
+
+    private func isFenced(_ request: Message.VoteRequest) -> Bool {
+        guard !request.isTransfer, !has(.leaseWithoutFencing) else { return false }
+        return now < fencedUntil || isLeader
+    }
+
+    mutating func receivePreVote(
+        _ request: Message.VoteRequest, from peer: NodeID, in wanted: Term, _ effects: inout Effects
+    ) {
+        if isQuiescent {
+            // Somebody does not hear the leader, while we had no reason to listen. It will speak if it lives.
+            wakeUp(&effects)
+            if !isLeader { fencedUntil = now &+ configuration.electionTimeout.lowerBound }
+        }
+        let isGranted =
+            wanted > term && mayVote && !isFenced(request)
+            && (request.last.isUpToDate(with: log.last) || has(.voteWithoutLogCheck))
+        // Promises nothing, so it waits for no disk.
+        effects.messages.append(
+            Message(
+                from: id, to: peer, term: isGranted ? wanted : term, body: .preVoteReply(isGranted: isGranted)))
+    }
+
+    /// In this replica's term; a higher one has been taken over before.
+    mutating func receiveVote(_ request: Message.VoteRequest, from peer: NodeID, _ effects: inout Effects) {
+        let isFree =
+            hardState.votedFor == peer || (hardState.votedFor == nil && leader == nil) || has(.voteTwiceInTerm)
+        let isGranted =
+            isFree && mayVote && !isLeader && (request.last.isUpToDate(with: log.last) || has(.voteWithoutLogCheck))
+        if isGranted {
+            if hardState.votedFor != peer {
+                hardState.votedFor = peer
+                effects.hardState = hardState
+            }
+            resetElectionTimer()
+        }
+        let reply = message(to: peer, .voteReply(isGranted: isGranted))
+        if has(.ackBeforeHardState) {
+            effects.messages.append(reply)
+        } else {
+            effects.messagesAfterPersist.append(reply)
+        }
+    }
+
+    // MARK: Terms
+
+    mutating func receive(_ message: Message, _ effects: inout Effects) {
+        guard message.to == id, message.from != id else { return }
+        if case .preVoteRequest(let request) = message.body {
+            return receivePreVote(request, from: message.from, in: message.term, &effects)
+        }
+        if case .preVoteReply(isGranted: true) = message.body {
+            if role == .preCandidate, message.term == term.next {
+                count(voteOf: message.from, isGranted: true, &effects)
+            }
+            return
+        }
+        // Before a term is taken over: a fenced replica does not even learn that there is an election.
+        if case .voteRequest(let request) = message.body, message.term >= term, isFenced(request) {
+            return isLeader ? wakeUp(&effects) : ()
+        }
+        if message.term < term { return answerThePast(message, &effects) }
+        if message.term > term { becomeFollower(message.term, leader: nil, &effects) }
+        switch message.body {
+        case .preVoteRequest:
+            break  // Dealt with above.
+        case .preVoteReply(let isGranted):
+            if role == .preCandidate { count(voteOf: message.from, isGranted: isGranted, &effects) }
+        case .voteRequest(let request):
+            receiveVote(request, from: message.from, &effects)
+        case .voteReply(let isGranted):
+            if role == .candidate { count(voteOf: message.from, isGranted: isGranted, &effects) }
+        case .append(let append):
+            if hear(message.from, &effects) { receive(append, from: message.from, &effects) }
+        case .heartbeat(let heartbeat):
+            if hear(message.from, &effects) { receive(heartbeat, from: message.from, &effects) }
+        case .snapshot(let snapshot):
+            if hear(message.from, &effects) { receive(snapshot, from: message.from, &effects) }
+        case .appendReply(let reply):
+            if isLeader { receive(reply, from: message.from, &effects) }
+        case .heartbeatReply(let reply):
+            if isLeader { receive(reply, from: message.from, &effects) }
+        case .timeoutNow:
+            if message.from == leader, membership.isVoter(id), mayVote, installing == nil {
+                becomeCandidate(isTransfer: true, &effects)
+            }
+        }
+    }
+
+    /// A message of an earlier term. Its sender is told of ours: a deposed leader or a candidate that is late.
+    private func answerThePast(_ message: Message, _ effects: inout Effects) {
+        switch message.body {
+        case .append, .heartbeat, .snapshot:
+            effects.messages.append(self.message(to: message.from, .heartbeatReply(.init(round: 0))))
+        case .voteRequest:
+            effects.messages.append(self.message(to: message.from, .voteReply(isGranted: false)))
+        case .preVoteRequest, .preVoteReply, .voteReply, .appendReply, .heartbeatReply, .timeoutNow:
+            break
+        }
+    }
+}

@@ -1,0 +1,144 @@
+import Base
+
+/// What a follower does with what its leader sends.
+extension RaftCore {
+    /// The leader of this term has spoken. False if it cannot be: there is another one (a peer that lies).
+    mutating func hear(_ peer: NodeID, _ effects: inout Effects) -> Bool {
+        guard !isLeader, leader == nil || leader == peer else { return false }
+        if role != .follower || leader == nil { becomeFollower(term, leader: peer, &effects) }
+        fencedUntil = now &+ configuration.electionTimeout.lowerBound
+        resetElectionTimer()
+        return true
+    }
+
+    mutating func receive(_ append: Message.Append, from peer: NodeID, _ effects: inout Effects) {
+        let entries = append.entries
+        // What no correct leader sends is dropped.
+        guard entries.first == append.previous.index.next, entries.isWellFormed,
+            entries.isEmpty || entries.firstTerm >= append.previous.term, (entries.last?.term ?? term) <= term
+        else { return }
+        isQuiescent = false
+        // A cut replica that its leader does not know to be one keeps silent: its answers would be believed.
+        guard installing == nil, rejoin == 0 || rejoinTarget != nil else { return }
+        if append.previous.index < commitIndex {
+            // Older than what is agreed; everything up to there matches.
+            return acknowledge(.matched(commitIndex), append, peer, &effects)
+        }
+        let ours = log.term(at: append.previous.index)
+        guard ours == append.previous.term || (ours != nil && has(.acceptAppendWithoutLogCheck)) else {
+            let hint = log.lastEntry(notBeyond: append.previous)
+            let reply = Message.AppendReply(
+                outcome: .rejected(previous: append.previous.index, hint: hint), round: append.round)
+            effects.messages.append(message(to: peer, .appendReply(reply)))
+            return
+        }
+        guard take(entries, &effects) else { return }
+        let matched = append.previous.index.rawValue &+ UInt64(entries.count)
+        advanceCommit(
+            to: has(.commitBeyondMatch)
+                ? min(append.commit, log.last.index) : min(append.commit, LogIndex(rawValue: matched)), &effects)
+        acknowledge(.matched(LogIndex(rawValue: matched)), append, peer, &effects)
+    }
+
+    private func acknowledge(
+        _ outcome: Message.AppendReply.Outcome, _ append: Message.Append, _ peer: NodeID, _ effects: inout Effects
+    ) {
+        let reply = message(to: peer, .appendReply(.init(outcome: outcome, round: append.round)))
+        if has(.applyBeforePersist) {
+            effects.messages.append(reply)
+        } else {
+            effects.messagesAfterPersist.append(reply)
+        }
+    }
+
+    /// Makes the log equal to the leader's up to the end of `entries`. False if that would take back what is committed.
+    private mutating func take(_ entries: EntryRun, _ effects: inout Effects) -> Bool {
+        var firstNew = entries.first
+        while firstNew < entries.end, firstNew <= log.last.index, log.term(at: firstNew) == entries.term(at: firstNew) {
+            firstNew = firstNew.next
+        }
+        guard firstNew < entries.end else { return true }  // Known already: nothing is cut, as this may be old news.
+        if firstNew <= log.last.index {
+            guard firstNew > commitIndex else { return false }
+            if has(.skipTruncateOnConflict) {
+                firstNew = log.end
+                guard firstNew < entries.end else { return true }
+            } else {
+                log.truncate(from: firstNew)
+                writes.truncate(from: firstNew)
+                effects.truncatedFrom = firstNew
+            }
+        }
+        let new = entries.suffix(from: firstNew)
+        log.append(new)
+        effects.entries = new
+        if effects.truncatedFrom != nil || !new.specials.isEmpty { refreshMembership(&effects) }
+        return true
+    }
+
+    mutating func receive(_ heartbeat: Message.Heartbeat, from peer: NodeID, _ effects: inout Effects) {
+        advanceCommit(to: min(heartbeat.commit, log.last.index), &effects)
+        if let answer = heartbeat.rejoin, answer.nonce == rejoin, rejoin != 0 {
+            rejoinTarget = max(rejoinTarget ?? .zero, answer.commit)
+            if hardState.votedFor == nil {
+                // It may have voted in this term before its log was cut; now for the one that was elected in it.
+                hardState.votedFor = peer
+                effects.hardState = hardState
+            }
+        }
+        checkRejoin()
+        isQuiescent =
+            heartbeat.isQuiescing && log.last.index == heartbeat.commit && commitIndex == heartbeat.commit && mayVote
+        let reply = Message.HeartbeatReply(round: heartbeat.round, rejoin: rejoin)
+        effects.messages.append(message(to: peer, .heartbeatReply(reply)))
+    }
+
+    /// A replica with a cut log votes again once it durably has what a leader, asked after its start, had committed.
+    mutating func checkRejoin() {
+        guard rejoin != 0, let target = rejoinTarget, commitIndex >= target, writes.durableIndex >= target else {
+            return
+        }
+        rejoin = 0
+        rejoinTarget = nil
+    }
+
+    /// Moves the commit index; never back.
+    mutating func advanceCommit(to index: LogIndex, _ effects: inout Effects) {
+        guard index > commitIndex else { return }
+        commitIndex = index
+        effects.committed = index
+    }
+
+    // MARK: Snapshots
+
+    /// A snapshot is staged here in full.
+    mutating func receive(_ snapshot: SnapshotMetadata, from peer: NodeID, _ effects: inout Effects) {
+        isQuiescent = false
+        guard snapshot.membership.isWellFormed, snapshot.last.term <= term, installing == nil else { return }
+        if snapshot.last.index > commitIndex, log.term(at: snapshot.last.index) != snapshot.last.term {
+            installing = snapshot
+            effects.snapshotToInstall = snapshot
+            return
+        }
+        // The log has it all; only the news that it is committed was missing.
+        advanceCommit(to: snapshot.last.index, &effects)
+        let reply = Message.AppendReply(outcome: .matched(commitIndex), round: 0)
+        effects.messagesAfterPersist.append(message(to: peer, .appendReply(reply)))
+    }
+
+    mutating func snapshotInstalled(_ snapshot: SnapshotMetadata, _ effects: inout Effects) {
+        guard installing == snapshot else { return }
+        installing = nil
+        log.reset(to: snapshot, forgettingTerm: has(.snapshotForgetsTerm))
+        writes.reset(to: snapshot.last.index)
+        commitIndex = snapshot.last.index
+        appliedIndex = snapshot.last.index
+        effects.truncatedFrom = snapshot.last.index.next
+        effects.committed = commitIndex
+        refreshMembership(&effects)
+        checkRejoin()
+        guard let leader, !isLeader else { return }
+        let reply = Message.AppendReply(outcome: .matched(commitIndex), round: 0)
+        effects.messages.append(message(to: leader, .appendReply(reply)))
+    }
+}

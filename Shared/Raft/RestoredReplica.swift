@@ -1,0 +1,29 @@
+import Base
+
+/// What a replica's log and store remember when it starts.
+package struct RestoredReplica: Hashable, Sendable {
+    package var hardState: HardState
+    /// Where the log begins: entries up to here are in the store only. `zero` for a new log.
+    package var compacted: EntryID
+    /// The membership in force at `compacted`; of a new group, the first one (the same on all of its replicas).
+    package var membership: Membership
+    /// The entries behind `compacted`, with the memberships among them.
+    package var entries: EntryRun
+    /// How far the store has got; at least `compacted`.
+    package var applied: LogIndex
+    /// False if the log's recovery has cut something: the replica may have forgotten what it acknowledged, and neither
+    /// votes nor campaigns until it has caught up with a leader's commit index of after its start.
+    package var mayVote: Bool
+
+    package init(
+        hardState: HardState = HardState(term: Term(rawValue: 0), votedFor: nil), compacted: EntryID = .zero,
+        membership: Membership, entries: EntryRun? = nil, applied: LogIndex? = nil, mayVote: Bool = true
+    ) {
+        self.hardState = hardState
+        self.compacted = compacted
+        self.membership = membership
+        self.entries = entries ?? EntryRun(first: LogIndex(rawValue: compacted.index.rawValue &+ 1))
+        self.applied = applied ?? compacted.index
+        self.mayVote = mayVote
+    }
+}
