@@ -7,3 +7,4 @@
 #include "raft.pb-c.h"
 #include "reflection.pb-c.h"
 #include "reflection_v1alpha.pb-c.h"
+#include "snapshot.pb-c.h"

@@ -92,7 +92,7 @@ package struct PeerHello: Hashable, Sendable {
         }
     }
 
-    fileprivate init(_ message: Orbit__V1__PeerHello) {
+    init(_ message: Orbit__V1__PeerHello) {
         protocolMinimum = message.protocol_min
         protocolMaximum = message.protocol_max
         role = Protobuf.text(message.role)
@@ -104,7 +104,7 @@ package struct PeerHello: Hashable, Sendable {
         clock = message.clock.map { PeerClock($0.pointee) } ?? PeerClock(sent: 0, time: .zero)
     }
 
-    fileprivate func build(_ arena: ProtobufArena) -> UnsafeMutablePointer<Orbit__V1__PeerHello> {
+    func build(_ arena: ProtobufArena) -> UnsafeMutablePointer<Orbit__V1__PeerHello> {
         arena.make(orbit__v1__peer_hello__init) {
             $0.protocol_min = protocolMinimum
             $0.protocol_max = protocolMaximum
