@@ -9,7 +9,7 @@ package struct SnapshotReceiver: Sendable {
     /// How much, how patient.
     package struct Limits: Hashable, Sendable {
         /// Bytes taken and not yet written: above the sender's window, so that only a broken sender meets it.
-        package var window: UInt64 = 8 << 20
+        package var window: UInt64
         /// The largest part.
         package var chunk: UInt64 = 1 << 20
         /// How often a file may be damaged before the transfer is refused.

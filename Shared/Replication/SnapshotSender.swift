@@ -12,13 +12,15 @@ package struct SnapshotSender: Sendable {
         /// Bytes on the way, not yet told to be written. Twice what a disk takes in a round trip, and little memory.
         package var window: UInt64 = 4 << 20
         /// Bytes a second; 0: no limit. Half a gigabit leaves room for clients on a gigabit and on a disk.
-        package var rate: UInt64 = 64 << 20
+        package var rate: UInt64
         /// Nanoseconds after which a part is taken for lost.
         package var resendAfter: UInt64 = 2_000_000_000
         /// Nanoseconds without progress after which the receiver is taken for lost.
         package var giveUpAfter: UInt64 = 60_000_000_000
 
-        package init() {}
+        package init(rate: UInt64 = 64 << 20) {
+            self.rate = rate
+        }
     }
 
     /// How a transfer ended.
