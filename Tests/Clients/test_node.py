@@ -8,7 +8,7 @@ import tempfile
 import grpc
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, Cluster, wait_until
 
 DELETE, GET, SET, INCREMENT = 1, 32, 33, 40  # Shared/Contracts/Method.swift
 
@@ -139,3 +139,38 @@ def test_the_shard_map_is_watched(cluster, proto):
     assert buckets == shard_map.bucket_count == 64
     assert [node.state for node in shard_map.nodes] == [proto.placement.Node.UP]
     assert all(shard.leader == shard_map.nodes[0].id for shard in shard_map.shards)
+
+
+def test_thousands_of_users(proto):
+    """More users than a page of the gateway's scan: all are listed, and all can log in."""
+    count = 2_500
+    with Cluster() as cluster, secure_channel(cluster, "storage-node") as channel:
+        messages = proto.messages
+        batch = messages.InvocationBatch()
+        for number in range(count):
+            name, rules = b"user%d" % number, b"nopass ~* +@all"
+            record = messages.RecordOperation(
+                kind=messages.RecordOperation.PUT, collection=16, key=b"\x30" + name + b"\0",
+                value=b"\1\1" + bytes([len(name)]) + name + bytes([len(rules)]) + rules + b"\0",
+            )  # fmt: skip
+            batch.invocations.add(id=number + 1, slot=slot(record.key), record=record)
+        replies = proto.Invocations(channel).Invoke(batch, timeout=30).replies
+        assert {reply.kind for reply in replies} == {messages.Reply.OK} and len(replies) == count
+        client = cluster.client()
+        expected = {"orbit"} | {f"user{number}" for number in range(count)}
+        wait_until(lambda: expected <= set(client.acl_users()), what="all users at the gateway")
+        for number in range(0, count, 100):
+            with cluster.client(username=f"user{number}", password="") as user:
+                assert user.acl_whoami() == f"user{number}"
+        # What is changed is seen at once, though all users are read again for it.
+        for number in range(5):
+            client.acl_setuser(f"late{number}", enabled=True, nopass=True)
+            assert f"late{number}" in client.acl_users()
+            client.acl_deluser(f"late{number}")
+            assert f"late{number}" not in client.acl_users()
+
+
+def test_threads_have_names(cluster):
+    tasks = pathlib.Path(f"/proc/{cluster.pids()['storage-node-1']}/task").iterdir()
+    names = {(task / "comm").read_text().strip() for task in tasks}
+    assert {"log", "worker-1", "worker-2"} <= names

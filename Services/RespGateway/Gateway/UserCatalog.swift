@@ -14,6 +14,7 @@ final class UserCatalog {
     static let refreshMilliseconds = 1_000
     /// Logins under way; more are refused as *busy*, because each costs milliseconds of a worker.
     private static let pendingLimit = 256
+    /// Users read at a time.
     private static let scanLimit = 1_000
 
     private let router: NodeRouter
@@ -28,6 +29,8 @@ final class UserCatalog {
     private var derivations: [UInt64: ([UserRecord.Verifier]?) -> Void] = [:]
     private var lastTicket: UInt64 = 0
     private var isRefreshing = false
+    /// Clients whose change is to be seen before they are answered: one entry each at most.
+    private var waitingForRefresh: [() -> Void] = []
     /// Proof of passwords that were right a moment ago, so that a storm of connections does not cost a storm of hashes.
     /// Keyed by a random key of this process; gone when the verifier changes.
     private var proofs: [String: (verifier: String, proof: Bytes)] = [:]
@@ -275,35 +278,62 @@ final class UserCatalog {
 
     // MARK: Keeping up
 
-    /// Reads all users of all shards.
-    func refresh(_ completion: @escaping () -> Void = {}) {
-        guard !isRefreshing, !router.shards.isEmpty else {
-            loop.runLater(completion)
+    /// Reads all users of all shards, and then calls `completion`, whether they could be read or not.
+    func refresh(_ completion: (() -> Void)? = nil) {
+        guard !router.shards.isEmpty else {
+            if let completion { loop.runLater(completion) }
+            return
+        }
+        guard !isRefreshing else {
+            // What is being read may be older than what the caller has just written.
+            if let completion { waitingForRefresh.append(completion) }
             return
         }
         isRefreshing = true
         var missing = router.shards.count, found: [UserRecord]? = []
         for shard in router.shards.indices {
-            var operation = RecordOperationView()
-            operation.kind = .scan
-            operation.collection = UserRecord.collection
-            operation.limit = Self.scanLimit
-            let request = RecordRequest(loop) { [self] reply in
-                if case .success(.list(let items)) = reply {
-                    for index in stride(from: 1, to: items.count, by: 2) {
-                        if case .success(let record) = Self.decode(items[index]) { found?.append(record) }
-                    }
-                } else {
-                    found = nil  // What is known stays until it can be read again.
-                }
+            read(router.anySlot(ofShardIndex: shard) ?? 0, after: [], limit: Self.scanLimit, []) { [self] users in
+                // What is known stays until all of it can be read again.
+                if let users { found?.append(contentsOf: users) } else { found = nil }
                 missing -= 1
                 guard missing == 0 else { return }
                 isRefreshing = false
                 if let found { replace(with: found) }
-                completion()
+                completion?()
+                guard !waitingForRefresh.isEmpty else { return }
+                let waiting = waitingForRefresh
+                waitingForRefresh = []
+                refresh { for completion in waiting { completion() } }
             }
-            router.record(
-                slot: router.anySlot(ofShardIndex: shard) ?? 0, operation, receiver: request, ticket: 0)
+        }
+    }
+
+    /// Reads the users of a shard page by page, from behind `key`; nil when a page cannot be read.
+    private func read(
+        _ slot: UInt32, after key: Bytes, limit: Int, _ users: [UserRecord],
+        _ completion: @escaping ([UserRecord]?) -> Void
+    ) {
+        var operation = RecordOperationView()
+        operation.kind = .scan
+        operation.collection = UserRecord.collection
+        operation.limit = limit
+        let request = RecordRequest(loop) { [self] reply in
+            switch reply {
+            case .success(.list(let items)):
+                var users = users
+                for index in stride(from: 1, to: items.count, by: 2) {
+                    if case .success(let record) = Self.decode(items[index]) { users.append(record) }
+                }
+                guard items.count >= 2 * limit else { return completion(users) }
+                read(slot, after: items[items.count - 2], limit: limit, users, completion)
+            case .failure(let error) where error.code == .limitExceeded && limit > 1:
+                read(slot, after: key, limit: limit / 2, users, completion)  // Large records: fewer at a time.
+            case .success(.nothing), .success(.data), .failure: completion(nil)
+            }
+        }
+        key.withUnsafeBytes { key in
+            operation.key = key
+            router.record(slot: slot, operation, receiver: request, ticket: 0)
         }
     }
 
