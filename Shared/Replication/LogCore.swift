@@ -380,7 +380,7 @@ final class LogCore: @unchecked Sendable {
         guard mayRun else { return }
         preparer?.join()  // It has ended: the state says so.
         do throws(LogError) {
-            preparer = try LogThread { [self] in prepare(next) }
+            preparer = try LogThread(name: "log-prepare") { [self] in prepare(next) }
         } catch {
             fail(error)
         }

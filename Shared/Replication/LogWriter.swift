@@ -62,7 +62,7 @@ package final class LogWriter {
             log: log, durability: durability, syncNanoseconds: syncEveryMilliseconds &* 1_000_000, onDurable: onDurable,
             onFailure: onFailure)
         self.core = core
-        thread = try LogThread { core.run() }
+        thread = try LogThread(name: "log") { core.run() }
     }
 
     deinit { close() }
@@ -127,8 +127,8 @@ package final class LogWriter {
     package var needsSubmit: Bool { !collecting.isEmpty }
 
     /// Hands over what this tick proposed: call it once at the end of a tick. Under `everySecond`, and under `always`
-    /// on a fast disk, it is usually written and committed when this returns; `onCommitted` of the groups is called from
-    /// here then.
+    /// on a fast disk, it is usually written and committed when this returns; `onCommitted` of the groups is called
+    /// from here then.
     package func submit() {
         guard !collecting.isEmpty else { return }
         lastTicket += 1

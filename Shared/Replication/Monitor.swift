@@ -1,4 +1,5 @@
 import Base
+import CSystem
 import Glibc
 
 /// A lock with a condition to wait for. (`Synchronization.Mutex` has none.)
@@ -44,23 +45,26 @@ final class Monitor: @unchecked Sendable {  // The two calls are thread-safe; th
     }
 }
 
-/// A joinable thread that runs one closure.
+/// A joinable thread with a name that runs one closure.
 final class LogThread: Sendable {
     private let handle: pthread_t
 
     private final class Body {
+        let name: String
         let run: @Sendable () -> Void
-        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+        init(_ name: String, _ run: @escaping @Sendable () -> Void) { (self.name, self.run) = (name, run) }
     }
 
-    init(_ run: @escaping @Sendable () -> Void) throws(LogError) {
+    /// The name has 15 bytes at most.
+    init(name: String, _ run: @escaping @Sendable () -> Void) throws(LogError) {
         var handle = pthread_t()
-        let body = Unmanaged.passRetained(Body(run))
+        let body = Unmanaged.passRetained(Body(name, run))
         let code = pthread_create(
             &handle, nil,
             { pointer in
                 guard let pointer else { return nil }
                 let body = Unmanaged<Body>.fromOpaque(pointer).takeRetainedValue()
+                orbit_name_thread(body.name)
                 body.run()
                 return nil
             }, body.toOpaque())

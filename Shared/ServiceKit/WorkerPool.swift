@@ -23,10 +23,10 @@ package final class WorkerPool: Sendable {
     package init(threads: Int, limit: Int = 1024) {
         self.limit = limit
         wake = Semaphore()
-        for _ in 0..<max(threads, 1) {
+        for number in 1...max(threads, 1) {
             // At start-up only: a process that gets no threads had better not start.
             precondition(
-                Thread.start(name: "orbit-worker") { [self] in work() } != nil, "the system gives no more threads")
+                Thread.start(name: "worker-\(number)") { [self] in work() } != nil, "the system gives no more threads")
         }
     }
 
