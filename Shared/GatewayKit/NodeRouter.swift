@@ -77,6 +77,9 @@ package final class NodeRouter {
         routes.shardOfBucket.firstIndex(of: index).map { UInt32($0 * routes.slotsPerBucket) }
     }
 
+    /// Where calls go that are for all of the data: one slot of each shard that has any.
+    package var slotOfEachShard: [UInt32] { routes.shards.indices.compactMap { anySlot(ofShardIndex: $0) } }
+
     /// The first slot of a bucket: a scan's cursor names buckets. A bucket that does not exist counts as the first.
     package func firstSlot(ofBucket bucket: Int) -> UInt32 {
         bucket < routes.shardOfBucket.count ? UInt32(bucket * routes.slotsPerBucket) : 0

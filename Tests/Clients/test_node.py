@@ -7,6 +7,7 @@ import tempfile
 
 import grpc
 import pytest
+import redis
 
 from conftest import ROOT, Cluster, wait_until
 
@@ -174,3 +175,26 @@ def test_threads_have_names(cluster):
     tasks = pathlib.Path(f"/proc/{cluster.pids()['storage-node-1']}/task").iterdir()
     names = {(task / "comm").read_text().strip() for task in tasks}
     assert {"log", "worker-1", "worker-2"} <= names
+
+
+def test_half_of_the_shards_is_not_everything():
+    """A command for all shards fails when one of them does, and says how far it came."""
+    with Cluster("--nodes", "2") as cluster:
+        client = cluster.client(socket_timeout=30)
+        for number in range(100):
+            client.set(f"key{number}", number)
+        assert client.dbsize() == 100 and len(client.keys()) == 100
+        cluster.orbit("stop", "storage-node-2")
+        for command in ("FLUSHALL", "FLUSHDB"):
+            with pytest.raises(redis.ResponseError, match="carried out on 1 of 2 shards"):
+                client.execute_command(command)
+        for command in ("DBSIZE", "KEYS *", "INFO keyspace"):
+            with pytest.raises(redis.ResponseError):
+                client.execute_command(*command.split())
+        with pytest.raises(redis.ResponseError):
+            list(client.scan_iter())
+        cluster.orbit("start", "storage-node-2")
+        cluster.wait_ready()
+        left = wait_until(client.dbsize, what="the other shard")
+        assert 0 < left < 100
+        assert client.flushall() and client.dbsize() == 0

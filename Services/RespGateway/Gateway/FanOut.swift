@@ -5,7 +5,8 @@ import GatewayKit
 
 /// One command for several shards: sends the parts and merges the answers into one.
 ///
-/// A cluster of one shard never comes here with more than one part, and its answers pass through untouched.
+/// A cluster of one shard never comes here with more than one part, and its answers pass through untouched. If a part
+/// fails, the whole fails: what the other shards have done or said is never shown as if it were everything.
 final class FanOut: ReplyReceiver {
     private enum Merge {
         case sum, allOK, concatenation
@@ -16,7 +17,10 @@ final class FanOut: ReplyReceiver {
     private let client: ClientConnection
     private let token: UInt64
     private let merge: Merge
+    private let count: Int
     private var missing: Int
+    /// Parts that were carried out.
+    private var done = 0
     private var sum: Int64 = 0
     private var failure: DatabaseError?
     private let parts = ReplyBatchEncoder()
@@ -26,6 +30,7 @@ final class FanOut: ReplyReceiver {
         self.client = client
         self.token = token
         self.merge = merge
+        self.count = count
         missing = count
         if case .concatenation = merge { parts.beginList(token) }
     }
@@ -33,14 +38,14 @@ final class FanOut: ReplyReceiver {
     static func begin(
         _ token: UInt64, _ call: CallFrame, _ client: ClientConnection, _ router: NodeRouter, random: () -> UInt64
     ) throws(DatabaseError) {
-        let count = router.shards.count
-        guard count > 0 else { throw DatabaseError(.unavailable, "The shard map is not known yet") }
+        let slots = router.slotOfEachShard
+        guard let first = slots.first else { throw DatabaseError(.unavailable, "The shard map is not known yet") }
         switch call.target {
-        case .cursor where count > 1:
+        case .cursor where slots.count > 1:
             // The cursor names the bucket where to go on; at the end of a shard's buckets that is the next one's first.
             let cursor = ScanCursor(rawValue: UInt64(bitPattern: call.numbers.first ?? 0))
             client.send(token, call, router.firstSlot(ofBucket: Int(cursor?.bucket.rawValue ?? 0)), client)
-        case .everyShard where count > 1, .anyShard where count > 1:
+        case .everyShard where slots.count > 1, .anyShard where slots.count > 1:
             let merge: Merge =
                 switch call.method {
                 case .databaseSize: .sum
@@ -48,41 +53,51 @@ final class FanOut: ReplyReceiver {
                 case .randomKey: .anyOne(random: random())
                 default: .allOK
                 }
-            let fanOut = FanOut(client, token, merge, count)
-            for shard in 0..<count { client.send(token, call, router.anySlot(ofShardIndex: shard) ?? 0, fanOut) }
+            let fanOut = FanOut(client, token, merge, slots.count)
+            for slot in slots { client.send(token, call, slot, fanOut) }
         case .key, .keys, .everyShard, .cursor, .anyShard:
-            client.send(token, call, router.anySlot(ofShardIndex: 0) ?? 0, client)
+            client.send(token, call, first, client)
         }
     }
 
     func completed(_ ticket: UInt64, _ reply: borrowing ReplyView) {
-        if reply.kind == .error {
-            if failure == nil { failure = reply.error }
-        } else {
-            switch merge {
-            case .sum: sum &+= reply.integer
-            case .allOK: break
-            case .concatenation:
-                var items = reply.items
-                while let item = items.next() { parts.listItem(item) }
-            case .anyOne: if reply.kind == .data { candidates.append(reply.data.bytes) }
-            }
+        switch (merge, reply.kind) {
+        case (_, .error): note(reply.error)
+        case (.sum, .integer):
+            sum &+= reply.integer
+            done += 1
+        case (.allOK, .ok): done += 1
+        case (.concatenation, .list):
+            var items = reply.items
+            while let item = items.next() { parts.listItem(item) }
+            done += 1
+        case (.anyOne, .data):
+            candidates.append(reply.data.bytes)
+            done += 1
+        case (.anyOne, .null): done += 1
+        case (.sum, _), (.allOK, _), (.concatenation, _), (.anyOne, _):
+            note(DatabaseError(.internalFailure, "A shard answered with something else than was asked"))
         }
         partDone()
     }
 
     func failed(_ ticket: UInt64, _ error: DatabaseError) {
-        // An unknown outcome of one part makes the whole unknown.
-        if failure == nil || error.code == .outcomeUnknown { failure = error }
+        note(error)
         partDone()
+    }
+
+    /// An unknown outcome of one part makes the whole unknown.
+    private func note(_ error: DatabaseError) {
+        if failure == nil || error.code == .outcomeUnknown { failure = error }
     }
 
     private func partDone() {
         missing -= 1
         guard missing == 0 else { return }
         if let failure {
-            client.failed(token, failure)
-            return
+            guard case .allOK = merge, done > 0 else { return client.failed(token, failure) }
+            let extent = "(it was carried out on \(done) of \(count) shards)"
+            return client.failed(token, DatabaseError(failure.code, "\(failure.message) \(extent)"))
         }
         switch merge {
         case .sum: parts.integer(token, sum)
@@ -111,11 +126,10 @@ final class KeyCount: ReplyReceiver {
 
     /// `completion` is called later, never from inside.
     static func begin(_ router: NodeRouter, _ completion: @escaping (Result<[UInt64], DatabaseError>) -> Void) {
-        let shards = router.shards.count
-        let count = KeyCount(shards * databases + 1, completion)
+        let slots = router.slotOfEachShard
+        let count = KeyCount(slots.count * databases + 1, completion)
         let none = ByteView(start: nil, count: 0)
-        for shard in 0..<shards {
-            guard let slot = router.anySlot(ofShardIndex: shard) else { continue }
+        for slot in slots {
             for database in 0..<databases {
                 router.call(
                     connection: 0, slot: slot, method: .databaseSize, database: UInt8(database), key: none, flags: 0,
@@ -127,7 +141,11 @@ final class KeyCount: ReplyReceiver {
     }
 
     func completed(_ ticket: UInt64, _ reply: borrowing ReplyView) {
-        if reply.kind == .error { failure = reply.error } else { counts[Int(ticket)] &+= UInt64(max(reply.integer, 0)) }
+        if reply.kind == .integer {
+            counts[Int(ticket)] &+= UInt64(max(reply.integer, 0))
+        } else {
+            failure = reply.error
+        }
         partDone()
     }
 

@@ -280,7 +280,8 @@ final class UserCatalog {
 
     /// Reads all users of all shards, and then calls `completion`, whether they could be read or not.
     func refresh(_ completion: (() -> Void)? = nil) {
-        guard !router.shards.isEmpty else {
+        let slots = router.slotOfEachShard
+        guard !slots.isEmpty else {
             if let completion { loop.runLater(completion) }
             return
         }
@@ -290,9 +291,9 @@ final class UserCatalog {
             return
         }
         isRefreshing = true
-        var missing = router.shards.count, found: [UserRecord]? = []
-        for shard in router.shards.indices {
-            read(router.anySlot(ofShardIndex: shard) ?? 0, after: [], limit: Self.scanLimit, []) { [self] users in
+        var missing = slots.count, found: [UserRecord]? = []
+        for slot in slots {
+            read(slot, after: [], limit: Self.scanLimit, []) { [self] users in
                 // What is known stays until all of it can be read again.
                 if let users { found?.append(contentsOf: users) } else { found = nil }
                 missing -= 1
