@@ -64,6 +64,7 @@ package struct VirtualNetwork {
     /// Every link works again.
     package mutating func heal() { cuts.removeAll() }
 
+    /// Whether the link is cut in that direction.
     package func isCut(from: UInt32, to: UInt32) -> Bool {
         !cuts.isEmpty && cuts.contains(Link(from: from, to: to))
     }

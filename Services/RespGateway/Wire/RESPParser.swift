@@ -79,8 +79,8 @@ package final class RESPParser {
     /// The completed command is to be given once more.
     private var isKept = false
 
-    /// Makes the next `parse` give the completed command again, for a caller who leaves its bytes where they are. Inline
-    /// words have been unescaped in place: they cannot be read twice.
+    /// Makes the next `parse` give the completed command again, for a caller who leaves its bytes where they are.
+    /// Inline words have been unescaped in place: they cannot be read twice.
     package func keep() { isKept = state == .complete }
 
     /// Bytes of the command that `parse` just completed.
