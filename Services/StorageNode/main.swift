@@ -11,7 +11,7 @@ let description = ServiceDescription(
     options: [
         ConfigurationOption("data", .path, default: "./orbit-data/storage-node-1", help: "Directory of store and log"),
         ConfigurationOption("listen", .list, default: "127.0.0.1:50051", help: "Addresses of the gRPC services"),
-        ConfigurationOption("coordinator", .address, default: "127.0.0.1:50050", help: "Address of the coordinator"),
+        ConfigurationOption("coordinator", .list, default: "127.0.0.1:50050", help: "Addresses of the coordinators"),
         ConfigurationOption(
             "fsync", .choice(["always", "everysec"]), default: "always", help: "When a write counts as done"),
         ConfigurationOption("actor-memory", .bytes, default: "256MB", help: "Memory of decoded hot state, per shard"),
@@ -55,12 +55,9 @@ Service.run(description) { service in
         }
     }
 
-    let coordinator = try SocketAddress(parsing: options.string("coordinator"))
-    let channel = GRPCClientChannel(
-        loop: service.loop, address: coordinator,
-        tls: try service.requireTLS(try service.clusterTLS(.client), for: coordinator))
     let membership = try Membership(
-        node: node, coordinator: channel, directory: settings.directory,
+        node: node, coordinators: try service.coordinators(tls: try service.clusterTLS(.client)),
+        directory: settings.directory,
         addresses: service.addresses.map(\.description), logger: service.logger, fatal: { service.fail($0, $1) })
     service.loop.schedule(afterMilliseconds: Int(clamping: node.clock.startDelayMilliseconds)) { membership.start() }
 

@@ -37,15 +37,21 @@ private final class Stage {
         return channel
     }
 
+    private func coordinators() -> CoordinatorClient {
+        let client = CoordinatorClient(loop: loop, addresses: [socket])
+        keep.append(client)
+        return client
+    }
+
     func watcher() -> PlacementWatcher {
-        let watcher = PlacementWatcher(channel: channel(), logger: .silent)
+        let watcher = PlacementWatcher(coordinators: coordinators(), logger: .silent)
         keep.append(watcher)
         return watcher
     }
 
     func lease(_ name: String, _ identity: NodeIdentity) -> NodeLease {
         let lease = NodeLease(
-            channel: channel(), identity: identity, addresses: ["unix:/\(name)"], logger: .silent)
+            coordinators: coordinators(), identity: identity, addresses: ["unix:/\(name)"], logger: .silent)
         keep.append(lease)
         return lease
     }
@@ -64,6 +70,7 @@ private final class Stage {
     func finish() {
         isDone = true
         for case let watcher as PlacementWatcher in keep { watcher.stop() }
+        for case let client as CoordinatorClient in keep { client.close() }
         for case let channel as GRPCClientChannel in keep { channel.close() }
         node.drain { [self] in loop.stop() }
     }

@@ -40,13 +40,7 @@ func watchPlacement(_ service: Service, _ router: NodeRouter, _ tls: TLSContext?
         router.adopt(try ShardMap(soleNode: node))
         return nil
     }
-    guard let text = options.list("coordinator").first else {
-        throw ConfigurationError("--coordinator is needed: the address of the cluster's coordinator")
-    }
-    let address = try SocketAddress(parsing: text)
-    let channel = GRPCClientChannel(
-        loop: service.loop, address: address, tls: try service.requireTLS(tls, for: address))
-    let watcher = PlacementWatcher(channel: channel, logger: service.logger)
+    let watcher = PlacementWatcher(coordinators: try service.coordinators(tls: tls), logger: service.logger)
     watcher.onChange = { map in router.adopt(map) }
     watcher.start()
     return watcher

@@ -10,6 +10,10 @@ package enum PlacementPath {
     package static let watch = "/orbit.v1.PlacementService/Watch"
     package static let allocateIDs = "/orbit.v1.PlacementService/AllocateIDs"
     package static let describe = "/orbit.v1.PlacementService/Describe"
+
+    /// Trailer of a call that failed because the coordinator does not lead, and did nothing: where the leader serves,
+    /// addresses with commas between, best first; empty while nobody knows.
+    package static let leaderTrailer = "orbit-leader"
 }
 
 /// A life of a storage node begins.

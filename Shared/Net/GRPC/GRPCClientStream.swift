@@ -2,6 +2,8 @@ import Base
 
 /// One call being made. It may be filled before the channel has a connection; what was sent then waits.
 package final class GRPCClientStream: GRPCStream {
+    /// The server's metadata that came with the status; for `closed`.
+    package private(set) var trailers = GRPCMetadata()
     private var isResponseKnown = false
     private var isEnded = false
     private var status: GRPCStatus?
@@ -65,6 +67,7 @@ package final class GRPCClientStream: GRPCStream {
     package override func headersReceived(_ stream: HTTP2Stream, _ headers: HTTP2Headers, endsStream: Bool) {
         guard isOpen else { return }
         if isResponseKnown {
+            trailers = GRPCMetadata(headers)
             status = Self.status(in: headers) ?? GRPCStatus(.unknown, "trailers without a status")
             return
         }
@@ -80,6 +83,7 @@ package final class GRPCClientStream: GRPCStream {
             return
         }
         if endsStream {
+            trailers = GRPCMetadata(headers)
             status = Self.status(in: headers) ?? GRPCStatus(.unknown, "an answer without a status")
         } else if let encoding = headers.text(of: "grpc-encoding"), encoding != "identity" {
             fail(GRPCStatus(.unimplemented, "compressed messages are not supported"))

@@ -60,7 +60,9 @@ package final class GRPCUnaryCall {
     /// Answers with `message` and OK.
     package func reply(_ message: Bytes) { reply { $0.append(message) } }
 
-    package func fail(_ status: GRPCStatus) { stream.finish(status) }
+    package func fail(_ status: GRPCStatus, trailers: GRPCMetadata = GRPCMetadata()) {
+        stream.finish(status, trailers: trailers)
+    }
 }
 
 /// Collects the request of a unary call; it counts when the client has ended.

@@ -38,11 +38,11 @@ package final class NodeLease {
     private static let retryMilliseconds = 200
     private static let registerTimeout: UInt64 = 5_000_000_000
 
-    private let channel: GRPCClientChannel
+    private let coordinators: CoordinatorClient
     private let identity: NodeIdentity
     private let addresses: [String]
     private let logger: Logger
-    private var loop: EventLoop { channel.loop }
+    private var loop: EventLoop { coordinators.loop }
     /// On the loop's clock; meaningful while there is a grant.
     private var deadline: UInt64 = 0
     private var lease: UInt64 = 0
@@ -51,8 +51,8 @@ package final class NodeLease {
     private var isRunning = false
 
     /// `addresses` are where the node serves invocations, best first.
-    package init(channel: GRPCClientChannel, identity: NodeIdentity, addresses: [String], logger: Logger) {
-        self.channel = channel
+    package init(coordinators: CoordinatorClient, identity: NodeIdentity, addresses: [String], logger: Logger) {
+        self.coordinators = coordinators
         self.identity = identity
         self.addresses = addresses
         self.logger = logger
@@ -80,7 +80,8 @@ package final class NodeLease {
         }
         self.grant = nil
         let request = LeaseRequest(node: grant.node.rawValue, fencingToken: grant.fencingToken).encode()
-        channel.unary(path: PlacementPath.releaseLease, request: request, deadline: loop.now + 1_000_000_000) { _ in
+        coordinators.unary(path: PlacementPath.releaseLease, request: request, deadline: loop.now + 1_000_000_000) {
+            _ in
             completion()
         }
     }
@@ -91,7 +92,7 @@ package final class NodeLease {
         let sent = loop.now
         let request = RegisterRequest(
             uid: identity.uid.bytes, addresses: addresses, incarnation: identity.incarnation, cluster: identity.cluster)
-        channel.unary(
+        coordinators.unary(
             path: PlacementPath.registerNode, request: request.encode(), deadline: sent + Self.registerTimeout
         ) { [weak self] result in self?.registered(result, sent: sent) }
     }
@@ -144,11 +145,14 @@ package final class NodeLease {
         action = loop.schedule(afterMilliseconds: Int(lease / 3_000_000)) { [weak self] in self?.renew() }
     }
 
+    /// Room for a coordinator that does not answer, and for the next one that does.
+    private var renewTimeout: UInt64 { lease / (coordinators.addresses.count > 1 ? 6 : 3) }
+
     private func renew() {
         guard isRunning, let grant else { return }
         let sent = loop.now
         let request = LeaseRequest(node: grant.node.rawValue, fencingToken: grant.fencingToken).encode()
-        channel.unary(path: PlacementPath.renewLease, request: request, deadline: sent + lease / 3) {
+        coordinators.unary(path: PlacementPath.renewLease, request: request, deadline: sent + renewTimeout) {
             [weak self] result in self?.renewed(result, grant, sent: sent)
         }
     }

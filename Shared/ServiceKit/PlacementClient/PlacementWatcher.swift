@@ -3,9 +3,10 @@ import Contracts
 import Net
 import Placement
 
-/// Keeps the newest shard map: watches the coordinator, and watches again whenever the stream is lost.
+/// Keeps the newest shard map: watches the coordinator that leads, and watches again whenever the stream is lost.
 ///
-/// While the coordinator is away the last map stays in force: data does not move without it. Maps older than the one in
+/// No change is missed when another coordinator takes over: the new watch begins with the map that it has, unless that
+/// is the one we have. While no coordinator is there the last map stays in force: data does not move without it. Maps older than the one in
 /// force and maps of another cluster are refused, so that a coordinator restored from an old copy does not turn routing
 /// back unnoticed. Confined to its loop.
 package final class PlacementWatcher {
@@ -14,18 +15,18 @@ package final class PlacementWatcher {
     /// Told of each new map, after `map` has it.
     package var onChange: ((ShardMap) -> Void)?
 
-    private static let firstRetry = 100, lastRetry = 2_000
+    private static let firstRetry = 100, lastRetry = 1_000
 
-    private let channel: GRPCClientChannel
+    private let coordinators: CoordinatorClient
     private let logger: Logger
-    private var stream: GRPCClientStream?
+    private var call: CoordinatorCall?
     private var retry: LoopTimer?
     private var retryDelay = PlacementWatcher.firstRetry
     private var isRunning = false
 
-    /// `channel` leads to the coordinator; it may be shared with `NodeLease`.
-    package init(channel: GRPCClientChannel, logger: Logger) {
-        self.channel = channel
+    /// `coordinators` may be shared with `NodeLease`.
+    package init(coordinators: CoordinatorClient, logger: Logger) {
+        self.coordinators = coordinators
         self.logger = logger
     }
 
@@ -41,8 +42,8 @@ package final class PlacementWatcher {
         isRunning = false
         retry?.cancel()
         retry = nil
-        stream?.cancel()
-        stream = nil
+        call?.cancel()
+        call = nil
     }
 
     /// Takes a map that came by another way, such as the answer to a registration. False when it is refused.
@@ -66,13 +67,13 @@ package final class PlacementWatcher {
 
     private func open() {
         let request = WatchRequest(knownEpoch: map?.epoch.rawValue ?? 0).encode()
-        let stream = channel.open(path: PlacementPath.watch, handler: MapReceiver(self))
-        self.stream = stream
-        stream.send { $0.append(request) }
-        stream.end()
+        // Weak, because the call keeps them: a watcher that was let go must go.
+        call = coordinators.stream(
+            path: PlacementPath.watch, request: request, onMessage: { [weak self] in self?.received($0) },
+            onClosed: { [weak self] in self?.closed($0) })
     }
 
-    fileprivate func received(_ bytes: ByteView) {
+    private func received(_ bytes: ByteView) {
         retryDelay = Self.firstRetry
         do throws(DatabaseError) {
             adopt(try ShardMapMessage(decoding: bytes))
@@ -81,25 +82,14 @@ package final class PlacementWatcher {
         }
     }
 
-    fileprivate func closed(_ status: GRPCStatus) {
-        stream = nil
+    private func closed(_ status: GRPCStatus) {
+        call = nil
         guard isRunning else { return }
         logger.debug("shard map watch ended", ["status": .describing(status)])
-        retry = channel.loop.schedule(afterMilliseconds: retryDelay) { [weak self] in
+        retry = coordinators.loop.schedule(afterMilliseconds: retryDelay) { [weak self] in
             guard let self, isRunning else { return }
             open()
         }
         retryDelay = min(retryDelay * 2, Self.lastRetry)
     }
-}
-
-/// The watch stream's end here. Weak, because the stream keeps it: a watcher that was let go must go.
-private final class MapReceiver: GRPCStreamHandler {
-    private weak var watcher: PlacementWatcher?
-
-    init(_ watcher: PlacementWatcher) { self.watcher = watcher }
-
-    func received(_ message: ByteView) { watcher?.received(message) }
-
-    func closed(_ status: GRPCStatus) { watcher?.closed(status) }
 }
