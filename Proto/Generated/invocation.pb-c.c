@@ -277,7 +277,7 @@ void   orbit__v1__reply__free_unpacked
   assert(message->base.descriptor == &orbit__v1__reply__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor orbit__v1__invocation_batch__field_descriptors[5] =
+static const ProtobufCFieldDescriptor orbit__v1__invocation_batch__field_descriptors[6] =
 {
   {
     "session",
@@ -328,8 +328,20 @@ static const ProtobufCFieldDescriptor orbit__v1__invocation_batch__field_descrip
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "invocations",
+    "route",
     5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationBatch, route),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "invocations",
+    6,
     PROTOBUF_C_LABEL_REPEATED,
     PROTOBUF_C_TYPE_MESSAGE,
     offsetof(Orbit__V1__InvocationBatch, n_invocations),
@@ -342,15 +354,16 @@ static const ProtobufCFieldDescriptor orbit__v1__invocation_batch__field_descrip
 };
 static const unsigned orbit__v1__invocation_batch__field_indices_by_name[] = {
   1,   /* field[1] = bookmark */
-  4,   /* field[4] = invocations */
+  5,   /* field[5] = invocations */
   3,   /* field[3] = map_epoch */
+  4,   /* field[4] = route */
   2,   /* field[2] = schema_version */
   0,   /* field[0] = session */
 };
 static const ProtobufCIntRange orbit__v1__invocation_batch__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor orbit__v1__invocation_batch__descriptor =
 {
@@ -360,7 +373,7 @@ const ProtobufCMessageDescriptor orbit__v1__invocation_batch__descriptor =
   "Orbit__V1__InvocationBatch",
   "orbit.v1",
   sizeof(Orbit__V1__InvocationBatch),
-  5,
+  6,
   orbit__v1__invocation_batch__field_descriptors,
   orbit__v1__invocation_batch__field_indices_by_name,
   1,  orbit__v1__invocation_batch__number_ranges,

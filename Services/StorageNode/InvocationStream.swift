@@ -44,6 +44,9 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     private var heldBytes = 0
     /// Bytes in the stream, as of the last look.
     private var queued = 0
+    /// Calls that came under a lower route are refused, because one before them was (`InvocationBatch.route`).
+    private var fence: UInt64 = 0
+    private var newestRoute: UInt64 = 0
     private var shares = ReplyShares()
     private var waiting = WaitingCalls()
     /// The caller sends nothing more: the call ends after the last reply.
@@ -76,6 +79,11 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
                     ready.error(invocation.id, refusal)
                     return
                 }
+                newestRoute = decoder.route
+                if newestRoute < fence {
+                    ready.error(invocation.id, Self.notLed)
+                    return
+                }
                 // One connection cannot have its share outstanding while all together have less.
                 let isBusy = outstanding > node.settings.replyShare || !waiting.isEmpty
                 if isBusy, hasToWait(invocation) { return }
@@ -84,6 +92,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
         } catch {
             fail(GRPCStatus(.invalidArgument, error.message))
         }
+        if newestRoute < fence, !waiting.isEmpty { refuseWaiting() }
         if !ready.isEmpty { loop.flushUpstream(self) }
     }
 
@@ -104,6 +113,27 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
             shares.add(unsent &- before, for: invocation.connection, unsent: unsent)
         }
         if ready.size > Self.batchLimit, !isUnary { send(ready) }
+    }
+
+    // MARK: Refusing
+
+    private static let notLed = DatabaseError(.notLeader, "This node does not lead the slot's shard")
+
+    /// Refuses a call whose shard is led elsewhere, and with it what waits, and what comes behind it before the gateway
+    /// knows: a call that is sent again must not be overtaken by its successors.
+    func refuse(_ id: UInt64, leader: NodeID?) {
+        ready.error(id, Self.notLed, leader: leader)
+        fence = newestRoute &+ 1
+    }
+
+    /// After a refusal, what waits is behind it.
+    private func refuseWaiting() {
+        let refused = waiting
+        waiting = WaitingCalls()
+        refused.forEach { calls in
+            // They have been decoded before.
+            try? decoder.decode(calls) { ready.error($0.id, Self.notLed) }
+        }
     }
 
     // MARK: Waiting
@@ -136,6 +166,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
             serve(line)
             waiting.putBack(line)
         }
+        if newestRoute < fence { refuseWaiting() }
         send(ready)
     }
 

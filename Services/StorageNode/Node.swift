@@ -231,7 +231,7 @@ final class Node {
         invocations &+= 1
         let bucket = Int(invocation.slot) / slotsPerBucket
         guard bucket < owners.count, let executor = owners[bucket] else {
-            ready.error(invocation.id, DatabaseError(.notLeader, "This node does not lead the slot's shard"))
+            stream.refuse(invocation.id, leader: nil)
             return
         }
         guard invocation.transaction == 0, !invocation.isIdempotent else {

@@ -1,4 +1,5 @@
 import Base
+import Contracts
 
 /// Bytes of replies that have not left a stream yet, by client connection of its gateway.
 ///
@@ -85,7 +86,7 @@ struct WaitingCalls {
         }
         let line = lines[connection] ?? Line(connection)
         let before = line.calls.count
-        line.calls.append(5 << 3 | 2)  // `InvocationBatch.invocations`
+        line.calls.append(InvocationView.tag)
         line.calls.append(varint: UInt64(call.count))
         line.calls.append(call)
         size += line.calls.count - before
@@ -112,4 +113,9 @@ struct WaitingCalls {
     }
 
     mutating func removeAll() { self = WaitingCalls() }
+
+    /// All calls, encoded as batches, line by line.
+    func forEach(_ body: (ByteView) -> Void) {
+        for line in lines.values { body(line.calls.readable) }
+    }
 }

@@ -4,8 +4,9 @@
 // per loop and node (`NodeStream`). `NodeRouter` puts the two together: slot → bucket → shard → leader → stream, by
 // table look-ups.
 //
-// Invariants. Calls of one client connection to one shard leave in the order they were made. A call is answered exactly
-// once: by its reply, or by an error that says whether the outcome is known. Everything is confined to the loop.
+// Invariants. Calls of one client connection to one shard are done in the order they were made, also where the shard's
+// leader changes meanwhile (`ShardRoute`). A call is answered exactly once: by its reply, or by an error that says whether
+// the outcome is known. Only what was certainly not done is sent again. Everything is confined to the loop.
 
 import Base
 import Contracts
@@ -21,8 +22,10 @@ package final class NodeRouter {
         /// For each bucket, the position of its shard in `shards`.
         var shardOfBucket: [Int] = []
         var slotsPerBucket = 16384
-        /// For each shard, its leader's stream.
+        /// For each shard, the stream that its calls take now; nil while they are parked.
         var streams: [NodeStream?] = []
+        /// For each shard, how that stream is found.
+        var routes: [ShardRoute] = []
     }
 
     private let loop: EventLoop
@@ -31,8 +34,14 @@ package final class NodeRouter {
     private let callTimeout: UInt64
     private let connectPatience: UInt64
     private var routes = Routes()
-    private var streamsByAddress: [SocketAddress: NodeStream] = [:]
+    private var addresses: [NodeID: SocketAddress] = [:]
+    private var streams: [NodeID: NodeStream] = [:]
     private var timer: LoopTimer?
+    private var retry: LoopTimer?
+    private var isClosed = false
+    /// Encodes calls that are parked before they were ever sent.
+    private var scratch = InvocationBatchEncoder(session: 0)
+    private let scratchDecoder = InvocationBatchDecoder()
 
     /// The highest timestamp seen in a reply: handed to every node, so that nobody reads an older state than this
     /// gateway saw.
@@ -40,9 +49,13 @@ package final class NodeRouter {
     package private(set) var epoch = MapEpoch(rawValue: 0)
     /// Called when a stream came or went, and when the map changed: `isReady` may have changed.
     package var onChange: (() -> Void)?
+    /// Some shard has more than one replica.
+    private(set) var hasReplicas = false
+    /// Some shard's calls are parked.
+    private(set) var isRerouting = false
 
-    /// `session` is random per loop. A call waits up to `connectPatience` for a connection and then up to `callTimeout`
-    /// for its answer, in milliseconds; how long it waited is seen every `checkPeriod`.
+    /// `session` is random per loop. A call waits up to `connectPatience` for a connection or a leader and then up to
+    /// `callTimeout` for its answer, in milliseconds; how long it waited is seen every `checkPeriod`.
     package init(
         loop: EventLoop, tls: TLSContext?, session: UInt64, callTimeout: UInt64 = 30_000,
         connectPatience: UInt64 = 5_000, checkPeriod: Int = 250
@@ -52,9 +65,7 @@ package final class NodeRouter {
         self.session = session
         self.callTimeout = callTimeout * 1_000_000
         self.connectPatience = connectPatience * 1_000_000
-        timer = loop.schedule(afterMilliseconds: checkPeriod, repeating: true) { [unowned self] in
-            for stream in streamsByAddress.values { stream.expire() }
-        }
+        timer = loop.schedule(afterMilliseconds: checkPeriod, repeating: true) { [unowned self] in expire() }
     }
 
     /// Ready when every shard's leader is known and connected.
@@ -85,26 +96,61 @@ package final class NodeRouter {
         bucket < routes.shardOfBucket.count ? UInt32(bucket * routes.slotsPerBucket) : 0
     }
 
-    /// Adopts a shard map: streams to new leaders are opened, streams that lead nothing any more are closed.
+    // MARK: The map
+
+    /// Adopts a shard map. A shard whose calls reach a replica that is still one keeps its way; the others look for a
+    /// leader, beginning with the one that the map names.
     package func adopt(_ map: ShardMap) {
         guard map.epoch >= epoch else { return }
         epoch = map.epoch
+        let known = Dictionary(routes.routes.map { ($0.shard, $0) }, uniquingKeysWith: { first, _ in first })
         var fresh = Routes()
         fresh.slotsPerBucket = RoutingTable.slotCount / map.bucketCount
         fresh.shardOfBucket = Array(repeating: 0, count: map.bucketCount)
-        var kept: [SocketAddress: NodeStream] = [:]
+        var before: [NodeStream] = []
+        let moved = adoptNodes(of: map, closing: &before)
         for shard in map.shards {
             for bucket in shard.buckets.joined() { fresh.shardOfBucket[bucket] = fresh.shards.count }
             fresh.shards.append(shard.id)
-            fresh.streams.append(leaderAddress(of: shard, in: map).map { stream(to: $0, keeping: &kept) })
+            let route = known[shard.id] ?? ShardRoute(shard.id)
+            route.adopt(shard, in: map, moved: moved)
+            fresh.routes.append(route)
+            fresh.streams.append(route.target)
         }
+        hasReplicas = map.shards.contains { $0.replicas.count > 1 }
         // Routes first: a receiver that is told of a failure may call again at once.
-        let before = streamsByAddress
-        streamsByAddress = kept
         routes = fresh
-        for (address, stream) in before where kept[address] == nil { stream.close() }
+        for stream in before { stream.close() }
+        reroute()
+        closeUnused()
         onChange?()
     }
+
+    /// Takes over the addresses of the nodes; answers the nodes that cannot be reached where they were.
+    private func adoptNodes(of map: ShardMap, closing: inout [NodeStream]) -> Set<NodeID> {
+        var fresh: [NodeID: SocketAddress] = [:]
+        for node in map.nodes where node.state == .up {
+            // A process of the same host is reached over its unix socket, at half the cost per call.
+            fresh[node.id] = node.addresses.compactMap { try? SocketAddress(parsing: $0) }.first
+        }
+        var moved: Set<NodeID> = []
+        for (node, address) in addresses where fresh[node] != address {
+            moved.insert(node)
+            if let stream = streams.removeValue(forKey: node) { closing.append(stream) }
+        }
+        addresses = fresh
+        return moved
+    }
+
+    private func closeUnused() {
+        let used = Set(routes.routes.flatMap { $0.replicas + [$0.target?.node, $0.previous?.node].compactMap { $0 } })
+        for (node, stream) in streams where !used.contains(node) {
+            streams[node] = nil
+            stream.close()
+        }
+    }
+
+    // MARK: Calls
 
     /// Calls a method of the actor that `key` names, on the shard that owns `slot`.
     @inline(__always)
@@ -114,7 +160,13 @@ package final class NodeRouter {
         receiver: any ReplyReceiver, ticket: UInt64
     ) {
         guard let index = shardIndex(ofSlot: slot), let stream = routes.streams[index] else {
-            receiver.failed(ticket, Self.noLeader)
+            var size = key.count
+            for argument in arguments { size &+= argument.count }
+            park(slot, size, isWrite: method.isWrite, receiver, ticket) { scratch in
+                scratch.append(
+                    id: 0, connection: connection, slot: slot, method: method, database: database, key: key,
+                    flags: flags, numbers: numbers, arguments: arguments)
+            }
             return
         }
         stream.call(
@@ -125,7 +177,10 @@ package final class NodeRouter {
     /// Reads or writes a record directly, on the shard that owns `slot`.
     package func record(slot: UInt32, _ operation: RecordOperationView, receiver: any ReplyReceiver, ticket: UInt64) {
         guard let index = shardIndex(ofSlot: slot), let stream = routes.streams[index] else {
-            receiver.failed(ticket, Self.noLeader)
+            let isWrite = operation.kind == .put || operation.kind == .delete
+            park(slot, operation.key.count &+ operation.value.count, isWrite: isWrite, receiver, ticket) {
+                $0.append(id: 0, slot: slot, record: operation)
+            }
             return
         }
         stream.record(slot: slot, operation, receiver: receiver, ticket: ticket)
@@ -133,38 +188,112 @@ package final class NodeRouter {
 
     /// Closes every stream; calls in flight fail.
     package func close() {
+        isClosed = true
         timer?.cancel()
-        let before = streamsByAddress
-        streamsByAddress = [:]
+        retry?.cancel()
+        let (before, parked) = (streams, routes.routes)
+        streams = [:]
         routes = Routes()
         for stream in before.values { stream.close() }
+        for route in parked { route.failAll(DatabaseError(.unavailable, "The gateway is shutting down")) }
     }
 
     /// Calls in flight or waiting, over all streams.
-    package var inFlight: Int { streamsByAddress.values.reduce(0) { $0 + $1.inFlight } }
+    package var inFlight: Int {
+        streams.values.reduce(0) { $0 + $1.inFlight } + routes.routes.reduce(0) { $0 + $1.count }
+    }
 
-    private static let noLeader = DatabaseError(.unavailable, "The shard has no leader")
+    static let noLeader = DatabaseError(.unavailable, "The shard has no leader")
 
     func observe(bookmark: Timestamp, epoch: MapEpoch) {
         if bookmark > self.bookmark { self.bookmark = bookmark }
     }
 
-    func streamsChanged() { onChange?() }
-
-    private func leaderAddress(of shard: ShardMap.Shard, in map: ShardMap) -> SocketAddress? {
-        guard let leader = shard.leader, let node = map.node(leader), node.state == .up else { return nil }
-        // A process of the same host is reached over its unix socket, at half the cost per call.
-        return node.addresses.compactMap { try? SocketAddress(parsing: $0) }.first
+    func streamsChanged() {
+        if hasReplicas {
+            for index in routes.routes.indices where routes.routes[index].holdIfLost() {
+                routes.streams[index] = nil
+                isRerouting = true
+            }
+        }
+        if isRerouting { reroute() }
+        onChange?()
     }
 
-    private func stream(to address: SocketAddress, keeping kept: inout [SocketAddress: NodeStream]) -> NodeStream {
-        let stream =
-            kept[address] ?? streamsByAddress[address]
-            ?? NodeStream(
-                loop: loop, address: address, tls: address.host == nil ? nil : tls, session: session,
-                callTimeout: callTimeout,
-                connectPatience: connectPatience, router: self)
-        kept[address] = stream
+    // MARK: Parked calls
+
+    /// Keeps a call until its shard has a leader. Cold code.
+    @inline(never)
+    private func park(
+        _ slot: UInt32, _ size: Int, isWrite: Bool, _ receiver: any ReplyReceiver, _ ticket: UInt64,
+        _ encode: (inout InvocationBatchEncoder) -> Void
+    ) {
+        guard let index = shardIndex(ofSlot: slot), !isClosed else { return receiver.failed(ticket, Self.noLeader) }
+        guard size <= NodeStream.callLimit else {
+            return receiver.failed(ticket, DatabaseError(.limitExceeded, "the arguments of one command exceed 12 MB"))
+        }
+        encode(&scratch)
+        var body: Bytes = []
+        try? scratchDecoder.decode(scratch.message) { body = $0.body.bytes }  // Our own bytes: they decode.
+        scratch.reset()
+        let call = ParkedCall(
+            id: .max, receiver: receiver, ticket: ticket, isWrite: isWrite, slot: slot, body: body, madeAt: loop.now)
+        guard routes.routes[index].park(call) else { return receiver.failed(ticket, Self.noLeader) }
+        isRerouting = true
+        scheduleRetry()
+    }
+
+    /// A node has refused the call as not its shard's leader, or was never sent it. `leader` is whom the node named.
+    func refused(_ call: ParkedCall, by stream: NodeStream, leader: NodeID?) {
+        guard let index = shardIndex(ofSlot: call.slot), !isClosed else {
+            return call.receiver.failed(call.ticket, Self.noLeader)
+        }
+        let route = routes.routes[index]
+        route.refused(by: stream, leader: leader, now: loop.now)
+        routes.streams[index] = route.target
+        guard route.park(call) else { return call.receiver.failed(call.ticket, Self.noLeader) }
+        isRerouting = true
+        scheduleRetry()
+    }
+
+    /// Looks for leaders, and sends what was parked to those that were found.
+    func reroute() {
+        isRerouting = false
+        for index in routes.routes.indices where routes.streams[index] == nil {
+            let route = routes.routes[index]
+            if let stream = route.next(now: loop.now, stream: { stream(to: $0) }) {
+                routes.streams[index] = stream
+                for call in route.takeParked() { stream.resend(call) }
+            } else if route.isWaiting {
+                isRerouting = true
+            }
+        }
+        if isRerouting { scheduleRetry() }
+    }
+
+    private func scheduleRetry() {
+        guard retry == nil, !isClosed else { return }
+        retry = loop.schedule(afterMilliseconds: ShardRoute.retryMilliseconds) { [unowned self] in
+            retry = nil
+            reroute()
+        }
+    }
+
+    private func expire() {
+        for stream in streams.values { stream.expire() }
+        let limit = loop.now
+        for route in routes.routes { route.expire(madeBefore: limit &- min(limit, connectPatience)) }
+        if isRerouting { reroute() }
+    }
+
+    /// The stream to a node, opened if need be; nil when the map does not say where it is.
+    private func stream(to node: NodeID) -> NodeStream? {
+        if let stream = streams[node] { return stream }
+        guard let address = addresses[node], !isClosed else { return nil }
+        let stream = NodeStream(
+            loop: loop, node: node, address: address, tls: address.host == nil ? nil : tls, session: session,
+            callTimeout: callTimeout, connectPatience: connectPatience, router: self)
+        streams[node] = stream
         return stream
     }
 }

@@ -9,6 +9,9 @@ import Net
 /// gather in the batch that has not been sent; after `connectPatience` they fail as *unavailable*, which is certain,
 /// for they were never sent. Calls that were sent when the stream broke, or that outlive their deadline, fail as
 /// *outcome unknown* if they may write: nobody here repeats them (TRANSACTIONS.md, promise 4).
+///
+/// A call that the node refuses as not its leader was certainly not done: it goes back to its shard's route, which sends
+/// it elsewhere. So the bytes of a batch are kept until its last call is answered; they change hands, nothing is copied.
 final class NodeStream: GRPCStreamHandler, TickFlushable {
     /// Bytes that may wait for a connection; past it calls are refused at once. With one call more it is still a
     /// message that the node takes.
@@ -43,6 +46,13 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     private var ring = InFlightRing()
     /// First id of the unsent batch.
     private var firstUnsent: UInt64 = 1
+    private var sent = SentBatches()
+    /// Goes into every batch, and rises when a call under it was refused: what the node refuses behind that call, it
+    /// refuses up to the next route.
+    private var route: UInt64 = 0
+    /// The route that the unsent batch was begun under.
+    private var batchRoute: UInt64 = 0
+    let node: NodeID
     /// Loop time when the oldest unsent call came while there was no stream; 0: none waits.
     private var waitingSince: UInt64 = 0
     var isFlushPending = false
@@ -54,10 +64,11 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
 
     /// Times are in nanoseconds. The router owns the stream and outlives it.
     init(
-        loop: EventLoop, address: SocketAddress, tls: TLSContext?, session: UInt64, callTimeout: UInt64,
+        loop: EventLoop, node: NodeID, address: SocketAddress, tls: TLSContext?, session: UInt64, callTimeout: UInt64,
         connectPatience: UInt64, router: NodeRouter
     ) {
         self.loop = loop
+        self.node = node
         self.callTimeout = callTimeout
         self.connectPatience = connectPatience
         self.router = router
@@ -71,6 +82,11 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     var inFlight: Int { ring.count }
 
     var isConnected: Bool { stream != nil }
+
+    /// The id that the next call gets, and the oldest without an answer: when the second has reached what the first was,
+    /// everything that was called then is answered.
+    var nextCall: UInt64 { ring.next }
+    var oldestCall: UInt64 { ring.oldest }
 
     /// Adds a call to the batch of this tick.
     @inline(__always)
@@ -104,8 +120,20 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
     }
 
+    /// Adds a call that was made before and has certainly not been done.
+    func resend(_ call: ParkedCall) {
+        guard
+            let id = begin(
+                receiver: call.receiver, ticket: call.ticket, isWrite: call.isWrite, madeAt: call.madeAt)
+        else { return }
+        call.body.withUnsafeBytes { batch.append(id: id, body: $0) }
+        if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
+    }
+
     @inline(__always)
-    private func begin(receiver: any ReplyReceiver, ticket: UInt64, isWrite: Bool) -> UInt64? {
+    private func begin(
+        receiver: any ReplyReceiver, ticket: UInt64, isWrite: Bool, madeAt: UInt64? = nil
+    ) -> UInt64? {
         if stream == nil {
             guard !isClosed, batch.message.count < Self.queueLimit else {
                 receiver.failed(ticket, Self.unreachable)
@@ -118,12 +146,13 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
             return nil
         }
         if batch.isEmpty {
-            batch.begin(bookmark: router.bookmark, schemaVersion: 0, mapEpoch: router.epoch)
+            batch.begin(bookmark: router.bookmark, schemaVersion: 0, mapEpoch: router.epoch, route: route)
+            batchRoute = route
             firstUnsent = ring.next
         }
         if !isFlushPending { loop.flushUpstream(self) }
         return ring.insert(
-            .init(receiver: receiver, ticket: ticket, isWrite: isWrite, deadline: loop.now &+ callTimeout))
+            .init(receiver: receiver, ticket: ticket, isWrite: isWrite, deadline: (madeAt ?? loop.now) &+ callTimeout))
     }
 
     // MARK: Tick
@@ -135,7 +164,7 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
             failUnsent(DatabaseError(.unavailable, "The calls could not be sent to the storage node"))
             return
         }
-        batch.reset()
+        sent.keep(&batch, until: ring.next, route: batchRoute, oldest: ring.oldest)
         firstUnsent = ring.next
     }
 
@@ -176,6 +205,7 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
             retiring = stream
             if !batch.isEmpty { waitingSince = loop.now }
             stream.end()
+            giveBackUnsent()
             router.streamsChanged()
             return
         }
@@ -192,12 +222,27 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         do {
             try decoder.decode(message) { reply in
                 guard let entry = ring.remove(reply.id) else { return }  // Given up already: the client has its error.
+                if reply.kind == .error, reply.errorCode == .notLeader, giveBack(reply.id, entry, reply.leader) {
+                    return
+                }
                 entry.receiver.completed(entry.ticket, reply)
             }
             router.observe(bookmark: decoder.bookmark, epoch: decoder.mapEpoch)
+            if router.isRerouting { router.reroute() }
         } catch {
             (stream ?? retiring)?.cancel()  // A node that sends nonsense is worse than none: start afresh.
         }
+    }
+
+    /// Hands a refused call to its shard's route.
+    private func giveBack(_ id: UInt64, _ entry: InFlightRing.Entry, _ leader: NodeID?) -> Bool {
+        guard let (batch, body, slot) = sent.find(id) else { return false }
+        if batch == route { route &+= 1 }
+        let call = ParkedCall(
+            id: id, receiver: entry.receiver, ticket: entry.ticket, isWrite: entry.isWrite, slot: slot, body: body,
+            madeAt: entry.deadline &- callTimeout)
+        router.refused(call, by: self, leader: leader)
+        return true
     }
 
     func receivedEnd() {}
@@ -209,7 +254,10 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         let delay = stream == nil ? 0 : Self.reopenMilliseconds
         (stream, retiring) = (nil, nil)
         failSent()
+        sent.removeAll()
+        route = 0  // The next stream begins without refusals.
         if !batch.isEmpty, waitingSince == 0 { waitingSince = loop.now }
+        giveBackUnsent()
         router.streamsChanged()
         // The channel reconnects if it lost its connection. If only the stream ended, or the next connection is there
         // already, another stream is opened, but not from in here: the connection may be about to end as well.
@@ -231,6 +279,23 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
                         .outcomeUnknown, "The connection to the storage node was lost; the outcome is unknown")
                     : DatabaseError(.unavailable, "The connection to the storage node was lost"))
         }
+    }
+
+    /// The connection is gone: calls that were never sent may go to another replica, if their shard has one.
+    private func giveBackUnsent() {
+        guard !batch.isEmpty, !isClosed, router.hasReplicas else { return }
+        var kept: [ParkedCall] = []
+        sent.forEach(in: batch.message) { id, body, slot in
+            guard let entry = ring.remove(id) else { return }
+            kept.append(
+                ParkedCall(
+                    id: id, receiver: entry.receiver, ticket: entry.ticket, isWrite: entry.isWrite, slot: slot,
+                    body: body, madeAt: entry.deadline &- callTimeout))
+        }
+        batch.reset()
+        waitingSince = 0
+        firstUnsent = ring.next
+        for call in kept { router.refused(call, by: self, leader: nil) }
     }
 
     private func failUnsent(_ error: DatabaseError) {

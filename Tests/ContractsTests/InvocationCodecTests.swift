@@ -26,7 +26,7 @@ private struct Sample {
 
 private func encoded(_ samples: [Sample]) -> Bytes {
     var encoder = InvocationBatchEncoder(session: 77)
-    encoder.begin(bookmark: Timestamp(rawValue: 5), schemaVersion: 6, mapEpoch: MapEpoch(rawValue: 700))
+    encoder.begin(bookmark: Timestamp(rawValue: 5), schemaVersion: 6, mapEpoch: MapEpoch(rawValue: 700), route: 300)
     for sample in samples {
         let arguments = sample.arguments.map { argument in
             let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: argument.count, alignment: 1)
@@ -73,6 +73,7 @@ private func allReplies() -> Bytes {
     encoder.data(5, ByteView(start: nil, count: 0))
     Bytes("value".utf8).withUnsafeBytes { encoder.data(6, $0) }
     encoder.error(7, DatabaseError(.wrongType, "no"))
+    encoder.error(9, DatabaseError(.notLeader, "elsewhere"), leader: NodeID(rawValue: 300))
     encoder.beginList(8)
     encoder.listNull()
     encoder.listInteger(0)
@@ -118,7 +119,27 @@ struct InvocationCodecTests {
             }
         }
         #expect(seen == samples.count)
-        #expect(decoder.session == 77 && decoder.mapEpoch.rawValue == 700 && decoder.bookmark.rawValue == 5)
+        #expect(
+            decoder.route == 300 && decoder.session == 77 && decoder.mapEpoch.rawValue == 700
+                && decoder.bookmark.rawValue == 5)
+    }
+
+    @Test("an invocation sent again under another id is otherwise the same")
+    func resend() throws {
+        var random = SplitMix64(seed: freshSeed("hot messages"))
+        let samples = (0..<20).map { _ in Sample.random(&random) }
+        let first = encoded(samples)
+        var again = InvocationBatchEncoder(session: 77)
+        again.begin(bookmark: Timestamp(rawValue: 5), schemaVersion: 6, mapEpoch: MapEpoch(rawValue: 700), route: 300)
+        try first.withUnsafeBytes { frame in
+            try InvocationBatchDecoder().decode(frame) { again.append(id: $0.id &+ 1, body: $0.body) }
+        }
+        let renumbered = samples.map { sample in
+            var copy = sample
+            copy.id &+= 1
+            return copy
+        }
+        #expect(again.message.bytes == encoded(renumbered))
     }
 
     @Test("replies are byte for byte what protobuf-c writes")
@@ -130,17 +151,22 @@ struct InvocationCodecTests {
     @Test("replies are read back")
     func repliesRoundTrip() throws {
         var kinds: [ReplyView.Kind] = [], items = 0, message = ""
+        var leaders: [NodeID?] = []
         var decoder = ReplyBatchDecoder()
         try allReplies().withUnsafeBytes { frame in
             try decoder.decode(frame) { reply in
                 kinds.append(reply.kind)
-                if reply.kind == .error { message = reply.error.message }
+                if reply.kind == .error {
+                    if reply.errorCode == .wrongType { message = reply.error.message }
+                    leaders.append(reply.leader)
+                }
                 var list = reply.items
                 while list.next() != nil { items += 1 }
                 if reply.kind == .list { #expect(reply.itemCount == 5) }
             }
         }
-        #expect(kinds == [.null, .ok, .integer, .integer, .number, .data, .data, .error, .list])
+        #expect(kinds == [.null, .ok, .integer, .integer, .number, .data, .data, .error, .error, .list])
+        #expect(leaders == [nil, NodeID(rawValue: 300)])
         #expect(items == 5 && message == "no" && decoder.bookmark.rawValue == 9)
     }
 

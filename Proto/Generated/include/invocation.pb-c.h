@@ -77,12 +77,17 @@ struct  Orbit__V1__InvocationBatch
    * The shard map by which the sender routed.
    */
   uint64_t map_epoch;
+  /*
+   * Rises when the sender has learned that this stream's node refused calls as not their leader. Behind such a call the
+   * node refuses what came under the same route, so that a retry does not reorder the calls of a connection.
+   */
+  uint64_t route;
   size_t n_invocations;
   Orbit__V1__Invocation **invocations;
 };
 #define ORBIT__V1__INVOCATION_BATCH__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__invocation_batch__descriptor) \
-    , 0, 0, 0, 0, 0,NULL }
+    , 0, 0, 0, 0, 0, 0,NULL }
 
 
 typedef enum {
@@ -231,6 +236,9 @@ struct  Orbit__V1__Reply
   ProtobufCMessage base;
   uint64_t id;
   Orbit__V1__Reply__Kind kind;
+  /*
+   * of an ERROR that says not-leader: the node that leads; 0: not known
+   */
   int64_t integer;
   double number;
   ProtobufCBinaryData data;

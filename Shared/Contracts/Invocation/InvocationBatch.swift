@@ -115,6 +115,14 @@ package struct InvocationView {
     package var operation = OperationView.unknown
     /// The message itself, for whoever has to keep it.
     package var encoded = ByteView(start: nil, count: 0)
+    /// What stands before `encoded` and its length in a batch.
+    package static let tag: UInt8 = 6 << 3 | 2
+    /// The message without its id, which our encoder writes first: to send the same under another id.
+    package var body: ByteView {
+        var reader = ByteReader(encoded)
+        guard id != 0, reader.varint() == 1 << 3, reader.varint() != nil else { return encoded }
+        return ByteView(rebasing: encoded[reader.offset...])
+    }
 }
 
 /// Gathers the invocations of one tick for one node. The caller sends `message` and calls `reset`.
@@ -139,7 +147,7 @@ package struct InvocationBatchEncoder: ~Copyable {
     }
 
     /// Opens the batch; required before the first `append`.
-    package mutating func begin(bookmark: Timestamp, schemaVersion: UInt64, mapEpoch: MapEpoch) {
+    package mutating func begin(bookmark: Timestamp, schemaVersion: UInt64, mapEpoch: MapEpoch, route: UInt64 = 0) {
         if session != 0 {
             buffer.append(1 << 3 | 1)
             buffer.append(littleEndian: session)
@@ -156,6 +164,26 @@ package struct InvocationBatchEncoder: ~Copyable {
             buffer.append(4 << 3)
             buffer.append(varint: mapEpoch.rawValue)
         }
+        if route != 0 {
+            buffer.append(5 << 3)
+            buffer.append(varint: route)
+        }
+    }
+
+    /// Appends an invocation as it was encoded before (`InvocationView.body`), under another id.
+    package mutating func append(id: UInt64, body: ByteView) {
+        buffer.append(6 << 3 | 2)
+        buffer.append(varint: UInt64(1 + varintSize(id) + body.count))
+        buffer.append(1 << 3)
+        buffer.append(varint: id)
+        buffer.append(body)
+        count += 1
+    }
+
+    /// Exchanges the bytes with those of another encoder, for whoever must keep what was sent.
+    package mutating func swapBytes(with other: inout ByteBuffer) {
+        swap(&buffer, &other)
+        count = 0
     }
 
     /// Appends a call of an actor's method.
@@ -232,14 +260,14 @@ package struct InvocationBatchEncoder: ~Copyable {
         }
     }
 
-    /// Writes tag and length of field 5 and the invocation's own fields, up to the operation of `operationSize` bytes.
+    /// Writes tag and length of field 6 and the invocation's own fields, up to the operation of `operationSize` bytes.
     @inline(__always)
     private mutating func beginInvocation(id: UInt64, connection: UInt64, slot: UInt32, operationSize: Int) {
         var size = 2 + delimitedSize(operationSize)
         if id != 0 { size += 1 + varintSize(id) }
         if connection != 0 { size += 1 + varintSize(connection) }
         if slot != 0 { size += 1 + varintSize(UInt64(slot)) }
-        buffer.append(5 << 3 | 2)
+        buffer.append(6 << 3 | 2)
         buffer.append(varint: UInt64(size))
         if id != 0 {
             buffer.append(1 << 3)
@@ -279,6 +307,7 @@ package final class InvocationBatchDecoder {
     package private(set) var bookmark = Timestamp.zero
     package private(set) var schemaVersion: UInt64 = 0
     package private(set) var mapEpoch = MapEpoch(rawValue: 0)
+    package private(set) var route: UInt64 = 0
 
     package init() {
         numbers = .allocate(capacity: numberCapacity)
@@ -293,12 +322,12 @@ package final class InvocationBatchDecoder {
     /// Calls `body` for each invocation of the frame, in order. A malformed frame throws after the invocations that
     /// precede the damage were handed out: what was evaluated stands, the stream must be closed.
     package func decode(_ frame: ByteView, _ body: (borrowing InvocationView) -> Void) throws(DatabaseError) {
-        (session, bookmark, schemaVersion, mapEpoch) = (0, .zero, 0, MapEpoch(rawValue: 0))
+        (session, bookmark, schemaVersion, mapEpoch, route) = (0, .zero, 0, MapEpoch(rawValue: 0), 0)
         var reader = ByteReader(frame)
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
             switch tag {
-            case 5 << 3 | 2:
+            case 6 << 3 | 2:
                 guard let message = reader.delimited() else { throw Wire.malformed }
                 let invocation = try invocation(message)
                 body(invocation)
@@ -314,6 +343,9 @@ package final class InvocationBatchDecoder {
             case 4 << 3:
                 guard let value = reader.varint() else { throw Wire.malformed }
                 mapEpoch = MapEpoch(rawValue: value)
+            case 5 << 3:
+                guard let value = reader.varint() else { throw Wire.malformed }
+                route = value
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }

@@ -119,12 +119,19 @@ package final class ReplyBatchEncoder {
         }
     }
 
-    package func error(_ id: UInt64, _ error: DatabaseError) {
+    /// Replies a failure. With `notLeader`, `leader` names the node that leads, as far as it is known.
+    package func error(_ id: UInt64, _ error: DatabaseError, leader: NodeID? = nil) {
+        let hint = zigZag(Int64(leader?.rawValue ?? 0))
         let message = Bytes(error.message.utf8)
         let code = UInt64(bitPattern: Int64(error.code.rawValue))
         let messageSize = message.isEmpty ? 0 : 1 + varintSize(UInt64(message.count)) + message.count
         let size = 1 + varintSize(code) + messageSize
-        begin(id, .error, payload: 1 + varintSize(UInt64(size)) + size)
+        let hintSize = hint == 0 ? 0 : 1 + varintSize(hint)
+        begin(id, .error, payload: hintSize + 1 + varintSize(UInt64(size)) + size)
+        if hint != 0 {
+            replies.append(3 << 3)
+            replies.append(varint: hint)
+        }
         replies.append(7 << 3 | 2)
         replies.append(varint: UInt64(size))
         replies.append(1 << 3)
@@ -246,6 +253,22 @@ package struct ReplyView {
     }
 
     package var items: Items { Items(body) }
+
+    /// The code of `error`, without its message.
+    package var errorCode: ErrorCode {
+        var reader = ByteReader(errorBody)
+        while let tag = reader.varint() {
+            if tag == 1 << 3 {
+                let value = reader.varint() ?? 0
+                return ErrorCode(rawValue: Int32(truncatingIfNeeded: value)) ?? .internalFailure
+            }
+            guard Wire.skip(tag & 7, in: &reader) else { break }
+        }
+        return .internalFailure
+    }
+
+    /// Of a refusal as not the leader: who leads, if the node knew.
+    package var leader: NodeID? { integer > 0 ? UInt32(exactly: integer).map { NodeID(rawValue: $0) } : nil }
 
     /// The failure of a reply of kind `error`; an unknown code from a newer node reads as `internalFailure`.
     package var error: DatabaseError {
