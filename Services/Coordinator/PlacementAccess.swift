@@ -43,7 +43,7 @@ package struct PlacementAccess: Sendable {
             return role == "storage-node"
         case PlacementPath.allocateIDs:
             return role == "storage-node" || role == "coordinator"
-        case PeerPath.exchange:
+        case let path where PeerPath.contains(path):
             return role == "coordinator"
         default:
             return isKnown  // Reading: the map, the description, health and reflection.

@@ -22,7 +22,7 @@ struct InvocationAccess {
             guard subject.organization == "orbit", let role = subject.organizationalUnit else {
                 return GRPCStatus(.unauthenticated, "the certificate names no role in this cluster")
             }
-            if path == PeerPath.exchange {
+            if PeerPath.contains(path) {
                 return role == "storage-node" ? nil : GRPCStatus(.permissionDenied, "role \(role) is no storage node")
             }
             let isData = path.hasPrefix(Self.service)

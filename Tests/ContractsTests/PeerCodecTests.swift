@@ -185,6 +185,33 @@ struct PeerCodecTests {
         #expect(encoder.isEmpty && encoder.size == 0)
     }
 
+    @Test("a message has so many entries and no more, however small they are")
+    func entryLimit() throws {
+        func sample(_ count: Int) -> Sample {
+            var sample = Sample()
+            sample.numbers[0] = 1
+            sample.terms = [.init(count: UInt64(count), term: 1)]
+            sample.sizes = Array(repeating: 0, count: count)
+            return sample
+        }
+        var encoder = PeerBatchEncoder()
+        let most = sample(PeerEntries.limit), many = sample(PeerEntries.limit + 1)
+        let outcomes = [most, many].map { $0.append(to: &encoder) }
+        #expect(outcomes == [true, false])
+        var buffer = ByteBuffer()
+        encoder.write(into: &buffer)
+        #expect(try decoded(buffer.readable.bytes) == [most])
+        // One entry more, as a peer might write it: the run of terms (3 bytes of count), then the sizes.
+        let body: Bytes =
+            [3 << 3, 1, 2 << 3, 1, 11 << 3 | 2, 4, 0x81, 0x80, 4, 1, 12 << 3 | 2, 0x81, 0x80, 4]
+            + Bytes(repeating: 0, count: PeerEntries.limit + 1)
+        buffer.removeAll()
+        buffer.append(3 << 3 | 2)
+        buffer.append(varint: UInt64(body.count))
+        buffer.append(body)
+        #expect(throws: DatabaseError.self) { try decoded(buffer.readable.bytes) }
+    }
+
     @Test("a kind of a later version is left out and counted")
     func laterKind() throws {
         let decoder = PeerBatchDecoder()

@@ -38,10 +38,10 @@ private final class Coordinator {
             (
                 PlacementPath.registerNode,
                 {
-                    RegisterResponse(node: 1, fencingToken: 5, leaseMilliseconds: 1_500, cluster: 1, map: nil).encode()
+                    RegisterResponse(node: 1, fencingToken: 5, leaseMilliseconds: 3_000, cluster: 1, map: nil).encode()
                 }
             ),
-            (PlacementPath.renewLease, { RenewResponse(leaseMilliseconds: 1_500).encode() }),
+            (PlacementPath.renewLease, { RenewResponse(leaseMilliseconds: 3_000).encode() }),
         ]
         for (path, answer) in answers {
             server.registerUnary(path: path) { [unowned self] _, call in

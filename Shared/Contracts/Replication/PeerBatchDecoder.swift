@@ -143,6 +143,7 @@ package final class PeerBatchDecoder {
     private func readTerms(_ packed: ByteView) throws(DatabaseError) {
         var reader = ByteReader(packed)
         while !reader.isAtEnd {
+            guard terms.count < PeerEntries.limit else { throw Wire.malformed }
             terms.append(.init(count: try number(&reader), term: try number(&reader)))
         }
     }
@@ -150,7 +151,9 @@ package final class PeerBatchDecoder {
     private func readSizes(_ packed: ByteView) throws(DatabaseError) {
         var reader = ByteReader(packed)
         while !reader.isAtEnd {
-            guard let value = reader.varint(), let size = UInt32(exactly: value) else { throw Wire.malformed }
+            guard sizes.count < PeerEntries.limit, let value = reader.varint(), let size = UInt32(exactly: value) else {
+                throw Wire.malformed
+            }
             sizes.append(size)
         }
     }
@@ -158,6 +161,7 @@ package final class PeerBatchDecoder {
     private func readKinds(_ packed: ByteView) throws(DatabaseError) {
         var reader = ByteReader(packed)
         while !reader.isAtEnd {
+            guard kinds.count < PeerEntries.limit else { throw Wire.malformed }
             kinds.append(.init(position: try number(&reader), kind: try number(&reader)))
         }
     }

@@ -50,7 +50,7 @@ package struct PeerBatchEncoder: ~Copyable {
     }
 
     /// Appends a message. `payload` writes the payloads of its entries, one behind the other; it must only append, and
-    /// as many bytes as the sizes say. Else nothing is appended, and the answer is false.
+    /// as many bytes as the sizes say. Else, or with too many entries, nothing is appended, and the answer is false.
     @discardableResult
     package mutating func append(
         _ message: borrowing PeerMessage, payload: (inout ByteBuffer) -> Void = { _ in }
@@ -78,6 +78,7 @@ package struct PeerBatchEncoder: ~Copyable {
     private mutating func appendGroupMessage(
         _ message: borrowing PeerMessage, _ payload: (inout ByteBuffer) -> Void
     ) -> Bool {
+        guard message.entries.count <= PeerEntries.limit else { return false }
         let start = messages.count
         let sizes = EntrySizes(message.entries)
         var size = number(UInt64(message.shard.rawValue)) + 2 + number(message.term.rawValue)

@@ -11,6 +11,9 @@ import Base
 package enum PeerPath {
     package static let service = "orbit.v1.PeerService"
     package static let exchange = "/orbit.v1.PeerService/Exchange"
+    /// Whether a method is of this service, whichever: they are for peers only.
+    package static func contains(_ path: String) -> Bool { path.hasPrefix("/orbit.v1.PeerService/") }
+
     /// The lowest and the highest version.
     package static let protocolVersions: ClosedRange<UInt32> = 1...1
 }
@@ -121,6 +124,9 @@ package struct PeerEntries {
     package var payload = ByteView(start: nil, count: 0)
 
     package init() {}
+
+    /// The most entries that a message may have: an entry without payload is one byte in its frame and more in memory.
+    package static let limit = 1 << 16
 
     package var count: Int { sizes.count }
 }
