@@ -82,7 +82,7 @@ let package = Package(
             "StorageNode",
             [
                 "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Replication",
-                "ServiceKit",
+                "ServiceKit", "Raft", "Peers",
             ]),
         service("Coordinator", ["Base", "Crypto", "Contracts", "Placement", "Net", "Replication", "ServiceKit"]),
         service("Orbit", ["Base", "Crypto", "Contracts", "DataModel", "Net", "ServiceKit"]),
@@ -118,7 +118,7 @@ let package = Package(
             "StorageNode",
             [
                 "Actors", "Base", "Contracts", "DataModel", "GatewayKit", "Net", "Placement", "Replication", "Storage",
-                "TestKit",
+                "TestKit", "Raft", "Peers", "ServiceKit",
             ]),
         tests(
             "Coordinator",

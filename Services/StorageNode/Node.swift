@@ -76,6 +76,9 @@ final class Node {
         recoveredStores = try Self.replay(segments, over: store)
         recoveredStates = segments.shards
         var bound = Timestamp.zero
+        let applied = recoveredStores.mapValues(\.appliedIndex)
+        try SnapshotArea(disk, path: settings.directory + "/snapshots")
+            .sweep { (shard: ShardID) throws(StoreError) in applied[shard] ?? .zero }
         for (shard, records) in recoveredStores { bound = max(bound, try ClockBoundRecord.read(shard, from: records)) }
         self.store = store
         clock = NodeClock(loop: loop, clock: HybridClock(clock: systemClock, above: bound, aheadMilliseconds: 2000))

@@ -287,7 +287,7 @@ final class ShardExecutor {
 ///
 /// Key: FF FF FF FE, shard u32 big-endian (no data key begins so). Value: version u8 = 1, timestamp u64 little-endian.
 enum ClockBoundRecord {
-    private static func key(_ shard: ShardID) -> Bytes {
+    static func key(_ shard: ShardID) -> Bytes {
         var buffer = ByteBuffer(capacity: 64)
         buffer.append(bigEndian: UInt32(0xFFFF_FFFE))
         buffer.append(bigEndian: shard.rawValue)

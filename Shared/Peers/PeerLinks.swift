@@ -173,6 +173,9 @@ package final class PeerLinks: PeerTransport {
 
     // MARK: What is known of peers
 
+    /// Whom the shard map calls so.
+    func peer(_ node: NodeID) -> Peer? { peers[node] }
+
     /// Whether the process has answered lately.
     package func isUp(_ node: NodeID) -> Bool { links.contains { $0.node == node && $0.isAlive } }
 

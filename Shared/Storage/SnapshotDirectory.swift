@@ -155,9 +155,9 @@ package struct SnapshotArea: Sendable {
 
     private static let incomingPrefix = "in-"
 
-    /// The directory of an export.
-    package func outgoing(_ shard: ShardID, _ index: LogIndex) -> SnapshotDirectory {
-        SnapshotDirectory(disk, path: "\(path)/out-\(shard)-\(index)")
+    /// The directory of an export; `number` tells those of one index apart.
+    package func outgoing(_ shard: ShardID, _ index: LogIndex, number: UInt64 = 0) -> SnapshotDirectory {
+        SnapshotDirectory(disk, path: "\(path)/out-\(shard)-\(index)-\(number)")
     }
 
     /// The directory of what a peer sends for a shard: one at a time.
