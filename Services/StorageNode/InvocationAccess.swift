@@ -12,6 +12,18 @@ struct InvocationAccess {
 
     private static let service = "/orbit.v1.InvocationService/"
 
+    /// What a peer that was let in may demand: only a gateway has seen its clients' passwords, and may speak for them.
+    /// Our own user is trusted with everything: it could read the gateway's memory.
+    func rights(of peer: PeerIdentity) -> CallerRights {
+        if isInsecure { return CallerRights(mayNamePrincipal: true) }
+        return switch peer {
+        case .process: CallerRights(mayNamePrincipal: true)
+        case .certificate(let subject):
+            CallerRights(mayNamePrincipal: subject.organizationalUnit?.hasSuffix("-gw") ?? false)
+        case .none: CallerRights(mayNamePrincipal: false)
+        }
+    }
+
     /// Nil to let the call through, else what to answer.
     func refusal(path: String, peer: PeerIdentity) -> GRPCStatus? {
         if isInsecure { return nil }

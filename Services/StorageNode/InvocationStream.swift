@@ -51,16 +51,25 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     private var waiting = WaitingCalls()
     /// The caller sends nothing more: the call ends after the last reply.
     private var hasEnded = false
+    /// When the calls that are evaluated now came, on the loop's clock.
+    private var arrival: UInt64 = 0
+    /// What the peer may demand.
+    let rights: CallerRights
 
-    init(loop: EventLoop, node: Node, stream: GRPCServerStream, isUnary: Bool) {
+    init(loop: EventLoop, node: Node, stream: GRPCServerStream, isUnary: Bool, rights: CallerRights) {
         (self.loop, self.node, self.stream, self.isUnary) = (loop, node, stream, isUnary)
+        self.rights = rights
     }
+
+    /// How long the calls that are evaluated now have waited here.
+    var waitedMilliseconds: UInt64 { (loop.now &- arrival) / 1_000_000 }
 
     // MARK: From the gateway
 
     func received(_ message: ByteView) {
         guard isOpen else { return }
         look()
+        arrival = loop.now
         do {
             if message.count > Self.lookAheadFrom {
                 // Reading the batch twice costs 20 ns a call; waiting for memory one call after the other costs more.
@@ -68,12 +77,14 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
                 node.prefetched()
             }
             var refusal: DatabaseError?
-            var isBookmarkKnown = false
+            var isHeaderKnown = false
             try decoder.decode(message) { invocation in
                 owed += 1
-                if !isBookmarkKnown {
-                    isBookmarkKnown = true
-                    refusal = node.observe(decoder.bookmark)
+                if !isHeaderKnown {
+                    isHeaderKnown = true
+                    refusal =
+                        InvocationTerms.refusal(ofSchemaVersion: decoder.schemaVersion)
+                        ?? node.observe(decoder.bookmark)
                 }
                 if let refusal {
                     ready.error(invocation.id, refusal)
@@ -146,7 +157,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
             guard isOverShare || outstanding > settings.replyBacklog else { return false }
         }
         // Nothing of a unary call's replies leaves before the last is there.
-        if isUnary || !waiting.append(call, of: connection) {
+        if isUnary || !waiting.append(call, of: connection, arrival: arrival) {
             ready.error(invocation.id, Self.backlogged)
         }
         return true
@@ -175,6 +186,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
         while let call = line.first, isOpen, outstanding <= settings.replyBacklog,
             shares[line.connection] <= settings.replyShare
         {
+            arrival = line.firstArrival
             do throws(DatabaseError) {
                 try decoder.decode(call) { evaluate($0) }
             } catch {

@@ -59,6 +59,7 @@ final class Node {
     var onServing: (() -> Void)?
     private(set) var isServing = false
     private var random = SystemRandom()
+    private var refusalsNoted: (second: UInt64, count: Int) = (0, 0)
     /// Invocations that came in.
     private(set) var invocations: UInt64 = 0
 
@@ -237,13 +238,28 @@ final class Node {
             stream.refuse(invocation.id, leader: nil)
             return
         }
-        guard invocation.transaction == 0, !invocation.isIdempotent else {
-            ready.error(
-                invocation.id,
-                DatabaseError(.featureNotSupported, "Transactions and idempotency tokens are not supported yet"))
+        if invocation.hasTerms,
+            let refusal = InvocationTerms.refusal(
+                of: invocation, waitedMilliseconds: stream.waitedMilliseconds, rights: stream.rights)
+        {
+            if !invocation.trace.isEmpty { noteRefusal(refusal, id: invocation.id, trace: invocation.trace) }
+            ready.error(invocation.id, refusal)
             return
         }
         executor.evaluate(invocation, on: stream, ready: ready)
+    }
+
+    /// Tells of a refused call that somebody traces; of a few a second, because each line costs microseconds.
+    private func noteRefusal(_ error: DatabaseError, id: UInt64, trace: ByteView) {
+        let second = loop.now / 1_000_000_000
+        if refusalsNoted.second != second { refusalsNoted = (second, 0) }
+        guard refusalsNoted.count < 10 else { return }
+        refusalsNoted.count += 1
+        logger.info(
+            "refused a traced call",
+            [
+                "trace": .text(InvocationTerms.traceText(trace)), "id": .count(id), "error": .text("\(error)"),
+            ])
     }
 
     // MARK: Figures

@@ -5,14 +5,13 @@ import ServiceKit
 // How a node shows itself: its gRPC methods, its metrics, its lines of `orbit status`.
 
 extension Node {
-    /// Offers the invocation service.
-    func register(on server: GRPCServer) {
-        let path = "/orbit.v1.InvocationService/"
-        server.register(path: path + "Stream") { [self] stream in
-            InvocationStream(loop: loop, node: self, stream: stream, isUnary: false)
-        }
-        server.register(path: path + "Invoke") { [self] stream in
-            InvocationStream(loop: loop, node: self, stream: stream, isUnary: true)
+    /// Offers the invocation service to whom `access` lets in.
+    func register(on server: GRPCServer, access: InvocationAccess) {
+        for (method, isUnary) in [("Stream", false), ("Invoke", true)] {
+            server.register(path: "/orbit.v1.InvocationService/" + method) { [self] stream in
+                InvocationStream(
+                    loop: loop, node: self, stream: stream, isUnary: isUnary, rights: access.rights(of: stream.peer))
+            }
         }
     }
 

@@ -56,8 +56,13 @@ struct WaitingCalls {
     final class Line {
         let connection: UInt64
         fileprivate var calls = ByteBuffer(capacity: 1024)
+        /// When each of them came.
+        fileprivate var arrivals = Queue<UInt64>()
 
         fileprivate init(_ connection: UInt64) { self.connection = connection }
+
+        /// When the first call came, on the loop's clock; 0 in an empty line.
+        var firstArrival: UInt64 { arrivals.first ?? 0 }
 
         /// The first call; valid until the line changes.
         var first: ByteView? {
@@ -78,8 +83,8 @@ struct WaitingCalls {
 
     func contains(_ connection: UInt64) -> Bool { lines[connection] != nil }
 
-    /// Takes a call, as encoded by its caller; false if there is no room for it.
-    mutating func append(_ call: ByteView, of connection: UInt64) -> Bool {
+    /// Takes a call, as encoded by its caller, that came at `arrival`; false if there is no room for it.
+    mutating func append(_ call: ByteView, of connection: UInt64, arrival: UInt64) -> Bool {
         guard size + call.count <= Self.limit, (lines[connection]?.calls.count ?? 0) + call.count <= Self.lineLimit
         else {
             return false
@@ -89,6 +94,7 @@ struct WaitingCalls {
         line.calls.append(InvocationView.tag)
         line.calls.append(varint: UInt64(call.count))
         line.calls.append(call)
+        line.arrivals.append(arrival)
         size += line.calls.count - before
         if before == 0 {
             lines[connection] = line
@@ -105,6 +111,7 @@ struct WaitingCalls {
         guard let call = line.first else { return }
         size -= call.count
         line.calls.consume(call.count)
+        _ = line.arrivals.popFirst()
     }
 
     /// The line waits for another turn, or is done.

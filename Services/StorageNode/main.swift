@@ -37,7 +37,7 @@ Service.run(description) { service in
     let server = GRPCServer(loop: service.loop, limits: InvocationStream.limits)
     let access = InvocationAccess(user: getuid(), isInsecure: options.bool("insecure"))
     server.services.admission = { call in access.refusal(path: call.path, peer: call.peer) }
-    node.register(on: server)
+    node.register(on: server, access: access)
     ReflectionService.register(on: server)
     let health = HealthService()
     health.register(on: server)

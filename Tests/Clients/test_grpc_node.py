@@ -106,6 +106,28 @@ def test_the_stream_answers_batches_of_any_size(node, stubs):
     assert answers.code() == grpc.StatusCode.OK
 
 
+def test_terms_are_kept_or_refused(node, stubs, request):
+    """What an invocation demands besides its operation; `orbit` over TLS is no gateway, our own user is trusted."""
+    caller = Caller(stubs, session=13)
+    invoke = stubs("invocation_pb2_grpc").InvocationServiceStub(node).Invoke
+    is_gateway = "unix" in request.node.name
+
+    def ask(method=GET, schema=0, **terms):
+        batch = caller.batch((method, b"grpc:terms", [b"x"] if method == SET else [], []))
+        batch.schema_version = schema
+        for name, value in terms.items():
+            setattr(batch.invocations[0], name, value)
+        return invoke(batch, timeout=10).replies[0]
+
+    error = caller.messages.Reply.ERROR
+    assert ask(SET, deadline_ms=10_000, trace=bytes(25)).kind == caller.messages.Reply.OK
+    assert ask(consistency=caller.messages.ANY).data == b"x"
+    assert ask(principal="ada").kind == (caller.messages.Reply.DATA if is_gateway else error)
+    for terms in ({"consistency": 2, "method": SET}, {"consistency": 9}, {"idempotent": True}, {"transaction": 1},
+                  {"schema": 1}):
+        assert ask(**terms).kind == error, terms
+
+
 def test_nonsense_is_refused(node):
     invoke = node.unary_unary("/orbit.v1.InvocationService/Invoke")
     with pytest.raises(grpc.RpcError) as error:

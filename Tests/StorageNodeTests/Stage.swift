@@ -104,7 +104,7 @@ final class Stage {
         router = NodeRouter(loop: loop, tls: nil, session: 7)
         caller = Caller(router)
         server = GRPCServer(loop: loop, limits: InvocationStream.limits)
-        node.register(on: server)
+        node.register(on: server, access: InvocationAccess(user: getuid(), isInsecure: false))
         unlink(directory + "/s")
         try server.listen(on: .unix(path: directory + "/s"))
         node.start()

@@ -43,6 +43,9 @@ typedef enum _Orbit__V1__Reply__Kind {
   ORBIT__V1__REPLY__KIND__ERROR = 6
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__REPLY__KIND)
 } Orbit__V1__Reply__Kind;
+/*
+ * Reads; a write is strong, and refused if it asks for less.
+ */
 typedef enum _Orbit__V1__Consistency {
   /*
    * linearizable, from the leader
@@ -58,6 +61,9 @@ typedef enum _Orbit__V1__Consistency {
 
 /* --- messages --- */
 
+/*
+ * Fields 1 to 5 come before any invocation: a batch where one of them comes later is malformed.
+ */
 struct  Orbit__V1__InvocationBatch
 {
   ProtobufCMessage base;
@@ -70,7 +76,7 @@ struct  Orbit__V1__InvocationBatch
    */
   uint64_t bookmark;
   /*
-   * The version of the collection names by which keys were routed.
+   * The version of the collection names by which keys were routed. One that the node does not know is refused.
    */
   uint64_t schema_version;
   /*
@@ -113,15 +119,15 @@ struct  Orbit__V1__Invocation
    */
   uint32_t slot;
   /*
-   * from now; 0: the node's default
+   * from arrival until evaluation; passed: refused, and not executed; 0: none
    */
   uint32_t deadline_ms;
   /*
-   * honoured only from a gateway's identity
+   * for whom the call is made; refused unless the caller's identity is a gateway
    */
   char *principal;
   /*
-   * W3C trace context: 16 bytes trace id, 8 bytes span id, 1 byte flags
+   * W3C trace context: 16 bytes trace id, 8 bytes span id, 1 byte flags; logged with a refusal
    */
   ProtobufCBinaryData trace;
   /*

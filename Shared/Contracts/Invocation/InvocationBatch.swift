@@ -113,6 +113,8 @@ package struct InvocationView {
     package var consistency: UInt32 = 0
     package var isIdempotent = false
     package var operation = OperationView.unknown
+    /// One of `deadlineMilliseconds` to `isIdempotent` is there: who has none is asked nothing more.
+    package var hasTerms = false
     /// The message itself, for whoever has to keep it.
     package var encoded = ByteView(start: nil, count: 0)
     /// What stands before `encoded` and its length in a batch.
@@ -123,6 +125,8 @@ package struct InvocationView {
         guard id != 0, reader.varint() == 1 << 3, reader.varint() != nil else { return encoded }
         return ByteView(rebasing: encoded[reader.offset...])
     }
+
+    package init() {}
 }
 
 /// Gathers the invocations of one tick for one node. The caller sends `message` and calls `reset`.
@@ -301,8 +305,8 @@ package final class InvocationBatchDecoder {
     private var numbers: UnsafeMutablePointer<Int64>, numberCapacity = 64, numberCount = 0
     private var arguments: UnsafeMutablePointer<ByteView>, argumentCapacity = 64, argumentCount = 0
 
-    /// Header of the batch being read. Fields that follow the first invocation are not seen: senders put the header
-    /// first.
+    /// Header of the batch being read. Senders put it first: a frame where a field of it follows an invocation is
+    /// refused, because the invocation has been handed out without it.
     package private(set) var session: UInt64 = 0
     package private(set) var bookmark = Timestamp.zero
     package private(set) var schemaVersion: UInt64 = 0
@@ -323,28 +327,29 @@ package final class InvocationBatchDecoder {
     /// precede the damage were handed out: what was evaluated stands, the stream must be closed.
     package func decode(_ frame: ByteView, _ body: (borrowing InvocationView) -> Void) throws(DatabaseError) {
         (session, bookmark, schemaVersion, mapEpoch, route) = (0, .zero, 0, MapEpoch(rawValue: 0), 0)
-        var reader = ByteReader(frame)
+        var reader = ByteReader(frame), isHeader = true
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
             switch tag {
             case 6 << 3 | 2:
                 guard let message = reader.delimited() else { throw Wire.malformed }
+                isHeader = false
                 let invocation = try invocation(message)
                 body(invocation)
             case 1 << 3 | 1:
-                guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
+                guard isHeader, let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
                 session = value
             case 2 << 3 | 1:
-                guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
+                guard isHeader, let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
                 bookmark = Timestamp(rawValue: value)
             case 3 << 3:
-                guard let value = reader.varint() else { throw Wire.malformed }
+                guard isHeader, let value = reader.varint() else { throw Wire.malformed }
                 schemaVersion = value
             case 4 << 3:
-                guard let value = reader.varint() else { throw Wire.malformed }
+                guard isHeader, let value = reader.varint() else { throw Wire.malformed }
                 mapEpoch = MapEpoch(rawValue: value)
             case 5 << 3:
-                guard let value = reader.varint() else { throw Wire.malformed }
+                guard isHeader, let value = reader.varint() else { throw Wire.malformed }
                 route = value
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
@@ -371,19 +376,26 @@ package final class InvocationBatchDecoder {
                 case 1: view.id = value
                 case 2: view.connection = value
                 case 3: view.slot = UInt32(truncatingIfNeeded: value)
-                case 4: view.deadlineMilliseconds = UInt32(truncatingIfNeeded: value)
-                case 8: view.consistency = UInt32(truncatingIfNeeded: value)
-                default: view.isIdempotent = value != 0
+                case let field:
+                    view.hasTerms = true
+                    switch field {
+                    case 4: view.deadlineMilliseconds = UInt32(truncatingIfNeeded: value)
+                    case 8: view.consistency = UInt32(truncatingIfNeeded: value)
+                    default: view.isIdempotent = value != 0
+                    }
                 }
             case 5 << 3 | 2:
                 guard let value = reader.delimited() else { throw Wire.malformed }
                 view.principal = value
+                view.hasTerms = true
             case 6 << 3 | 2:
                 guard let value = reader.delimited() else { throw Wire.malformed }
                 view.trace = value
+                view.hasTerms = true
             case 7 << 3 | 1:
                 guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
                 view.transaction = value
+                view.hasTerms = true
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
