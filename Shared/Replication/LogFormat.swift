@@ -22,9 +22,13 @@ import Raft
 ///      44  header CRC u32 over the 44 bytes before, starting from the upper half of the salt
 ///
 ///     record    payload length u32, format u8 = 1, kind u8, flags u16 0, shard u32, term u64, index u64, payload
-///       entry      (kind 1) payload: the shard's own
-///       hardState  (kind 2) payload: voted u8 (0, 1), node u32; term = the current one, index 0
-///       mark       (kind 3) payload: first needed segment u64; the shard's log begins behind (term, index)
+///       entry         (kind 1) payload: the shard's own
+///       hardState     (kind 2) payload: voted u8 (0, 1), node u32; term = the current one, index 0
+///       mark          (kind 3) payload: first needed segment u64; the shard's log begins behind (term, index)
+///       empty         (kind 4) the entry that a leader begins its term with; no payload
+///       configuration (kind 5) an entry that changes the membership; payload: `Membership.encoded`
+///       membership    (kind 6) payload: the membership in force from `index` on, as far as entries do not change it
+///       restart       (kind 7) what the log held of the shard is void; it begins behind (term, index); no payload
 ///
 /// The salt is random per segment, so that no value a client stores can be mistaken for a batch when recovery
 /// searches the bytes behind a torn one. Batches, and so records, never straddle segments. Of two records of a shard

@@ -9,6 +9,22 @@ import Raft
     case hardState = 2
     /// Where a shard's log begins: everything up to (term, index) is in its store.
     case mark = 3
+    /// The entry that a leader begins its term with.
+    case empty = 4
+    /// An entry that changes the membership of the shard's replicas.
+    case configuration = 5
+    /// The membership that holds where the log begins.
+    case membership = 6
+    /// The shard's log begins anew here, behind a snapshot.
+    case restart = 7
+
+    /// Whether it takes an index of the shard's log.
+    package var isEntry: Bool {
+        switch self {
+        case .entry, .empty, .configuration: true
+        case .hardState, .mark, .membership, .restart: false
+        }
+    }
 }
 
 /// One record of the log; `payload` is a view, valid as long as the call that hands it out.
@@ -125,6 +141,28 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
         buffer.append(littleEndian: firstSegment)
         LogFormat.patchRecordLength(8, at: start, in: &buffer)
         recordCount += 1
+    }
+
+    /// Appends the membership in force from `index` on.
+    package mutating func append(_ membership: Membership, at index: LogIndex, shard: ShardID) {
+        LogFormat.appendRecordHeader(.membership, shard: shard, term: Term(rawValue: 0), index: index, to: &buffer)
+        let payload = membership.encoded()
+        let start = buffer.count - LogFormat.recordHeaderSize
+        buffer.append(payload)
+        LogFormat.patchRecordLength(payload.count, at: start, in: &buffer)
+        recordCount += 1
+    }
+
+    /// Appends that the shard's log begins anew behind `place`.
+    package mutating func append(restartAt place: EntryID, shard: ShardID) {
+        LogFormat.appendRecordHeader(.restart, shard: shard, term: place.term, index: place.index, to: &buffer)
+        recordCount += 1
+    }
+
+    /// Takes the last record back, which begins at `start` of the batch.
+    mutating func takeBack(from start: Int) {
+        buffer.truncate(to: start)
+        recordCount -= 1
     }
 
     /// Appends all records of another batch.

@@ -106,7 +106,9 @@ extension SegmentedLog {
                 }
                 nextSequence = batch.header.sequence + 1
                 chain = batch.header.headerChecksum
-                bytes.withUnsafeBytes { note(ByteView(rebasing: $0[batch.records]), in: used.count - 1) }
+                bytes.withUnsafeBytes {
+                    note(ByteView(rebasing: $0[batch.records]), in: used.count - 1, batchAt: offset)
+                }
                 recovery.batches += 1
                 recovery.records += batch.header.count
                 offset += LogFormat.aligned(LogFormat.batchHeaderSize + batch.header.length)
@@ -249,8 +251,10 @@ extension SegmentedLog {
         return bytes
     }
 
-    /// Hands out the entries of all shards, in the order in which they were written. Of two with the same shard and
-    /// index the later one holds. Call it before the log belongs to a `LogWriter`.
+    /// Hands out the entries of all shards that hold (of two with the same shard and index the later one), in the
+    /// order in which they were written, so each shard's in the order of their indexes. Whether they are committed is
+    /// not known here: with a single replica all are, with several only what the leader says. Call it before the log
+    /// belongs to a `LogWriter`.
     package func replay(_ body: (LogRecord) throws(DatabaseError) -> Void) throws(DatabaseError) {
         for entry in used {
             let bytes: Bytes
@@ -263,8 +267,12 @@ extension SegmentedLog {
                 var failure: DatabaseError?
                 bytes.withUnsafeBytes { view in
                     var reader = ByteReader(ByteView(rebasing: view[batch.records]))
+                    var start = batch.records.lowerBound
                     while failure == nil, let record = LogFormat.nextRecord(&reader) {
-                        guard record.kind == .entry else { continue }
+                        defer { start = batch.records.lowerBound + reader.offset }
+                        guard record.kind.isEntry,
+                            entry.extents[record.shard]?.holds(record.index, record: start) == true
+                        else { continue }
                         do throws(DatabaseError) { try body(record) } catch { failure = error }
                     }
                 }

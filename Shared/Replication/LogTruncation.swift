@@ -22,13 +22,21 @@ extension SegmentedLog {
     func removableSegments(_ flushed: [ShardID: LogIndex]) -> Int {
         var count = 0
         for entry in used.dropLast() {
-            let isNeeded = entry.newest.contains { shard, index in
-                index > (flushed[shard] ?? state(of: shard).markIndex)
+            let isNeeded = entry.extents.contains { shard, extents in
+                extents.newest > (flushed[shard] ?? state(of: shard).markIndex)
             }
             if isNeeded { break }
             count += 1
         }
         return count
+    }
+
+    /// Bytes that a batch with the state of all shards may take.
+    var stateSize: Int {
+        shards.values.reduce(LogFormat.batchHeaderSize) { size, state in
+            let members = state.membership.map { $0.encoded().count + LogFormat.recordHeaderSize } ?? 0
+            return size + 80 + members
+        }
     }
 
     /// Writes the state that the first `count` segments may be the last to hold. Then the log must be synced, then
@@ -39,6 +47,9 @@ extension SegmentedLog {
         for (shard, state) in shards.sorted(by: { $0.key < $1.key }) {
             let index = min(max(flushed[shard] ?? .zero, state.markIndex), state.lastIndex)
             batch.append(markAt: index, state.term(at: index), shard: shard, firstSegment: firstKept)
+            if let known = state.membership(at: index) {
+                batch.append(known.membership, at: known.index, shard: shard)
+            }
             if state.hardState != ShardLogState().hardState { batch.append(state.hardState, shard: shard) }
         }
         try writeState(&batch)

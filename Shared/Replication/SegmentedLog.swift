@@ -21,8 +21,12 @@
 //    unsynced writes: it is cut, and zeroed before anything new is written there. What cannot be told apart is damage
 //    of the very last round, to which no later header testifies (recovery and `close` write one for that reason); so
 //    `recovery.wasCut` is reported, and a replica of several must not vote before it has caught up.
-// 5. Segments are removed only from the front, only below every shard's flushed index, and only after the state of all
-//    shards (hard state, and where their log begins) was written again behind them. So an idle shard keeps no segment
+// 5. Of two entries of a shard with the same index the later one holds, and what came between them is void: so a
+//    replica replaces a suffix that was not committed. A `restart` voids everything before it: so a snapshot takes the
+//    place of the log. `LogExtents` knows in each segment what holds; only that is handed out, and only that counts
+//    for what a segment is needed for.
+// 6. Segments are removed only from the front, only below every shard's flushed index, and only after the state of all
+//    shards (hard state, membership, and where their log begins) was written again behind them. So an idle shard keeps no segment
 //    alive.
 
 import Base
@@ -39,51 +43,6 @@ package struct LogRecovery: Hashable, Sendable {
     /// full disk.
     package var isSealed = true
     package var end = LogPosition(segment: 1, offset: LogFormat.segmentHeaderSize)
-}
-
-/// What the log knows about a shard.
-package struct ShardLogState: Hashable, Sendable {
-    /// The state of an empty log.
-    package init() {}
-
-    package var hardState = HardState(term: Term(rawValue: 0), votedFor: nil)
-    /// The newest entry, or the mark when there is none behind it.
-    package var lastIndex = LogIndex.zero
-    /// Entries up to here may be gone: the store has them.
-    package var markIndex = LogIndex.zero
-    package var markTerm = Term(rawValue: 0)
-    /// Where each term's entries begin, in order; the first may lie below the mark.
-    var terms: [TermStart] = []
-
-    struct TermStart: Hashable, Sendable {
-        var term: Term
-        var first: LogIndex
-    }
-
-    package var lastTerm: Term { terms.last?.term ?? markTerm }
-
-    /// The term of the entry at `index` as far as the log knows.
-    package func term(at index: LogIndex) -> Term {
-        terms.last { $0.first <= index }?.term ?? markTerm
-    }
-
-    mutating func note(_ index: LogIndex, _ term: Term) {
-        while let last = terms.last, last.first >= index { terms.removeLast() }
-        if terms.last?.term != term { terms.append(TermStart(term: term, first: index)) }
-        lastIndex = index
-    }
-
-    mutating func note(markAt index: LogIndex, _ term: Term) {
-        guard index > markIndex else { return }
-        markIndex = index
-        markTerm = term
-        // Keeps the newest start at or below the mark: it holds for the entries behind it.
-        while terms.count > 1, terms[1].first <= index { terms.removeFirst() }
-        if index > lastIndex {
-            lastIndex = index
-            terms = []
-        }
-    }
 }
 
 /// The log of a process: one sequence of batches over all its shards, in segments.
@@ -106,8 +65,8 @@ package final class SegmentedLog {
         /// Where the next batch goes, or went no more.
         var end: Int
         var syncedEnd: Int
-        /// The newest entry of each shard in here.
-        var newest: [ShardID: LogIndex] = [:]
+        /// The entries of each shard in here that hold.
+        var extents: [ShardID: LogExtents] = [:]
     }
 
     let disk: any Disk
@@ -187,7 +146,7 @@ package final class SegmentedLog {
     private var stateReserve: Int { min(64 << 10, options.segmentBytes / 16) }
 
     /// Whether a truncation can begin without a new segment.
-    var canTruncateInPlace: Bool { !lacksRoom(LogFormat.batchHeaderSize + shards.count * 80, sparing: 0) }
+    var canTruncateInPlace: Bool { !lacksRoom(stateSize, sparing: 0) }
 
     private func lacksRoom(_ byteCount: Int, sparing reserve: Int) -> Bool {
         guard let last = used.last else { return true }
@@ -283,10 +242,11 @@ package final class SegmentedLog {
             throw fail(LogError(.inputOutput, "\(error) (the disk must hold what was zero-filled before)"))
         }
         batch.buffer.truncate(to: exact)
+        let start = used[last].end
         used[last].end += length
         nextSequence += 1
         chain = checksum
-        note(batch.records, in: last)
+        note(batch.records, in: last, batchAt: start)
     }
 
     private func startNextSegment() throws(LogError) {
@@ -301,14 +261,14 @@ package final class SegmentedLog {
             Used(segment: next, end: LogFormat.segmentHeaderSize, syncedEnd: LogFormat.segmentHeaderSize))
     }
 
-    /// Takes over what the records say about their shards.
-    func note(_ records: ByteView, in segment: Int) {
+    /// Takes over what the records of a batch say about their shards.
+    func note(_ records: ByteView, in segment: Int, batchAt batch: Int) {
         var reader = ByteReader(records)
+        var offset = batch + LogFormat.batchHeaderSize
         while let record = LogFormat.nextRecord(&reader) {
             switch record.kind {
-            case .entry:
-                shards[record.shard, default: ShardLogState()].note(record.index, record.term)
-                used[segment].newest[record.shard] = record.index
+            case .entry, .empty, .configuration:
+                noteEntry(record, in: segment, batch, offset)
             case .hardState:
                 if let state = LogFormat.hardState(of: record) {
                     shards[record.shard, default: ShardLogState()].hardState = state
@@ -316,8 +276,31 @@ package final class SegmentedLog {
             case .mark:
                 firstNeeded = max(firstNeeded, LogFormat.firstSegment(ofMark: record) ?? 1)
                 shards[record.shard, default: ShardLogState()].note(markAt: record.index, record.term)
+            case .membership:
+                if let membership = Membership.decode(record.payload) {
+                    shards[record.shard, default: ShardLogState()].note(membership, at: record.index)
+                }
+            case .restart:
+                cut(record.shard, from: .zero)
+                shards[record.shard, default: ShardLogState()].note(restartAt: record.index, record.term)
             }
+            offset = batch + LogFormat.batchHeaderSize + reader.offset
         }
+    }
+
+    private func noteEntry(_ record: LogRecord, in segment: Int, _ batch: Int, _ offset: Int) {
+        if shards[record.shard, default: ShardLogState()].note(record.index, record.term) {
+            cut(record.shard, from: record.index)
+        }
+        used[segment].extents[record.shard, default: LogExtents()].add(record.index, batch: batch, record: offset)
+        if record.kind == .configuration, let membership = Membership.decode(record.payload) {
+            shards[record.shard]?.note(membership, at: record.index)
+        }
+    }
+
+    /// Entries of the shard from `index` on hold no more, wherever they are.
+    private func cut(_ shard: ShardID, from index: LogIndex) {
+        for position in used.indices { used[position].extents[shard]?.cut(from: index) }
     }
 
     // MARK: Syncing

@@ -1,0 +1,91 @@
+import Base
+import Raft
+
+/// What the log knows about a shard.
+package struct ShardLogState: Hashable, Sendable {
+    /// The state of an empty log.
+    package init() {}
+
+    package var hardState = HardState(term: Term(rawValue: 0), votedFor: nil)
+    /// The newest entry, or the mark when there is none behind it.
+    package var lastIndex = LogIndex.zero
+    /// Entries up to here may be gone: the store has them.
+    package var markIndex = LogIndex.zero
+    package var markTerm = Term(rawValue: 0)
+    /// The memberships that the log knows, oldest first: the one in force at the mark (the first, if it is known), and
+    /// those of entries behind it.
+    package private(set) var memberships: [LoggedMembership] = []
+    /// Where each term's entries begin, in order; the first may lie below the mark.
+    private(set) var terms: [TermRun] = []
+
+    /// A membership and where it came into force.
+    package struct LoggedMembership: Hashable, Sendable {
+        package var index: LogIndex
+        package var membership: Membership
+    }
+
+    package var lastTerm: Term { terms.last?.term ?? markTerm }
+
+    /// Where the log begins: what is up to here is in the store only.
+    package var mark: EntryID { EntryID(term: markTerm, index: markIndex) }
+
+    /// The membership in force; nil when the log has never been told one.
+    package var membership: Membership? { memberships.last?.membership }
+
+    /// The term of the entry at `index` as far as the log knows.
+    package func term(at index: LogIndex) -> Term {
+        if index == markIndex { return markTerm }
+        return terms.last { $0.first <= index }?.term ?? markTerm
+    }
+
+    /// The membership in force at `index`, and where it came.
+    package func membership(at index: LogIndex) -> LoggedMembership? {
+        memberships.last { $0.index <= index }
+    }
+
+    /// Takes note of an entry: it replaces the one of the same index and what is behind that. True if there was one.
+    mutating func note(_ index: LogIndex, _ term: Term) -> Bool {
+        let isReplacing = index <= lastIndex
+        if isReplacing {
+            while let last = terms.last, last.first >= index { terms.removeLast() }
+            while let last = memberships.last, last.index >= index { memberships.removeLast() }
+        }
+        if terms.last?.term != term { terms.append(TermRun(first: index, term: term)) }
+        lastIndex = index
+        return isReplacing
+    }
+
+    /// Takes note of a membership: of the entry noted last, or of where the log begins.
+    mutating func note(_ membership: Membership, at index: LogIndex) {
+        let later = memberships.filter { $0.index > index }
+        memberships.removeAll { $0.index >= index }
+        memberships.append(LoggedMembership(index: index, membership: membership))
+        memberships += later
+        forgetOldMemberships()
+    }
+
+    mutating func note(markAt index: LogIndex, _ term: Term) {
+        guard index > markIndex else { return }
+        markIndex = index
+        markTerm = term
+        // Keeps the newest start at or below the mark: it holds for the entries behind it.
+        while terms.count > 1, terms[1].first <= index { terms.removeFirst() }
+        if index > lastIndex {
+            lastIndex = index
+            terms = []
+        }
+        forgetOldMemberships()
+    }
+
+    /// The log begins anew behind (term, index): a snapshot took the place of everything before.
+    mutating func note(restartAt index: LogIndex, _ term: Term) {
+        lastIndex = index
+        (markIndex, markTerm) = (index, term)
+        terms = []
+        memberships = []
+    }
+
+    private mutating func forgetOldMemberships() {
+        while memberships.count > 1, memberships[1].index <= markIndex { memberships.removeFirst() }
+    }
+}
