@@ -81,16 +81,17 @@ let package = Package(
         service(
             "StorageNode",
             [
-                "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Replication",
-                "ServiceKit", "Raft", "Peers",
+                "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Raft",
+                "Replication", "ServiceKit", "Peers",
             ]),
-        service("Coordinator", ["Base", "Crypto", "Contracts", "Placement", "Net", "Replication", "ServiceKit"]),
+        service(
+            "Coordinator", ["Base", "Crypto", "Contracts", "Placement", "Net", "Raft", "Replication", "ServiceKit"]),
         service("Orbit", ["Base", "Crypto", "Contracts", "DataModel", "Net", "ServiceKit"]),
 
         // Tests: units beside seeded simulation; real clients live in Tests/Clients (Python).
         module("TestKit", ["Base", "Replication"]),
         .executableTarget(
-            name: "Simulation", dependencies: ["Base", "Storage", "Replication", "TestKit"],
+            name: "Simulation", dependencies: ["Base", "Raft", "Storage", "Replication", "TestKit"],
             path: "Tests/Simulation", swiftSettings: strict),
         tests("Base", ["TestKit"]),
         tests("DataModel", ["Base", "TestKit"]),

@@ -14,7 +14,7 @@ package protocol CommandLog: AnyObject {
     func noteFlushed(_ index: LogIndex)
 }
 
-extension SingleReplicaGroup: CommandLog {}
+extension ReplicaGroup: CommandLog {}
 
 /// The state machine in front of its log: evaluates commands at once, answers them when they are durable.
 ///

@@ -1,6 +1,7 @@
 import Base
 import Net
 import Placement
+import Raft
 import Replication
 import ServiceKit
 
@@ -22,7 +23,7 @@ package final class PlacementNode: TickFlushable {
     }
 
     /// The log holds one group; the number is free, the shards of nodes are in other logs.
-    private static let group = ShardID(rawValue: 0)
+    private static let shard = ShardID(rawValue: 0)
 
     package var isFlushPending = false
     package let ledger: CommandLedger
@@ -30,25 +31,28 @@ package final class PlacementNode: TickFlushable {
     package let server: GRPCServer
     package let health = HealthService()
     private let loop: EventLoop
-    private let writer: LogWriter
-    private let log: LoggedGroup
+    private let groups: ReplicaGroups
 
     /// Opens the log and goes on from it; a new directory becomes a new cluster.
     package init(
         _ settings: Settings, loop: EventLoop, disk: any Disk, access: PlacementAccess, logger: Logger,
-        random: any RandomSource = SystemRandom()
+        clock: any Clock = SystemClock(), random: any RandomSource = SystemRandom()
     ) throws {
         self.loop = loop
         var options = SegmentedLog.Options()
         options.segmentBytes = settings.segmentBytes
         let segments = try SegmentedLog(disk: disk, directory: "\(settings.directory)/log", options: options)
         var replay = CommandLedger.Replay()
-        try segments.replay { record throws(DatabaseError) in try replay.add(record.index, record.payload) }
+        try segments.replay { record throws(DatabaseError) in
+            if record.kind == .entry { try replay.add(record.index, record.payload) }
+        }
         let (state, entries) = try replay.finish()
-        let recovered = segments.state(of: Self.group)
+        let recovered = try segments.recovered(Self.shard, applied: segments.state(of: Self.shard).lastIndex)
         let completion = LogCompletion(loop: loop)
-        writer = try LogWriter(log: segments, durability: .always, onDurable: { completion.durable($0) })
-        log = LoggedGroup(SingleReplicaGroup(shard: Self.group, writer: writer, recovered: recovered))
+        let writer = try LogWriter(log: segments, durability: .always, onDurable: { completion.durable($0) })
+        let id = NodeID(rawValue: 1)
+        groups = ReplicaGroups(id: id, writer: writer, clock: clock, random: random)
+        let log = groups.add(recovered, founding: Membership(voters: [id]))
         ledger = CommandLedger(
             log: log, state: state, entriesSinceSnapshot: entries, snapshotInterval: settings.snapshotInterval)
         server = GRPCServer(loop: loop)
@@ -56,12 +60,14 @@ package final class PlacementNode: TickFlushable {
             loop: loop, ledger: ledger, access: access, leaseMilliseconds: settings.leaseMilliseconds, logger: logger,
             committedIndex: { [log] in log.committedIndex })
         log.onCommitted = { [unowned self] index in ledger.committed(index) }
-        log.onProposed = { [unowned self] in loop.flushUpstream(self) }
+        log.onApply = { [unowned self] index, _ in ledger.committed(index) }  // Raft's own: nothing to apply.
+        groups.onPending = { [unowned self] in loop.flushUpstream(self) }
         completion.writer = writer
         service.register(on: server)
         health.register(on: server)
         ReflectionService.register(on: server)
-        loop.flushUpstream(self)  // The group's term is in the log before its first entry.
+        loop.flushUpstream(self)
+        log.start()
         try createCluster(settings, logger, random)
     }
 
@@ -97,11 +103,11 @@ package final class PlacementNode: TickFlushable {
     /// Nil when the coordinator could answer: everything so far is durable.
     package var readinessComplaint: String? {
         if ledger.publishedMap == nil { return "the cluster is being created" }
-        return writer.isFull ? "the disk is full" : nil
+        return groups.writer.isFull ? "the disk is full" : nil
     }
 
     /// Hands this tick's entries to the log thread.
-    package func flushAtTickEnd() { writer.submit() }
+    package func flushAtTickEnd() { groups.endTick() }
 
     /// Ends watches and calls, then closes the log. What was accepted is durable when `completion` runs.
     package func drain(_ completion: @escaping () -> Void) {
@@ -109,35 +115,11 @@ package final class PlacementNode: TickFlushable {
         service.shutDown()
         server.drain { [self] in
             ledger.whenDurable { [self] in
-                writer.submit()
-                writer.close()
+                groups.close()
                 completion()
             }
         }
     }
-}
-
-/// A replication group that tells its process to flush at the end of the tick.
-private final class LoggedGroup: CommandLog {
-    var onProposed: (() -> Void)?
-    var onCommitted: ((LogIndex) -> Void)? {
-        get { group.onCommitted }
-        set { group.onCommitted = newValue }
-    }
-    private let group: SingleReplicaGroup
-
-    init(_ group: SingleReplicaGroup) { self.group = group }
-
-    var lastIndex: LogIndex { group.lastIndex }
-    var committedIndex: LogIndex { group.committedIndex }
-
-    func propose(_ payload: ByteView) throws(DatabaseError) -> LogIndex {
-        let index = try group.propose(payload)
-        onProposed?()
-        return index
-    }
-
-    func noteFlushed(_ index: LogIndex) { group.noteFlushed(index) }
 }
 
 /// Carries the log thread's word to the loop. The writer is set before the first submission, on the loop.

@@ -18,6 +18,7 @@ import Contracts
 import DataModel
 import Net
 import Placement
+import Raft
 import Replication
 import ServiceKit
 import Storage
@@ -47,8 +48,9 @@ final class Node {
     private var flusher: StoreFlusher?
     private var timer: LoopTimer?
     /// What the log knew of each shard when it was opened, and the shard's records with the log replayed.
-    private let recoveredStates: [ShardID: ShardLogState]
+    private var recoveredReplicas: [ShardID: RecoveredReplica] = [:]
     private var recoveredStores: [ShardID: ShardStore]
+    private let systemClock: any Clock
     private(set) var executors: [ShardExecutor] = []
     /// For each bucket, who serves it here.
     private var owners: [ShardExecutor?] = []
@@ -70,17 +72,20 @@ final class Node {
         store: (any Store)? = nil, fatal: @escaping (String, any Error) -> Never
     ) throws {
         (self.settings, self.loop, self.logger, self.fatal) = (settings, loop, logger, fatal)
+        self.systemClock = systemClock
         try disk.makeDirectory(settings.directory)
         let store = try store ?? RocksDBStore(directory: settings.directory + "/store", options: settings.store)
         let segments = try SegmentedLog(disk: disk, directory: settings.directory + "/log", options: settings.log)
         let started = loop.now
         recoveredStores = try Self.replay(segments, over: store)
-        recoveredStates = segments.shards
         var bound = Timestamp.zero
         let applied = recoveredStores.mapValues(\.appliedIndex)
         try SnapshotArea(disk, path: settings.directory + "/snapshots")
             .sweep { (shard: ShardID) throws(StoreError) in applied[shard] ?? .zero }
-        for (shard, records) in recoveredStores { bound = max(bound, try ClockBoundRecord.read(shard, from: records)) }
+        for (shard, records) in recoveredStores {
+            bound = max(bound, try ClockBoundRecord.read(shard, from: records))
+            recoveredReplicas[shard] = try segments.recovered(shard, applied: records.appliedIndex)
+        }
         self.store = store
         clock = NodeClock(loop: loop, clock: HybridClock(clock: systemClock, above: bound, aheadMilliseconds: 2000))
         log = try NodeLog(loop: loop, log: segments, durability: settings.durability)
@@ -93,15 +98,16 @@ final class Node {
             ])
     }
 
-    /// Applies what the log holds above each shard's store.
+    /// Applies what the log holds above each shard's store, of shards with one replica: of the others only the leader
+    /// knows what is committed, and their groups hand it out.
     private static func replay(_ log: SegmentedLog, over store: any Store) throws -> [ShardID: ShardStore] {
         var stores: [ShardID: ShardStore] = [:]
         for shard in log.shards.keys { stores[shard] = try ShardStore(shard: shard, store: store) }
         try log.replay { (record: LogRecord) throws(DatabaseError) in
-            guard let shard = stores[record.shard], record.index > shard.appliedIndex else { return }
-            do throws(StoreError) { try shard.apply(record.payload, index: record.index) } catch {
-                throw error.databaseError
-            }
+            guard let shard = stores[record.shard], record.index > shard.appliedIndex, log.isSingle(record.shard)
+            else { return }
+            let effects = record.kind == .entry ? record.payload : ByteView(start: nil, count: 0)
+            do throws(StoreError) { try shard.apply(effects, index: record.index) } catch { throw error.databaseError }
         }
         return stores
     }
@@ -123,7 +129,7 @@ final class Node {
         for shard in map.shards where shard.leader == id {
             do {
                 let executor =
-                    try executors.first { $0.shard == shard.id } ?? start(shard, bucketCount: map.bucketCount)
+                    try executors.first { $0.shard == shard.id } ?? start(shard, as: id, bucketCount: map.bucketCount)
                 for bucket in shard.buckets.joined() { owners[bucket] = executor }
             } catch {
                 fatal("shard \(shard.id) did not start", error)
@@ -141,11 +147,11 @@ final class Node {
         return first.lowerBound..<last.upperBound
     }
 
-    private func start(_ shard: ShardMap.Shard, bucketCount: Int) throws -> ShardExecutor {
+    private func start(_ shard: ShardMap.Shard, as id: NodeID, bucketCount: Int) throws -> ShardExecutor {
         let records = try recoveredStores.removeValue(forKey: shard.id) ?? ShardStore(shard: shard.id, store: store)
-        let group = SingleReplicaGroup(
-            shard: shard.id, writer: log.writer, recovered: recoveredStates[shard.id] ?? ShardLogState(),
-            appliedIndex: records.appliedIndex)
+        let group = log.groups(on: id, clock: systemClock).add(
+            recoveredReplicas.removeValue(forKey: shard.id) ?? RecoveredReplica(new: shard.id),
+            founding: Raft.Membership(voters: [id]))
         let reader = CommittedRecords(records)
         var limits = ActorLimits()
         limits.memoryBytes = settings.actorMemory
@@ -159,6 +165,7 @@ final class Node {
             records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
         executor.onBoundLogged = { [unowned self] in boundLogged() }
+        group.start()
         executors.append(executor)
         logger.info(
             "leading", ["shard": .count(Int(shard.id.rawValue)), "applied": .count(Int(records.appliedIndex.rawValue))])
@@ -278,7 +285,7 @@ final class Node {
         flusher.flush { [self] in
             owners = []  // Whoever still calls is told that it is not led here, and not left without an answer.
             flushed()
-            log.writer.close()
+            log.close()
             store.close()
             workers.close()
             done()

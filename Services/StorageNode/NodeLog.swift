@@ -7,6 +7,8 @@ import Replication
 final class NodeLog: TickFlushable {
     private let loop: EventLoop
     let writer: LogWriter
+    /// The replicas of this node; nil until the coordinator has given the node its number.
+    private(set) var groups: ReplicaGroups?
     var isFlushPending = false
     private var proposers: [ShardExecutor] = []
     private var bytesAtFlush: UInt64 = 0
@@ -21,6 +23,15 @@ final class NodeLog: TickFlushable {
         reference.log = self
     }
 
+    /// The replicas of this node, which is `id` for all its life.
+    func groups(on id: NodeID, clock: any Clock) -> ReplicaGroups {
+        if let groups { return groups }
+        let groups = ReplicaGroups(id: id, writer: writer, clock: clock)
+        groups.onPending = { [unowned self] in loop.flushUpstream(self) }
+        self.groups = groups
+        return groups
+    }
+
     /// The shard has an open entry: propose it at the end of the tick.
     func schedule(_ shard: ShardExecutor) {
         proposers.append(shard)
@@ -28,17 +39,22 @@ final class NodeLog: TickFlushable {
     }
 
     func flushAtTickEnd() {
-        // A commit may open entries again (under everysec it comes from `submit`): those wait for the next round.
+        // A commit may open entries again (under everysec it comes from `endTick`): those wait for the next round.
         let now = proposers
         proposers.removeAll(keepingCapacity: true)
         for shard in now { shard.propose() }
-        writer.submit()
+        groups?.endTick()
     }
 
     /// Bytes written since `noteFlushed`: what a restart would have to replay.
     var bytesSinceFlush: Int { Int(clamping: writer.statistics.bytes &- bytesAtFlush) }
 
     func noteFlushed() { bytesAtFlush = writer.statistics.bytes }
+
+    /// Writes what is left, and ends the log.
+    func close() {
+        if let groups { groups.close() } else { writer.close() }
+    }
 }
 
 /// Set before the loop runs, read on the loop only.

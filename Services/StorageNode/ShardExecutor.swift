@@ -46,7 +46,7 @@ final class ShardExecutor {
 
     let shard: ShardID
     let store: ShardStore
-    let group: SingleReplicaGroup
+    let group: ReplicaGroup
     private let clock: NodeClock
     private let log: NodeLog
     private let runtime: ActorRuntime
@@ -70,13 +70,14 @@ final class ShardExecutor {
     private var boundInFlight: (index: LogIndex, bound: Timestamp)?
 
     init(
-        shard: ShardID, clock: NodeClock, group: SingleReplicaGroup, log: NodeLog, store: ShardStore,
+        shard: ShardID, clock: NodeClock, group: ReplicaGroup, log: NodeLog, store: ShardStore,
         runtime: ActorRuntime, records: RecordTable,
         onFatal: @escaping (any Error) -> Void
     ) {
         (self.shard, self.clock, self.group, self.log, self.store) = (shard, clock, group, log, store)
         (self.runtime, self.records, self.onFatal) = (runtime, records, onFatal)
         group.onCommitted = { [unowned self] index in committed(upTo: index) }
+        group.onApply = { [unowned self] index, effects in apply(effects, index) }
     }
 
     /// The index that the open entry will get.
@@ -251,6 +252,12 @@ final class ShardExecutor {
         isRebuilding = false
     }
 
+    /// An entry that was not proposed here: Raft's own, or (with several replicas) one of another leader.
+    private func apply(_ effects: ByteView, _ index: LogIndex) {
+        do throws(StoreError) { try store.apply(effects, index: index) } catch { return onFatal(error) }
+        settle(upTo: index)
+    }
+
     /// The log is durable up to `index`.
     private func committed(upTo index: LogIndex) {
         while let entry = proposed.first, entry.index <= index {
@@ -265,6 +272,11 @@ final class ShardExecutor {
             entry.effects.reset()
             if spareEffects.count < 8 { spareEffects.append(entry.effects) }
         }
+        settle(upTo: index)
+    }
+
+    /// Everything up to `index` is committed and applied.
+    private func settle(upTo index: LogIndex) {
         runtime.didCommit(index)
         records.committed(upTo: index)
         if let (at, bound) = boundInFlight, at <= index {

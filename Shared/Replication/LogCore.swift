@@ -4,9 +4,10 @@ import Synchronization
 
 /// What the loop and the log thread share.
 ///
-/// Three locks. `queue` guards what is handed over, and is held for moments only. `logLock` guards the log; the thread
+/// Four locks. `queue` guards what is handed over, and is held for moments only. `logLock` guards the log; the thread
 /// and the loop take it, and so it is never held during a sync or while a file is made. `syncLock` is held during a
-/// sync, so that no file is closed under it. They are taken in the order `syncLock`, `logLock`, `queue`.
+/// sync, `readLock` while entries are read back, so that no file is closed under it. They are taken in the order
+/// `syncLock`, `readLock`, `logLock`, `queue`.
 ///
 /// A third, short-lived thread fills the next segment with zeros as soon as one is begun.
 final class LogCore: @unchecked Sendable {
@@ -37,6 +38,7 @@ final class LogCore: @unchecked Sendable {
     }
 
     private let syncLock = Monitor()
+    private let readLock = Monitor()
     private let logLock = Monitor()
     // Guarded by `logLock`:
     private let log: SegmentedLog
@@ -128,6 +130,18 @@ final class LogCore: @unchecked Sendable {
             queue.unlock()
         }
         return true
+    }
+
+    func entries(of shard: ShardID, _ range: Range<LogIndex>, bytes: Int) throws(LogError) -> [LoggedEntry] {
+        readLock.lock()
+        defer { readLock.unlock() }
+        var room = bytes
+        var found: [LoggedEntry] = []
+        logLock.lock()
+        let plan = log.readPlan(shard, range)
+        logLock.unlock()
+        try plan.run(bytes: &room) { found.append($0) }
+        return found
     }
 
     func noteFlushed(_ shard: ShardID, _ index: LogIndex) {
@@ -343,9 +357,11 @@ final class LogCore: @unchecked Sendable {
         logLock.lock()
         let truncation = log.finishTruncation(removable)
         logLock.unlock()
-        // A sync that began before may still use the files; one that begins now does not know them.
+        // A sync or a read that began before may still use the files; one that begins now does not know them.
         syncLock.lock()
         syncLock.unlock()
+        readLock.lock()
+        readLock.unlock()
         do throws(SystemError) { try truncation.run() } catch { return fail(LogError(.inputOutput, error.description)) }
         queue.lock()
         counters.removedSegments += UInt64(removable)

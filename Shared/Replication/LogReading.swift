@@ -16,6 +16,8 @@ extension SegmentedLog {
         struct Piece: Sendable {
             var segment: LogSegment
             var extent: LogExtents.Extent
+            /// The entries that are wanted of the extent.
+            var wanted: ClosedRange<LogIndex>
             /// Where the segment's batches ended when the plan was made.
             var end: Int
         }
@@ -33,10 +35,10 @@ extension SegmentedLog {
         search: while next < range.upperBound, plan.pieces.count < limit {
             // The newest segments hold what followers ask for most.
             for entry in used.reversed() {
-                guard var extent = entry.extents[shard]?.extent(of: next) else { continue }
+                guard let extent = entry.extents[shard]?.extent(of: next) else { continue }
                 let last = min(extent.last, LogIndex(rawValue: range.upperBound.rawValue &- 1))
-                extent.last = last
-                plan.pieces.append(ReadPlan.Piece(segment: entry.segment, extent: extent, end: entry.end))
+                plan.pieces.append(
+                    ReadPlan.Piece(segment: entry.segment, extent: extent, wanted: next...last, end: entry.end))
                 next = LogIndex(rawValue: last.rawValue &+ 1)
                 continue search
             }
@@ -96,7 +98,7 @@ extension LoggedEntry {
     /// What the entry is to the core.
     var content: EntryContent {
         switch kind {
-        case .entry, .hardState, .mark, .membership, .restart: .normal
+        case .entry, .hardState, .mark, .membership, .restart, .installing: .normal
         case .empty: .empty
         case .configuration: payload.withUnsafeBytes { Membership.decode($0) }.map { .configuration($0) } ?? .normal
         }
@@ -116,12 +118,12 @@ extension SegmentedLog.ReadPlan {
     }
 
     private func read(_ piece: Piece, _ bytes: inout Int, _ body: (LoggedEntry) -> Void) throws(LogError) {
-        var next = piece.extent.first
+        var next = piece.wanted.lowerBound
         var offset = Int(piece.extent.batch)
         var loaded = Bytes()
         var start = offset  // Of what is loaded.
         var wanted = Self.window
-        while next <= piece.extent.last, bytes > 0 {
+        while next <= piece.wanted.upperBound, bytes > 0 {
             let view = offset - start
             guard offset < piece.end else { throw damaged(piece, offset) }
             let header = loaded.withUnsafeBytes { room in
@@ -157,7 +159,7 @@ extension SegmentedLog.ReadPlan {
     ) {
         var reader = ByteReader(records)
         var start = offset
-        while next <= piece.extent.last, bytes > 0, let record = LogFormat.nextRecord(&reader) {
+        while next <= piece.wanted.upperBound, bytes > 0, let record = LogFormat.nextRecord(&reader) {
             defer { start = offset + reader.offset }
             guard record.shard == shard, record.kind.isEntry, record.index == next, start >= Int(piece.extent.record)
             else { continue }
@@ -183,7 +185,7 @@ extension SegmentedLog.ReadPlan {
     private func damaged(_ piece: Piece, _ offset: Int) -> LogError {
         LogError(
             .damaged,
-            "\(piece.segment.path) is damaged at offset \(offset): it is not what was written. This replica stops; check "
-                + "the disk, then restore the node from a backup, or remove its data and let it copy its shards.")
+            "\(piece.segment.path) is damaged at offset \(offset): it is not what was written. This replica stops; "
+                + "check the disk, then restore the node from a backup, or remove its data and let it copy its shards.")
     }
 }

@@ -17,12 +17,14 @@ import Raft
     case membership = 6
     /// The shard's log begins anew here, behind a snapshot.
     case restart = 7
+    /// A snapshot is about to take the place of the shard's store.
+    case installing = 8
 
     /// Whether it takes an index of the shard's log.
     package var isEntry: Bool {
         switch self {
         case .entry, .empty, .configuration: true
-        case .hardState, .mark, .membership, .restart: false
+        case .hardState, .mark, .membership, .restart, .installing: false
         }
     }
 }
@@ -147,6 +149,17 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
     package mutating func append(_ membership: Membership, at index: LogIndex, shard: ShardID) {
         LogFormat.appendRecordHeader(.membership, shard: shard, term: Term(rawValue: 0), index: index, to: &buffer)
         let payload = membership.encoded()
+        let start = buffer.count - LogFormat.recordHeaderSize
+        buffer.append(payload)
+        LogFormat.patchRecordLength(payload.count, at: start, in: &buffer)
+        recordCount += 1
+    }
+
+    /// Appends that a snapshot is about to take the place of the shard's store.
+    package mutating func append(installing snapshot: SnapshotMetadata, shard: ShardID) {
+        let payload = snapshot.membership.encoded()
+        LogFormat.appendRecordHeader(
+            .installing, shard: shard, term: snapshot.last.term, index: snapshot.last.index, to: &buffer)
         let start = buffer.count - LogFormat.recordHeaderSize
         buffer.append(payload)
         LogFormat.patchRecordLength(payload.count, at: start, in: &buffer)

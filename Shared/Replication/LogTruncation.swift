@@ -35,7 +35,7 @@ extension SegmentedLog {
     var stateSize: Int {
         shards.values.reduce(LogFormat.batchHeaderSize) { size, state in
             let members = state.membership.map { $0.encoded().count + LogFormat.recordHeaderSize } ?? 0
-            return size + 80 + members
+            return size + 80 + 2 * members
         }
     }
 
@@ -50,6 +50,7 @@ extension SegmentedLog {
             if let known = state.membership(at: index) {
                 batch.append(known.membership, at: known.index, shard: shard)
             }
+            if let snapshot = state.installing { batch.append(installing: snapshot, shard: shard) }
             if state.hardState != ShardLogState().hardState { batch.append(state.hardState, shard: shard) }
         }
         try writeState(&batch)

@@ -28,8 +28,8 @@ package final class LogWriter {
     /// What was submitted under a ticket, for one group.
     private struct Submitted {
         let ticket: LogTicket
-        let group: SingleReplicaGroup
-        let last: LogIndex
+        let group: ReplicaGroup
+        let progress: ReplicaGroup.WriteProgress
     }
 
     package let durability: Durability
@@ -38,11 +38,13 @@ package final class LogWriter {
     private var thread: LogThread?
     private var collecting = LogBatch()
     /// The groups with entries in `collecting`; a group is in here once.
-    private var proposers: [SingleReplicaGroup] = []
+    private var proposers: [ReplicaGroup] = []
     /// Submissions that are not committed yet, oldest first, from `oldest` on.
     private var submitted: [Submitted] = []
     private var oldest = 0
     private var lastTicket: LogTicket = 0
+    /// Bytes submitted in all.
+    private(set) var submittedBytes: UInt64 = 0
 
     /// Takes the log over and starts its thread.
     ///
@@ -86,55 +88,96 @@ package final class LogWriter {
     /// Bytes that were proposed and are not written yet: what back-pressure looks at.
     package var queuedBytes: Int { collecting.byteCount + core.queuedBytes.load(ordering: .relaxed) }
 
-    /// Appends an entry; only `SingleReplicaGroup` calls it.
-    func append(
-        _ group: SingleReplicaGroup, term: Term, index: LogIndex, _ encode: (inout ByteBuffer) -> Void,
-        _ proposed: (ByteView) -> Void
-    ) throws(DatabaseError) {
+    /// Throws what a proposal must be refused with: `busy` or `diskFull`.
+    func checkRoom() throws(DatabaseError) {
         if queuedBytes > Self.maximumQueuedBytes {
             throw DatabaseError(.busy, "the log is \(queuedBytes) bytes behind its disk")
         }
         if isFull { throw DatabaseError(.diskFull, "the log's disk is full; writes are refused until there is room") }
+    }
+
+    /// Appends an entry, and returns where its payload lies in the batch of this tick.
+    func append(
+        _ kind: RecordKind, _ id: EntryID, of group: ReplicaGroup, _ encode: (inout ByteBuffer) -> Void
+    ) throws(DatabaseError) -> Range<Int> {
+        let place: Range<Int>
         do throws(LogError) {
-            let place = try collecting.append(
-                .entry, shard: group.shard, term: term, index: index, limit: maximumPayload, encode)
-            proposed(collecting.payload(place))
+            place = try collecting.append(
+                kind, shard: group.shard, term: id.term, index: id.index, limit: maximumPayload, encode)
         } catch {
             throw error.databaseError
         }
         note(group)
+        return place
     }
 
-    func append(_ state: HardState, of group: SingleReplicaGroup) {
+    /// The payload that `append` has just put there.
+    func payload(at place: Range<Int>) -> ByteView { collecting.payload(place) }
+
+    /// Takes back what `append` has just put there.
+    func takeBack(_ place: Range<Int>) {
+        collecting.takeBack(from: place.lowerBound - LogFormat.recordHeaderSize)
+    }
+
+    func append(_ state: HardState, of group: ReplicaGroup) {
         collecting.append(state, shard: group.shard)
         note(group)
     }
 
-    func append(markAt index: LogIndex, _ term: Term, of group: SingleReplicaGroup) {
-        collecting.append(markAt: index, term, shard: group.shard, firstSegment: 1)
+    func append(markAt place: EntryID, of group: ReplicaGroup) {
+        collecting.append(markAt: place.index, place.term, shard: group.shard, firstSegment: 1)
         note(group)
     }
 
-    private func note(_ group: SingleReplicaGroup) {
-        guard !group.isProposing else { return }
-        group.isProposing = true
+    /// Appends the membership in force from `index` on.
+    func append(_ membership: Membership, at index: LogIndex, of group: ReplicaGroup) {
+        collecting.append(membership, at: index, shard: group.shard)
+        note(group)
+    }
+
+    /// Appends that a snapshot is about to take the place of the shard's store, or that it has.
+    func append(_ snapshot: SnapshotMetadata, isInstalled: Bool, of group: ReplicaGroup) {
+        if isInstalled {
+            collecting.append(restartAt: snapshot.last, shard: group.shard)
+            collecting.append(snapshot.membership, at: snapshot.last.index, shard: group.shard)
+        } else {
+            collecting.append(installing: snapshot, shard: group.shard)
+        }
+        note(group)
+    }
+
+    private func note(_ group: ReplicaGroup) {
+        guard !group.isWriting else { return }
+        group.isWriting = true
         proposers.append(group)
+    }
+
+    /// Entries of the shard that were written, from the segments: at most `bytes` of payload but one entry at least;
+    /// none when the log begins behind the first one, or it is not written yet.
+    func entries(
+        of shard: ShardID, from first: LogIndex, through last: LogIndex, bytes: Int
+    ) throws(LogError) -> [LoggedEntry] {
+        try core.entries(of: shard, first..<LogIndex(rawValue: last.rawValue &+ 1), bytes: bytes)
     }
 
     // MARK: Submitting
 
+    /// What the next submission will be known by.
+    var nextTicket: LogTicket { lastTicket &+ 1 }
+
     /// Whether there is something to submit.
     package var needsSubmit: Bool { !collecting.isEmpty }
 
-    /// Hands over what this tick proposed: call it once at the end of a tick. Under `everySecond`, and under `always`
-    /// on a fast disk, it is usually written and committed when this returns; `onCommitted` of the groups is called
-    /// from here then.
+    /// Hands over what this tick wrote: call it once at the end of a tick. Under `everySecond`, and under `always` on a
+    /// fast disk, it is usually written and, with a single replica, committed when this returns; `onCommitted` of the
+    /// groups is called from here then.
     package func submit() {
         guard !collecting.isEmpty else { return }
         lastTicket += 1
+        submittedBytes &+= UInt64(collecting.byteCount)
         for group in proposers {
-            group.isProposing = false
-            submitted.append(Submitted(ticket: lastTicket, group: group, last: group.lastIndex))
+            group.isWriting = false
+            submitted.append(Submitted(ticket: lastTicket, group: group, progress: group.progress(at: lastTicket)))
         }
         proposers.removeAll(keepingCapacity: true)
         if core.writeInline(&collecting) {
@@ -144,12 +187,12 @@ package final class LogWriter {
         }
     }
 
-    /// Commits what was submitted up to `ticket`; the loop calls it for `onDurable`.
+    /// Tells the groups what of theirs is durable, up to `ticket`; the loop calls it for `onDurable`.
     package func complete(upTo ticket: LogTicket) {
         while oldest < submitted.count, submitted[oldest].ticket <= ticket {
             let entry = submitted[oldest]
             oldest += 1
-            entry.group.commit(entry.last)  // May propose: it appends to `collecting`, not to `submitted`.
+            entry.group.persisted(entry.progress)  // May propose: that appends to `collecting`, not to `submitted`.
         }
         if oldest == submitted.count {
             submitted.removeAll(keepingCapacity: true)

@@ -26,8 +26,8 @@
 //    place of the log. `LogExtents` knows in each segment what holds; only that is handed out, and only that counts
 //    for what a segment is needed for.
 // 6. Segments are removed only from the front, only below every shard's flushed index, and only after the state of all
-//    shards (hard state, membership, and where their log begins) was written again behind them. So an idle shard keeps no segment
-//    alive.
+//    shards (hard state, membership, and where their log begins) was written again behind them. So an idle shard keeps
+//    no segment alive.
 
 import Base
 import Raft
@@ -283,6 +283,10 @@ package final class SegmentedLog {
             case .restart:
                 cut(record.shard, from: .zero)
                 shards[record.shard, default: ShardLogState()].note(restartAt: record.index, record.term)
+            case .installing:
+                shards[record.shard, default: ShardLogState()].installing = Membership.decode(record.payload).map {
+                    SnapshotMetadata(last: EntryID(term: record.term, index: record.index), membership: $0)
+                }
             }
             offset = batch + LogFormat.batchHeaderSize + reader.offset
         }

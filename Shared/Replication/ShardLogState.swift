@@ -12,6 +12,9 @@ package struct ShardLogState: Hashable, Sendable {
     /// Entries up to here may be gone: the store has them.
     package var markIndex = LogIndex.zero
     package var markTerm = Term(rawValue: 0)
+    /// A snapshot that was about to take the place of the store. If the store is at its index and the log is not, it
+    /// has: the process died between the two.
+    package var installing: SnapshotMetadata?
     /// The memberships that the log knows, oldest first: the one in force at the mark (the first, if it is known), and
     /// those of entries behind it.
     package private(set) var memberships: [LoggedMembership] = []
@@ -83,6 +86,7 @@ package struct ShardLogState: Hashable, Sendable {
         (markIndex, markTerm) = (index, term)
         terms = []
         memberships = []
+        installing = nil
     }
 
     private mutating func forgetOldMemberships() {

@@ -71,9 +71,11 @@ extension SegmentedLog {
         try sync()
     }
 
+    /// What holds, without Raft's own entries.
     func entries() throws -> [Entry] {
         var found: [Entry] = []
         try replay { record throws(DatabaseError) in
+            guard record.kind == .entry else { return }
             found.append(
                 Entry(shard: record.shard.rawValue, index: record.index.rawValue, payload: record.payload.bytes))
         }

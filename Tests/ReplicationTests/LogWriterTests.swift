@@ -45,18 +45,47 @@ private final class Mailbox: Sendable {
 }
 
 struct LogWriterTests {
+    /// Two shards with one replica each, whose first entry (Raft's own, index 1 of the first life) is committed.
     private func start(
         _ fixture: LogFixture, _ durability: Durability, _ mailbox: Mailbox, syncEvery: UInt64 = 1000
-    ) throws -> (LogWriter, SingleReplicaGroup, SingleReplicaGroup) {
+    ) throws -> (LogWriter, ReplicaGroup, ReplicaGroup) {
         let log = try fixture.open()
-        let states = (log.state(1), log.state(2))
-        let writer = try LogWriter(
-            log: log, durability: durability, syncEveryMilliseconds: syncEvery, onDurable: { mailbox.post($0) },
-            onFailure: { mailbox.post($0) })
-        return (
-            writer, SingleReplicaGroup(shard: ShardID(rawValue: 1), writer: writer, recovered: states.0),
-            SingleReplicaGroup(shard: ShardID(rawValue: 2), writer: writer, recovered: states.1)
-        )
+        let writer = LogStart(try Self.recovered(log, 1), try Self.recovered(log, 2))
+        return try writer.run(
+            try LogWriter(
+                log: log, durability: durability, syncEveryMilliseconds: syncEvery, onDurable: { mailbox.post($0) },
+                onFailure: { mailbox.post($0) }), mailbox)
+    }
+
+    /// What a restart finds of a shard whose store holds all that was in the log, or more.
+    private static func recovered(
+        _ log: SegmentedLog, _ shard: UInt32, applied: UInt64 = 0
+    ) throws -> RecoveredReplica {
+        let last = log.state(shard).lastIndex
+        return try log.recovered(
+            ShardID(rawValue: shard), applied: max(last, LogIndex(rawValue: applied)))
+    }
+
+    private struct LogStart {
+        let replicas: [RecoveredReplica]
+        init(_ replicas: RecoveredReplica...) { self.replicas = replicas }
+
+        func groups(_ writer: LogWriter) -> [ReplicaGroup] {
+            let id = NodeID(rawValue: 1)
+            let shared = ReplicaGroups(id: id, writer: writer, clock: SystemClock(), onFailure: { _ in })
+            return replicas.map { replica in
+                let group = shared.add(replica, founding: Membership(voters: [id]))
+                group.start()
+                return group
+            }
+        }
+
+        func run(_ writer: LogWriter, _ mailbox: Mailbox) throws -> (LogWriter, ReplicaGroup, ReplicaGroup) {
+            let groups = groups(writer)
+            writer.submit()
+            try mailbox.serve(writer) { groups.allSatisfy { $0.committedIndex == $0.lastIndex } }
+            return (writer, groups[0], groups[1])
+        }
     }
 
     @Test func commitsAfterTheSync() throws {
@@ -65,18 +94,18 @@ struct LogWriterTests {
         let (writer, first, second) = try start(fixture, .always, mailbox)
         var committed: [LogIndex] = []
         first.onCommitted = { committed.append($0) }
-        #expect(try first.propose { $0.append(Bytes("a".utf8)) } == LogIndex(rawValue: 1))
+        #expect(try first.propose { $0.append(Bytes("a".utf8)) } == LogIndex(rawValue: 2))
         var seen: Bytes = []
-        #expect(try first.propose({ $0.append(Bytes("b".utf8)) }, { seen = $1.bytes }) == LogIndex(rawValue: 2))
+        #expect(try first.propose({ $0.append(Bytes("b".utf8)) }, { seen = $1.bytes }) == LogIndex(rawValue: 3))
         #expect(seen == Bytes("b".utf8))
         _ = try second.propose { $0.append(Bytes("c".utf8)) }
-        #expect(first.committedIndex == .zero && first.lastIndex == LogIndex(rawValue: 2))
+        #expect(first.committedIndex == LogIndex(rawValue: 1) && first.lastIndex == LogIndex(rawValue: 3))
         writer.submit()
-        try mailbox.serve(writer) { second.committedIndex == LogIndex(rawValue: 1) }
-        #expect(committed == [LogIndex(rawValue: 2)])
+        try mailbox.serve(writer) { second.committedIndex == LogIndex(rawValue: 2) }
+        #expect(committed == [LogIndex(rawValue: 3)])
         fixture.waitForSegment(2)
         let log = try fixture.crashAndOpen()
-        #expect(try log.entries().map(\.index) == [1, 2, 1])
+        #expect(try log.entries().map(\.index) == [2, 3, 2])
         #expect(log.state(1).hardState.term == Term(rawValue: 1))
     }
 
@@ -86,7 +115,7 @@ struct LogWriterTests {
             let mailbox = Mailbox()
             let (writer, group, _) = try start(fixture, durability, mailbox)
             #expect(group.term == Term(rawValue: life))
-            #expect(group.committedIndex == LogIndex(rawValue: (life - 1) * 10))
+            #expect(group.committedIndex == LogIndex(rawValue: (life - 1) * 11 + 1))
             for _ in 0..<10 {
                 _ = try group.propose { $0.append(Bytes(repeating: 3, count: 200)) }
                 writer.submit()
@@ -95,7 +124,7 @@ struct LogWriterTests {
             writer.close()
             #expect(mailbox.failure == nil)
         }
-        #expect(try fixture.crashAndOpen().entries().map(\.index) == Array(1...30))
+        #expect(try fixture.crashAndOpen().entries().map(\.index) == Array(2...11) + Array(13...22) + Array(24...33))
     }
 
     @Test func everySecondCommitsAtOnceAndSyncsLater() throws {
@@ -108,7 +137,7 @@ struct LogWriterTests {
         for index in 1...20 as ClosedRange<UInt64> {
             _ = try group.propose { $0.append(Bytes("x".utf8)) }
             writer.submit()
-            #expect(group.committedIndex == LogIndex(rawValue: index))
+            #expect(group.committedIndex == LogIndex(rawValue: index + 1))
         }
         #expect(committed == 20)
         // At most the sync of the next segment, which another thread prepares.
@@ -156,12 +185,12 @@ struct LogWriterTests {
             let size = round % 3 == 0 ? 20 << 10 : 100
             _ = try group.propose { $0.append(Bytes(repeating: UInt8(round), count: size)) }
             writer.submit()
-            if group.committedIndex == LogIndex(rawValue: round) { inline += 1 }
-            try mailbox.serve(writer) { group.committedIndex == LogIndex(rawValue: round) }
+            if group.committedIndex == LogIndex(rawValue: round + 1) { inline += 1 }
+            try mailbox.serve(writer) { group.committedIndex == LogIndex(rawValue: round + 1) }
         }
         #expect(inline > 0)
         writer.close()
-        #expect(try fixture.crashAndOpen().entries().map(\.index) == Array(1...60))
+        #expect(try fixture.crashAndOpen().entries().map(\.index) == Array(2...61))
     }
 
     @Test func aFailedSyncOfALargeBatchAcknowledgesNothing() throws {
@@ -173,7 +202,7 @@ struct LogWriterTests {
         _ = try group.propose { $0.append(Bytes(repeating: 7, count: 20 << 10)) }
         writer.submit()
         try mailbox.serve(writer) { mailbox.failure != nil }
-        #expect(mailbox.failure?.kind == .inputOutput && group.committedIndex == .zero)
+        #expect(mailbox.failure?.kind == .inputOutput && group.committedIndex == LogIndex(rawValue: 1))
         writer.close()
     }
 
@@ -189,7 +218,7 @@ struct LogWriterTests {
             isFailed = mailbox.failure != nil
         }
         #expect(mailbox.failure?.kind == .inputOutput)
-        if durability == .always { #expect(group.committedIndex == .zero) }
+        if durability == .always { #expect(group.committedIndex == LogIndex(rawValue: 1)) }
         let reached = group.committedIndex
         _ = try? group.propose { $0.append(Bytes("x".utf8)) }
         writer.submit()
@@ -222,7 +251,7 @@ struct LogWriterTests {
         _ = try group.propose { $0.append(Bytes("more".utf8)) }
         writer.submit()
         try mailbox.serve(writer) { group.committedIndex == group.lastIndex }
-        #expect(group.lastIndex.rawValue == accepted + 1)
+        #expect(group.lastIndex.rawValue == accepted + 2)
         writer.close()
         #expect(mailbox.failure == nil)
         #expect(try fixture.crashAndOpen().entries().count == Int(accepted) + 1)
@@ -243,30 +272,31 @@ struct LogWriterTests {
         while writer.statistics.removedSegments == 0 { sched_yield() }
         writer.close()
         let log = try fixture.crashAndOpen()
-        #expect(log.state(2).lastIndex == LogIndex(rawValue: 1))
+        #expect(log.state(2).lastIndex == LogIndex(rawValue: 2))
         let kept = try log.entries().filter { $0.shard == 1 }.map(\.index)
-        #expect(kept == Array((kept.first ?? 0)...200) && (kept.first ?? 0) <= 191 && (kept.first ?? 0) > 100)
+        #expect(kept == Array((kept.first ?? 0)...201) && (kept.first ?? 0) <= 191 && (kept.first ?? 0) > 100)
     }
 
     @Test func aStoreAheadOfTheLogMovesItForward() throws {
         let fixture = LogFixture()
         var mailbox = Mailbox()
         var log = try fixture.open()
+        var start = LogStart(try Self.recovered(log, 1, applied: 41))
         var writer = try LogWriter(log: log, durability: .always, onDurable: { [mailbox] in mailbox.post($0) })
-        let group = SingleReplicaGroup(
-            shard: ShardID(rawValue: 1), writer: writer, recovered: log.state(1), appliedIndex: LogIndex(rawValue: 41))
-        #expect(try group.propose { $0.append(Bytes("x".utf8)) } == LogIndex(rawValue: 42))
+        let group = start.groups(writer)[0]
+        #expect(try group.propose { $0.append(Bytes("x".utf8)) } == LogIndex(rawValue: 43))
         writer.submit()
-        try mailbox.serve(writer) { group.committedIndex == LogIndex(rawValue: 42) }
+        try mailbox.serve(writer) { group.committedIndex == LogIndex(rawValue: 43) }
         writer.close()
         log = try fixture.crashAndOpen()
         #expect(log.state(1).markIndex == LogIndex(rawValue: 41))
-        #expect(try log.entries().map(\.index) == [42])
+        #expect(try log.entries().map(\.index) == [43])
         mailbox = Mailbox()
+        start = LogStart(try Self.recovered(log, 1, applied: 41))
         writer = try LogWriter(log: log, durability: .always, onDurable: { [mailbox] in mailbox.post($0) })
-        let again = SingleReplicaGroup(
-            shard: ShardID(rawValue: 1), writer: writer, recovered: log.state(1), appliedIndex: LogIndex(rawValue: 41))
-        #expect(again.committedIndex == LogIndex(rawValue: 42) && again.term == Term(rawValue: 2))
+        let again = start.groups(writer)[0]
+        #expect(again.committedIndex == LogIndex(rawValue: 43) && again.term == Term(rawValue: 2))
+        writer.close()
     }
 
     @Test func onARealDisk() throws {
@@ -285,10 +315,10 @@ struct LogWriterTests {
             let mailbox = Mailbox()
             let log = try SegmentedLog(disk: disk, directory: directory, options: options)
             #expect(!log.recovery.wasCut)
-            let state = log.state(1)
+            let start = LogStart(try Self.recovered(log, 1))
             let writer = try LogWriter(log: log, durability: .always, onDurable: { mailbox.post($0) })
-            let group = SingleReplicaGroup(shard: ShardID(rawValue: 1), writer: writer, recovered: state)
-            #expect(group.committedIndex.rawValue == (life - 1) * 300)
+            let group = start.groups(writer)[0]
+            #expect(group.committedIndex.rawValue == (life - 1) * 301)
             for _ in 0..<300 {
                 _ = try group.propose { $0.append(Bytes(repeating: 1, count: 10_000)) }
                 writer.submit()

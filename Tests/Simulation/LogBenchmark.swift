@@ -1,5 +1,6 @@
 import Base
 import Glibc
+import Raft
 import Replication
 import Synchronization
 
@@ -27,21 +28,24 @@ func logBenchmark(rounds: Int, directory: String) throws {
         let opened = (clock.monotonicNanoseconds() - start) / 1_000_000
         let reported = Reported()
         let writer = try LogWriter(log: log, durability: durability, onDurable: { reported.note($0) })
+        let replicas = ReplicaGroups(id: NodeID(rawValue: 1), writer: writer, clock: clock)
         let groups = [1, 2].map {
-            SingleReplicaGroup(shard: ShardID(rawValue: $0), writer: writer, recovered: ShardLogState())
+            replicas.add(
+                RecoveredReplica(new: ShardID(rawValue: $0)), founding: Membership(voters: [NodeID(rawValue: 1)]))
         }
+        for group in groups { group.start() }
         let payload = Bytes(repeating: 7, count: 100)
         var loop: UInt64 = 0
         let begun = clock.monotonicNanoseconds()
         for _ in 0..<rounds {
             let before = processorTime()
             for entry in 0..<16 { _ = try groups[entry & 1].propose { $0.append(payload) } }
-            writer.submit()
+            replicas.endTick()
             loop += processorTime() - before
             while groups[1].committedIndex < groups[1].lastIndex { writer.complete(upTo: reported.ticket) }
         }
         let elapsed = clock.monotonicNanoseconds() - begun
-        writer.close()
+        replicas.close()
         let again = clock.monotonicNanoseconds()
         let reopened = try SegmentedLog(disk: disk, directory: path)
         writeOut(

@@ -1,0 +1,80 @@
+import Base
+import Raft
+
+/// What a restart found of a replica, made to fit together: log, store, and what a crash left between the two.
+package struct RecoveredReplica: Sendable {
+    /// What must be written before the replica takes part.
+    enum Duty: Sendable {
+        case none
+        /// The store is behind the end of the log: it goes on there.
+        case mark(EntryID)
+        /// The store holds a snapshot of which the log does not know.
+        case restart(SnapshotMetadata)
+    }
+
+    package let shard: ShardID
+    var journal: ShardLogState
+    var restored: RestoredReplica
+    var duty = Duty.none
+    /// Up to here the segments need nothing.
+    var cuttable = LogIndex.zero
+
+    /// A replica of which the log knows nothing: of a new group, or on a node that is new to it.
+    package init(new shard: ShardID) {
+        self.shard = shard
+        journal = ShardLogState()
+        restored = RestoredReplica(membership: Membership(voters: []))
+    }
+
+    fileprivate init(_ shard: ShardID, _ journal: ShardLogState, _ restored: RestoredReplica, _ duty: Duty) {
+        (self.shard, self.journal, self.restored, self.duty) = (shard, journal, restored, duty)
+        cuttable = journal.markIndex
+    }
+
+    /// How far the store has got, entries that a single replica has just replayed included.
+    package var applied: LogIndex { restored.applied }
+}
+
+extension SegmentedLog {
+    /// Whether everything that the log holds of `shard` is committed, since the shard has one replica: then a restart
+    /// applies all of it at once (`replay`). With several replicas only what the leader says is committed, and
+    /// `ReplicaGroup` hands it out.
+    package func isSingle(_ shard: ShardID) -> Bool {
+        guard let membership = state(of: shard).membership else { return true }  // Nothing was logged without one.
+        return membership.everyone.count == 1
+    }
+
+    /// A shard's replica as log and store remember it. Call it before the log belongs to a `LogWriter`.
+    ///
+    /// - Parameter applied: how far the shard's store got, after `replay` if it `isSingle`.
+    package func recovered(_ shard: ShardID, applied: LogIndex) throws(LogError) -> RecoveredReplica {
+        var journal = state(of: shard)
+        let membership = journal.membership ?? Membership(voters: [])
+        let isAlone = isSingle(shard)
+        let mayVote = isAlone || !recovery.wasCut
+        if let snapshot = journal.unfinishedInstallation(applied: applied) {
+            journal.note(restartAt: snapshot.last.index, snapshot.last.term)
+            journal.note(snapshot.membership, at: snapshot.last.index)
+            let restored = RestoredReplica(
+                hardState: journal.hardState, compacted: snapshot.last, membership: snapshot.membership,
+                mayVote: mayVote)
+            return RecoveredReplica(shard, journal, restored, .restart(snapshot))
+        }
+        if applied > journal.lastIndex || isAlone && applied == journal.lastIndex {
+            // The store can be ahead of the log only after a power loss under `everySecond`; then this replica has
+            // forgotten what it said. A replica that is alone needs nothing of what is applied already.
+            let isAhead = applied > journal.lastIndex
+            let place = EntryID(term: journal.lastTerm, index: applied)
+            journal.note(markAt: place.index, place.term)
+            let restored = RestoredReplica(
+                hardState: journal.hardState, compacted: place, membership: membership,
+                mayVote: mayVote && (isAlone || !isAhead))
+            var recovered = RecoveredReplica(shard, journal, restored, isAhead ? .mark(place) : .none)
+            if !isAhead { recovered.cuttable = state(of: shard).markIndex }
+            return recovered
+        }
+        var restored = try restored(shard, membership: membership, applied: applied)
+        restored.mayVote = mayVote
+        return RecoveredReplica(shard, journal, restored, .none)
+    }
+}
