@@ -13,8 +13,9 @@ struct Cluster {
     var violations: [String] = []
     /// Changes every replica's configuration before it starts.
     var configure: (inout RaftConfiguration) -> Void = { _ in }
-    /// Hears what happens, for scenarios.
-    var note: (String) -> Void = { _ in }
+    /// What happened, for scenarios; empty unless `isTelling`.
+    var story: [String] = []
+    var isTelling = false
     var seed: UInt64
     /// Snapshots are installed at once; else by `finishInstall`.
     var installsAtOnce = true
@@ -37,10 +38,12 @@ struct Cluster {
         self.seed = seed
     }
 
+    private mutating func note(_ text: @autoclosure () -> String) { if isTelling { story.append(text()) } }
+
     func position(_ id: NodeID) -> Int { Int(id.rawValue) - 1 }
     subscript(_ id: UInt32) -> Replica { replicas[Int(id) - 1] }
 
-    func now(_ position: Int) -> UInt64 { time / 1000 * replicas[position].pace }
+    func now(_ position: Int) -> UInt64 { time / 1000 * replicas[position].pace &+ replicas[position].ahead }
 
     // MARK: Life
 
@@ -97,8 +100,9 @@ struct Cluster {
         for read in effects.reads { noteRead(position, read) }
         if let role = effects.role { noteRole(position, role) }
         for peer in effects.snapshotsWanted { sendSnapshot(position, to: peer) }
-        if let membership = effects.membership { note("\(replicas[position].id): membership \(membership)") }
-        if let refusal = effects.refusal { note("\(replicas[position].id): refused, \(refusal)") }
+        let id = replicas[position].id
+        if let membership = effects.membership { note("\(id): membership \(membership)") }
+        if let refusal = effects.refusal { note("\(id): refused, \(refusal)") }
         if let snapshot = effects.snapshotToInstall {
             replicas[position].installing = snapshot
             if installsAtOnce { finishInstall(position) }
@@ -222,6 +226,8 @@ struct Cluster {
     mutating func finishInstall(_ position: Int) {
         guard let snapshot = replicas[position].installing else { return }
         replicas[position].install(snapshot)
+        let id = replicas[position].id
+        note("\(id): installs a snapshot of \(snapshot.last)")
         step(position, .snapshotInstalled(snapshot))
     }
 
@@ -290,7 +296,8 @@ struct Cluster {
             return violations.append("\(replicas[position].id) answers read \(read.token), which nobody waits for")
         }
         readsServed += 1
-        note("\(replicas[position].id): reads at \(read.index)\(read.isUnderLease ? " under its lease" : "")")
+        let id = replicas[position].id
+        note("\(id): reads at \(read.index)\(read.isUnderLease ? " under its lease" : "")")
         if read.index.rawValue < expected {
             violations.append(
                 "stale read: \(replicas[position].id) reads at \(read.index), committed was \(expected)")

@@ -45,10 +45,10 @@ struct Replica {
     var writes: [PendingWrite] = []
     var held: [(write: UInt64, envelope: Envelope)] = []
     var installing: SnapshotMetadata?
-    /// Of proposals not yet in the log: what `Effects.entries` refers to.
-    var proposed: [UInt64] = []
     /// Clock: thousandths of real time's pace.
     var pace: UInt64 = 1000
+    /// Clock: nanoseconds ahead of the others.
+    var ahead: UInt64 = 0
     var lives: UInt64 = 0
     /// Reads under way: token → the newest commit that anybody knew when it came.
     var expected: [UInt64: UInt64] = [:]

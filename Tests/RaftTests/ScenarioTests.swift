@@ -1,0 +1,40 @@
+import Foundation
+import Raft
+import Testing
+
+/// Replays `Tests/RaftTests/Scenarios/*.txt`. `REWRITE=1` accepts what happens now.
+@Suite("Raft scenarios")
+struct ScenarioTests {
+    static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Scenarios")
+
+    static let files: [String] = {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+        return names.filter { $0.hasSuffix(".txt") }.sorted()
+    }()
+
+    @Test("there are scenarios")
+    func notEmpty() { #expect(Self.files.count >= 25, "\(Self.files.count) scenarios in \(Self.folder.path)") }
+
+    @Test("scenario", arguments: files)
+    func replay(_ name: String) throws {
+        let url = Self.folder.appendingPathComponent(name)
+        let expected = try String(contentsOf: url, encoding: .utf8)
+        let actual = Scenario.replay(expected)
+        // A violation is what a planted bug is for, and nothing else.
+        #expect(actual.contains("VIOLATION") == actual.contains(" bug "), "\(name)")
+        #expect(!actual.contains("unknown command"), "\(name)")
+        if ProcessInfo.processInfo.environment["REWRITE"] == "1" {
+            if actual != expected { try actual.write(to: url, atomically: true, encoding: .utf8) }
+            return
+        }
+        let wanted = expected.components(separatedBy: "\n"), found = actual.components(separatedBy: "\n")
+        for index in 0..<max(wanted.count, found.count) {
+            let want = index < wanted.count ? wanted[index] : "(end)"
+            let have = index < found.count ? found[index] : "(end)"
+            guard want == have else {
+                Issue.record("\(name):\(index + 1): expected \(want), got \(have) (REWRITE=1 accepts)")
+                return
+            }
+        }
+    }
+}
