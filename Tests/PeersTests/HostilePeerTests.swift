@@ -152,7 +152,10 @@ struct HostilePeerTests {
             try stage.serve(2) { stream in
                 RawPeer(stream) { raw, hello in
                     calls += 1
-                    let good = RawPeer.answer(hello).encode()
+                    var answer = RawPeer.answer(hello)
+                    // A damaged hello may have claimed a later life: the last one is later still.
+                    answer.hello?.incarnation = calls < 60 ? 1 : .max
+                    let good = answer.encode()
                     let clock = PeerAnswer(clock: PeerClock(sent: .max, time: Timestamp(rawValue: .max))).encode()
                     let frames: [Bytes] =
                         switch calls {
