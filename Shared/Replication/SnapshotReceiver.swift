@@ -2,9 +2,9 @@ import Base
 
 /// A replica's side of the transfer of one shard's snapshot, over all streams and attempts.
 ///
-/// The driver does what the actions say, in their order: `open`, `write`, `check` and `discard` are one queue of work on
-/// the disk (a worker's), whose results come back as events under the same `round`; results of an older round are of the
-/// past. The bytes of a part are the driver's: they are kept until they are written, a window of them at most.
+/// The driver does what the actions say, in their order: `open`, `write`, `check` and `discard` are one queue of work
+/// on the disk (a worker's), whose results come back as events under the same `round`; results of an older round are of
+/// the past. The bytes of a part are the driver's: they are kept until they are written, a window of them at most.
 package struct SnapshotReceiver: Sendable {
     /// How much, how patient.
     package struct Limits: Hashable, Sendable {

@@ -179,14 +179,15 @@ struct PlacementServiceTests {
     @Test("a renewed lease does not end")
     func renewal() throws {
         try Stage.with { directory in
-            let stage = try Stage(disk: SimulatedDisk(seed: 3), directory: directory, leaseMilliseconds: 300)
+            // Longer than a busy machine may let a loop wait.
+            let stage = try Stage(disk: SimulatedDisk(seed: 3), directory: directory, leaseMilliseconds: 2500)
             let lease = stage.lease("n1", try stage.identity("n1"))
             var grants = 0
             stage.run {
                 lease.onGranted = { _, _ in
                     grants += 1
-                    // Several times the lease's length; only the calls in between keep it.
-                    stage.loop.schedule(afterMilliseconds: 1200) {
+                    // More than twice the lease's length; only the calls in between keep it.
+                    stage.loop.schedule(afterMilliseconds: 6000) {
                         #expect(lease.isHeld)
                         lease.release { stage.finish() }
                     }
@@ -202,7 +203,7 @@ struct PlacementServiceTests {
     @Test("a life that is over is told so at its next renewal and never comes back")
     func fencing() throws {
         try Stage.with { directory in
-            let stage = try Stage(disk: SimulatedDisk(seed: 4), directory: directory, leaseMilliseconds: 600)
+            let stage = try Stage(disk: SimulatedDisk(seed: 4), directory: directory, leaseMilliseconds: 3000)
             let old = stage.lease("n1", try stage.identity("n1"))
             let new = stage.lease("n1", try stage.identity("n1"))
             var losses: [NodeLease.Loss] = []

@@ -89,6 +89,7 @@ final class Stage {
     let directory: String
     private let server: GRPCServer
     private(set) var isDone = false
+    private var isKilled = false
     private var timers: [LoopTimer] = []
 
     var address: SocketAddress { .unix(path: directory + "/s") }
@@ -141,10 +142,15 @@ final class Stage {
         switch end {
         case .drain: node.drain { [loop] in loop.stop() }
         case .kill:
-            node.log.writer.close()
-            node.store.close()
+            isKilled = true
             loop.stop()
         }
+    }
+
+    /// After the last tick: within one, a timer of the node that is due may still use what is closed here.
+    private func closeKilled() {
+        node.log.writer.close()
+        node.store.close()
     }
 
     /// Calls `body` once a tick or so until it returns true.
@@ -178,6 +184,7 @@ final class Stage {
             stage.isDone, "the story did not come to its end: \(stage.caller.outcomes.count) of \(stage.caller.made)")
         #expect(stage.caller.isSettled && stage.caller.repeated.isEmpty, "twice answered: \(stage.caller.repeated)")
         if !stage.isDone { stage.finish(.kill) }
+        if stage.isKilled { stage.closeKilled() }
     }
 
     /// Runs `test` with a directory that is removed afterwards.
