@@ -198,3 +198,12 @@ def test_half_of_the_shards_is_not_everything():
         left = wait_until(client.dbsize, what="the other shard")
         assert 0 < left < 100
         assert client.flushall() and client.dbsize() == 0
+
+
+def test_users_of_every_shard_are_made_by_orbit():
+    """Braces mean nothing in a user's name, though they do in a Redis key."""
+    with Cluster("--nodes", "2", password="correct horse") as cluster:
+        for number in range(10):
+            name = f"user{{{number}}}"
+            cluster.orbit("user", "add", name)
+            assert cluster.client(username=name).acl_whoami() == name

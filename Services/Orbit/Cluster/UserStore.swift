@@ -81,7 +81,7 @@ struct UserStore {
                 operation.key = key
                 operation.value = value
                 operation.onlyIfAbsent = onlyIfAbsent
-                encoder.append(id: 1, slot: UInt32(Slot.of(key).rawValue), record: operation)
+                encoder.append(id: 1, slot: UInt32(Slot.ofPartition(key).rawValue), record: operation)
                 return encoder.message.bytes
             }
         }
