@@ -8,8 +8,8 @@ import ServiceKit
 import Storage
 
 /// The node's half of snapshots: makes those that peers need, stages those that peers send, and puts them in the place
-/// of a shard's records. The files are `Storage`'s, the way between nodes is `SnapshotLinks`'. Loop-confined; the disk's
-/// work runs on workers in small steps.
+/// of a shard's records. The files are `Storage`'s, the way between nodes is `SnapshotLinks`'. Loop-confined; the
+/// disk's work runs on workers in small steps.
 ///
 /// A snapshot is made of what the store holds, without a flush before: the log reaches back to that index, because it
 /// is cut no further than the store has flushed.

@@ -5,8 +5,8 @@
 // table look-ups.
 //
 // Invariants. Calls of one client connection to one shard are done in the order they were made, also where the shard's
-// leader changes meanwhile (`ShardRoute`). A call is answered exactly once: by its reply, or by an error that says whether
-// the outcome is known. Only what was certainly not done is sent again. Everything is confined to the loop.
+// leader changes meanwhile (`ShardRoute`). A call is answered exactly once: by its reply, or by an error that says
+// whether the outcome is known. Only what was certainly not done is sent again. Everything is confined to the loop.
 
 import Base
 import Contracts

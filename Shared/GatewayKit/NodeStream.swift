@@ -10,8 +10,9 @@ import Net
 /// for they were never sent. Calls that were sent when the stream broke, or that outlive their deadline, fail as
 /// *outcome unknown* if they may write: nobody here repeats them (TRANSACTIONS.md, promise 4).
 ///
-/// A call that the node refuses as not its leader was certainly not done: it goes back to its shard's route, which sends
-/// it elsewhere. So the bytes of a batch are kept until its last call is answered; they change hands, nothing is copied.
+/// A call that the node refuses as not its leader was certainly not done: it goes back to its shard's route, which
+/// sends it elsewhere. So the bytes of a batch are kept until its last call is answered; they change hands, nothing is
+/// copied.
 final class NodeStream: GRPCStreamHandler, TickFlushable {
     /// Bytes that may wait for a connection; past it calls are refused at once. With one call more it is still a
     /// message that the node takes.
@@ -83,8 +84,8 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
 
     var isConnected: Bool { stream != nil }
 
-    /// The id that the next call gets, and the oldest without an answer: when the second has reached what the first was,
-    /// everything that was called then is answered.
+    /// The id that the next call gets, and the oldest without an answer: when the second has reached what the first
+    /// was, everything that was called then is answered.
     var nextCall: UInt64 { ring.next }
     var oldestCall: UInt64 { ring.oldest }
 

@@ -3,7 +3,8 @@ import Base
 /// The leader's side of a snapshot's transfer.
 ///
 /// The driver asks `next` what to do, again and again until it is told to wait, and after the wait, after each answer
-/// and whenever the stream has room again. It may stop asking while the stream is full: that is how back-pressure works.
+/// and whenever the stream has room again. It may stop asking while the stream is full: that is how back-pressure
+/// works.
 package struct SnapshotSender: Sendable {
     /// How much, how fast, how patient.
     package struct Limits: Hashable, Sendable {

@@ -8,7 +8,8 @@ import Raft
 //
 // Pure: no bytes of files, no clock, no disk. The drivers read and write what the actions name, and carry what the two
 // say to each other over a stream of its own, so that a snapshot never holds up heartbeats. Parts may be lost, doubled
-// and reordered, and either side may start anew: the receiver's word about what it has decides where the sender goes on.
+// and reordered, and either side may start anew: the receiver's word about what it has decides where the sender goes
+// on.
 //
 // A transfer is all of the snapshot's files, one behind the other. The receiver takes chunks in order and tells what
 // has been written; the sender keeps at most a window of bytes on the way and goes back to what the receiver wants

@@ -6,9 +6,9 @@ import Placement
 /// Keeps the newest shard map: watches the coordinator that leads, and watches again whenever the stream is lost.
 ///
 /// No change is missed when another coordinator takes over: the new watch begins with the map that it has, unless that
-/// is the one we have. While no coordinator is there the last map stays in force: data does not move without it. Maps older than the one in
-/// force and maps of another cluster are refused, so that a coordinator restored from an old copy does not turn routing
-/// back unnoticed. Confined to its loop.
+/// is the one we have. While no coordinator is there the last map stays in force: data does not move without it. Maps
+/// older than the one in force and maps of another cluster are refused, so that a coordinator restored from an old copy
+/// does not turn routing back unnoticed. Confined to its loop.
 package final class PlacementWatcher {
     /// The newest map; nil until the first came.
     package private(set) var map: ShardMap?
