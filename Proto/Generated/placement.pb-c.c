@@ -142,6 +142,51 @@ void   orbit__v1__renew_request__free_unpacked
   assert(message->base.descriptor == &orbit__v1__renew_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__replica_report__init
+                     (Orbit__V1__ReplicaReport         *message)
+{
+  static const Orbit__V1__ReplicaReport init_value = ORBIT__V1__REPLICA_REPORT__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__replica_report__get_packed_size
+                     (const Orbit__V1__ReplicaReport *message)
+{
+  assert(message->base.descriptor == &orbit__v1__replica_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__replica_report__pack
+                     (const Orbit__V1__ReplicaReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__replica_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__replica_report__pack_to_buffer
+                     (const Orbit__V1__ReplicaReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__replica_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__ReplicaReport *
+       orbit__v1__replica_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__ReplicaReport *)
+     protobuf_c_message_unpack (&orbit__v1__replica_report__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__replica_report__free_unpacked
+                     (Orbit__V1__ReplicaReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__replica_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   orbit__v1__renew_response__init
                      (Orbit__V1__RenewResponse         *message)
 {
@@ -502,6 +547,321 @@ void   orbit__v1__describe_response__free_unpacked
   assert(message->base.descriptor == &orbit__v1__describe_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__placement_description__init
+                     (Orbit__V1__PlacementDescription         *message)
+{
+  static const Orbit__V1__PlacementDescription init_value = ORBIT__V1__PLACEMENT_DESCRIPTION__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__placement_description__get_packed_size
+                     (const Orbit__V1__PlacementDescription *message)
+{
+  assert(message->base.descriptor == &orbit__v1__placement_description__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__placement_description__pack
+                     (const Orbit__V1__PlacementDescription *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__placement_description__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__placement_description__pack_to_buffer
+                     (const Orbit__V1__PlacementDescription *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__placement_description__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__PlacementDescription *
+       orbit__v1__placement_description__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__PlacementDescription *)
+     protobuf_c_message_unpack (&orbit__v1__placement_description__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__placement_description__free_unpacked
+                     (Orbit__V1__PlacementDescription *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__placement_description__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__node_report__init
+                     (Orbit__V1__NodeReport         *message)
+{
+  static const Orbit__V1__NodeReport init_value = ORBIT__V1__NODE_REPORT__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__node_report__get_packed_size
+                     (const Orbit__V1__NodeReport *message)
+{
+  assert(message->base.descriptor == &orbit__v1__node_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__node_report__pack
+                     (const Orbit__V1__NodeReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__node_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__node_report__pack_to_buffer
+                     (const Orbit__V1__NodeReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__node_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__NodeReport *
+       orbit__v1__node_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__NodeReport *)
+     protobuf_c_message_unpack (&orbit__v1__node_report__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__node_report__free_unpacked
+                     (Orbit__V1__NodeReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__node_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__node_request__init
+                     (Orbit__V1__NodeRequest         *message)
+{
+  static const Orbit__V1__NodeRequest init_value = ORBIT__V1__NODE_REQUEST__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__node_request__get_packed_size
+                     (const Orbit__V1__NodeRequest *message)
+{
+  assert(message->base.descriptor == &orbit__v1__node_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__node_request__pack
+                     (const Orbit__V1__NodeRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__node_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__node_request__pack_to_buffer
+                     (const Orbit__V1__NodeRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__node_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__NodeRequest *
+       orbit__v1__node_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__NodeRequest *)
+     protobuf_c_message_unpack (&orbit__v1__node_request__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__node_request__free_unpacked
+                     (Orbit__V1__NodeRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__node_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__node_response__init
+                     (Orbit__V1__NodeResponse         *message)
+{
+  static const Orbit__V1__NodeResponse init_value = ORBIT__V1__NODE_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__node_response__get_packed_size
+                     (const Orbit__V1__NodeResponse *message)
+{
+  assert(message->base.descriptor == &orbit__v1__node_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__node_response__pack
+                     (const Orbit__V1__NodeResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__node_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__node_response__pack_to_buffer
+                     (const Orbit__V1__NodeResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__node_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__NodeResponse *
+       orbit__v1__node_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__NodeResponse *)
+     protobuf_c_message_unpack (&orbit__v1__node_response__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__node_response__free_unpacked
+                     (Orbit__V1__NodeResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__node_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__rebalance_request__init
+                     (Orbit__V1__RebalanceRequest         *message)
+{
+  static const Orbit__V1__RebalanceRequest init_value = ORBIT__V1__REBALANCE_REQUEST__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__rebalance_request__get_packed_size
+                     (const Orbit__V1__RebalanceRequest *message)
+{
+  assert(message->base.descriptor == &orbit__v1__rebalance_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__rebalance_request__pack
+                     (const Orbit__V1__RebalanceRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__rebalance_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__rebalance_request__pack_to_buffer
+                     (const Orbit__V1__RebalanceRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__rebalance_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__RebalanceRequest *
+       orbit__v1__rebalance_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__RebalanceRequest *)
+     protobuf_c_message_unpack (&orbit__v1__rebalance_request__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__rebalance_request__free_unpacked
+                     (Orbit__V1__RebalanceRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__rebalance_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__rebalance_response__init
+                     (Orbit__V1__RebalanceResponse         *message)
+{
+  static const Orbit__V1__RebalanceResponse init_value = ORBIT__V1__REBALANCE_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__rebalance_response__get_packed_size
+                     (const Orbit__V1__RebalanceResponse *message)
+{
+  assert(message->base.descriptor == &orbit__v1__rebalance_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__rebalance_response__pack
+                     (const Orbit__V1__RebalanceResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__rebalance_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__rebalance_response__pack_to_buffer
+                     (const Orbit__V1__RebalanceResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__rebalance_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__RebalanceResponse *
+       orbit__v1__rebalance_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__RebalanceResponse *)
+     protobuf_c_message_unpack (&orbit__v1__rebalance_response__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__rebalance_response__free_unpacked
+                     (Orbit__V1__RebalanceResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__rebalance_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__move__init
+                     (Orbit__V1__Move         *message)
+{
+  static const Orbit__V1__Move init_value = ORBIT__V1__MOVE__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__move__get_packed_size
+                     (const Orbit__V1__Move *message)
+{
+  assert(message->base.descriptor == &orbit__v1__move__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__move__pack
+                     (const Orbit__V1__Move *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__move__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__move__pack_to_buffer
+                     (const Orbit__V1__Move *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__move__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__Move *
+       orbit__v1__move__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__Move *)
+     protobuf_c_message_unpack (&orbit__v1__move__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__move__free_unpacked
+                     (Orbit__V1__Move *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__move__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   orbit__v1__node_lease__init
                      (Orbit__V1__NodeLease         *message)
 {
@@ -727,7 +1087,7 @@ void   orbit__v1__node__free_unpacked
   assert(message->base.descriptor == &orbit__v1__node__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor orbit__v1__register_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor orbit__v1__register_request__field_descriptors[5] =
 {
   {
     "uid",
@@ -777,17 +1137,30 @@ static const ProtobufCFieldDescriptor orbit__v1__register_request__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "zone",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__RegisterRequest, zone),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__register_request__field_indices_by_name[] = {
   1,   /* field[1] = addresses */
   3,   /* field[3] = cluster */
   2,   /* field[2] = incarnation */
   0,   /* field[0] = uid */
+  4,   /* field[4] = zone */
 };
 static const ProtobufCIntRange orbit__v1__register_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor orbit__v1__register_request__descriptor =
 {
@@ -797,7 +1170,7 @@ const ProtobufCMessageDescriptor orbit__v1__register_request__descriptor =
   "Orbit__V1__RegisterRequest",
   "orbit.v1",
   sizeof(Orbit__V1__RegisterRequest),
-  4,
+  5,
   orbit__v1__register_request__field_descriptors,
   orbit__v1__register_request__field_indices_by_name,
   1,  orbit__v1__register_request__number_ranges,
@@ -894,7 +1267,7 @@ const ProtobufCMessageDescriptor orbit__v1__register_response__descriptor =
   (ProtobufCMessageInit) orbit__v1__register_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__renew_request__field_descriptors[2] =
+static const ProtobufCFieldDescriptor orbit__v1__renew_request__field_descriptors[3] =
 {
   {
     "node",
@@ -920,15 +1293,28 @@ static const ProtobufCFieldDescriptor orbit__v1__renew_request__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "reports",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__RenewRequest, n_reports),
+    offsetof(Orbit__V1__RenewRequest, reports),
+    &orbit__v1__replica_report__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__renew_request__field_indices_by_name[] = {
   1,   /* field[1] = fencing_token */
   0,   /* field[0] = node */
+  2,   /* field[2] = reports */
 };
 static const ProtobufCIntRange orbit__v1__renew_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor orbit__v1__renew_request__descriptor =
 {
@@ -938,11 +1324,140 @@ const ProtobufCMessageDescriptor orbit__v1__renew_request__descriptor =
   "Orbit__V1__RenewRequest",
   "orbit.v1",
   sizeof(Orbit__V1__RenewRequest),
-  2,
+  3,
   orbit__v1__renew_request__field_descriptors,
   orbit__v1__renew_request__field_indices_by_name,
   1,  orbit__v1__renew_request__number_ranges,
   (ProtobufCMessageInit) orbit__v1__renew_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__replica_report__field_descriptors[8] =
+{
+  {
+    "shard",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__ReplicaReport, shard),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "term",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__ReplicaReport, term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "leader",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__ReplicaReport, leader),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "membership_version",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__ReplicaReport, membership_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "applied_index",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__ReplicaReport, applied_index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "committed_index",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__ReplicaReport, committed_index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bytes",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__ReplicaReport, bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rate",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__ReplicaReport, rate),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__replica_report__field_indices_by_name[] = {
+  4,   /* field[4] = applied_index */
+  6,   /* field[6] = bytes */
+  5,   /* field[5] = committed_index */
+  2,   /* field[2] = leader */
+  3,   /* field[3] = membership_version */
+  7,   /* field[7] = rate */
+  0,   /* field[0] = shard */
+  1,   /* field[1] = term */
+};
+static const ProtobufCIntRange orbit__v1__replica_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 8 }
+};
+const ProtobufCMessageDescriptor orbit__v1__replica_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.ReplicaReport",
+  "ReplicaReport",
+  "Orbit__V1__ReplicaReport",
+  "orbit.v1",
+  sizeof(Orbit__V1__ReplicaReport),
+  8,
+  orbit__v1__replica_report__field_descriptors,
+  orbit__v1__replica_report__field_indices_by_name,
+  1,  orbit__v1__replica_report__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__replica_report__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor orbit__v1__renew_response__field_descriptors[1] =
@@ -1210,7 +1725,7 @@ const ProtobufCMessageDescriptor orbit__v1__describe_request__descriptor =
   (ProtobufCMessageInit) orbit__v1__describe_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__describe_response__field_descriptors[4] =
+static const ProtobufCFieldDescriptor orbit__v1__describe_response__field_descriptors[6] =
 {
   {
     "map",
@@ -1260,17 +1775,43 @@ static const ProtobufCFieldDescriptor orbit__v1__describe_response__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "placement",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__DescribeResponse, placement),
+    &orbit__v1__placement_description__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reports",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__DescribeResponse, n_reports),
+    offsetof(Orbit__V1__DescribeResponse, reports),
+    &orbit__v1__node_report__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__describe_response__field_indices_by_name[] = {
   1,   /* field[1] = leases */
   2,   /* field[2] = log_index */
   0,   /* field[0] = map */
+  4,   /* field[4] = placement */
+  5,   /* field[5] = reports */
   3,   /* field[3] = watchers */
 };
 static const ProtobufCIntRange orbit__v1__describe_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor orbit__v1__describe_response__descriptor =
 {
@@ -1280,11 +1821,423 @@ const ProtobufCMessageDescriptor orbit__v1__describe_response__descriptor =
   "Orbit__V1__DescribeResponse",
   "orbit.v1",
   sizeof(Orbit__V1__DescribeResponse),
-  4,
+  6,
   orbit__v1__describe_response__field_descriptors,
   orbit__v1__describe_response__field_indices_by_name,
   1,  orbit__v1__describe_response__number_ranges,
   (ProtobufCMessageInit) orbit__v1__describe_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__placement_description__field_descriptors[6] =
+{
+  {
+    "replication_factor",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__PlacementDescription, replication_factor),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "replica_limit",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__PlacementDescription, replica_limit),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "strategy",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__PlacementDescription, strategy),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "replacement_delay_ms",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__PlacementDescription, replacement_delay_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "moves_left",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__PlacementDescription, moves_left),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rebalancing",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__PlacementDescription, rebalancing),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__placement_description__field_indices_by_name[] = {
+  4,   /* field[4] = moves_left */
+  5,   /* field[5] = rebalancing */
+  3,   /* field[3] = replacement_delay_ms */
+  1,   /* field[1] = replica_limit */
+  0,   /* field[0] = replication_factor */
+  2,   /* field[2] = strategy */
+};
+static const ProtobufCIntRange orbit__v1__placement_description__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor orbit__v1__placement_description__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.PlacementDescription",
+  "PlacementDescription",
+  "Orbit__V1__PlacementDescription",
+  "orbit.v1",
+  sizeof(Orbit__V1__PlacementDescription),
+  6,
+  orbit__v1__placement_description__field_descriptors,
+  orbit__v1__placement_description__field_indices_by_name,
+  1,  orbit__v1__placement_description__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__placement_description__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__node_report__field_descriptors[2] =
+{
+  {
+    "node",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__NodeReport, node),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "report",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__NodeReport, report),
+    &orbit__v1__replica_report__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__node_report__field_indices_by_name[] = {
+  0,   /* field[0] = node */
+  1,   /* field[1] = report */
+};
+static const ProtobufCIntRange orbit__v1__node_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor orbit__v1__node_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.NodeReport",
+  "NodeReport",
+  "Orbit__V1__NodeReport",
+  "orbit.v1",
+  sizeof(Orbit__V1__NodeReport),
+  2,
+  orbit__v1__node_report__field_descriptors,
+  orbit__v1__node_report__field_indices_by_name,
+  1,  orbit__v1__node_report__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__node_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__node_request__field_descriptors[1] =
+{
+  {
+    "node",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__NodeRequest, node),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__node_request__field_indices_by_name[] = {
+  0,   /* field[0] = node */
+};
+static const ProtobufCIntRange orbit__v1__node_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor orbit__v1__node_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.NodeRequest",
+  "NodeRequest",
+  "Orbit__V1__NodeRequest",
+  "orbit.v1",
+  sizeof(Orbit__V1__NodeRequest),
+  1,
+  orbit__v1__node_request__field_descriptors,
+  orbit__v1__node_request__field_indices_by_name,
+  1,  orbit__v1__node_request__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__node_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define orbit__v1__node_response__field_descriptors NULL
+#define orbit__v1__node_response__field_indices_by_name NULL
+#define orbit__v1__node_response__number_ranges NULL
+const ProtobufCMessageDescriptor orbit__v1__node_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.NodeResponse",
+  "NodeResponse",
+  "Orbit__V1__NodeResponse",
+  "orbit.v1",
+  sizeof(Orbit__V1__NodeResponse),
+  0,
+  orbit__v1__node_response__field_descriptors,
+  orbit__v1__node_response__field_indices_by_name,
+  0,  orbit__v1__node_response__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__node_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__rebalance_request__field_descriptors[1] =
+{
+  {
+    "dry_run",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__RebalanceRequest, dry_run),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__rebalance_request__field_indices_by_name[] = {
+  0,   /* field[0] = dry_run */
+};
+static const ProtobufCIntRange orbit__v1__rebalance_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor orbit__v1__rebalance_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.RebalanceRequest",
+  "RebalanceRequest",
+  "Orbit__V1__RebalanceRequest",
+  "orbit.v1",
+  sizeof(Orbit__V1__RebalanceRequest),
+  1,
+  orbit__v1__rebalance_request__field_descriptors,
+  orbit__v1__rebalance_request__field_indices_by_name,
+  1,  orbit__v1__rebalance_request__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__rebalance_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__rebalance_response__field_descriptors[2] =
+{
+  {
+    "moves",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__RebalanceResponse, n_moves),
+    offsetof(Orbit__V1__RebalanceResponse, moves),
+    &orbit__v1__move__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "truncated",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__RebalanceResponse, truncated),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__rebalance_response__field_indices_by_name[] = {
+  0,   /* field[0] = moves */
+  1,   /* field[1] = truncated */
+};
+static const ProtobufCIntRange orbit__v1__rebalance_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor orbit__v1__rebalance_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.RebalanceResponse",
+  "RebalanceResponse",
+  "Orbit__V1__RebalanceResponse",
+  "orbit.v1",
+  sizeof(Orbit__V1__RebalanceResponse),
+  2,
+  orbit__v1__rebalance_response__field_descriptors,
+  orbit__v1__rebalance_response__field_indices_by_name,
+  1,  orbit__v1__rebalance_response__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__rebalance_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCEnumValue orbit__v1__move__kind__enum_values_by_number[6] =
+{
+  { "UNKNOWN", "ORBIT__V1__MOVE__KIND__UNKNOWN", 0 },
+  { "ADD_REPLICA", "ORBIT__V1__MOVE__KIND__ADD_REPLICA", 1 },
+  { "PROMOTE", "ORBIT__V1__MOVE__KIND__PROMOTE", 2 },
+  { "REMOVE_REPLICA", "ORBIT__V1__MOVE__KIND__REMOVE_REPLICA", 3 },
+  { "KEEP_REPLICA", "ORBIT__V1__MOVE__KIND__KEEP_REPLICA", 4 },
+  { "TRANSFER_LEADER", "ORBIT__V1__MOVE__KIND__TRANSFER_LEADER", 5 },
+};
+static const ProtobufCIntRange orbit__v1__move__kind__value_ranges[] = {
+{0, 0},{0, 6}
+};
+static const ProtobufCEnumValueIndex orbit__v1__move__kind__enum_values_by_name[6] =
+{
+  { "ADD_REPLICA", 1 },
+  { "KEEP_REPLICA", 4 },
+  { "PROMOTE", 2 },
+  { "REMOVE_REPLICA", 3 },
+  { "TRANSFER_LEADER", 5 },
+  { "UNKNOWN", 0 },
+};
+const ProtobufCEnumDescriptor orbit__v1__move__kind__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "orbit.v1.Move.Kind",
+  "Kind",
+  "Orbit__V1__Move__Kind",
+  "orbit.v1",
+  6,
+  orbit__v1__move__kind__enum_values_by_number,
+  6,
+  orbit__v1__move__kind__enum_values_by_name,
+  1,
+  orbit__v1__move__kind__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__move__field_descriptors[4] =
+{
+  {
+    "kind",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Move, kind),
+    &orbit__v1__move__kind__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "shard",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Move, shard),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "node",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Move, node),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "replacing",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Move, replacing),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__move__field_indices_by_name[] = {
+  0,   /* field[0] = kind */
+  2,   /* field[2] = node */
+  3,   /* field[3] = replacing */
+  1,   /* field[1] = shard */
+};
+static const ProtobufCIntRange orbit__v1__move__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor orbit__v1__move__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.Move",
+  "Move",
+  "Orbit__V1__Move",
+  "orbit.v1",
+  sizeof(Orbit__V1__Move),
+  4,
+  orbit__v1__move__field_descriptors,
+  orbit__v1__move__field_indices_by_name,
+  1,  orbit__v1__move__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__move__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor orbit__v1__node_lease__field_descriptors[2] =
@@ -1428,7 +2381,7 @@ const ProtobufCMessageDescriptor orbit__v1__shard_map__descriptor =
   (ProtobufCMessageInit) orbit__v1__shard_map__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__shard__field_descriptors[4] =
+static const ProtobufCFieldDescriptor orbit__v1__shard__field_descriptors[11] =
 {
   {
     "id",
@@ -1467,28 +2420,119 @@ static const ProtobufCFieldDescriptor orbit__v1__shard__field_descriptors[4] =
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "replicas",
+    "voters",
     4,
     PROTOBUF_C_LABEL_REPEATED,
     PROTOBUF_C_TYPE_UINT32,
-    offsetof(Orbit__V1__Shard, n_replicas),
-    offsetof(Orbit__V1__Shard, replicas),
+    offsetof(Orbit__V1__Shard, n_voters),
+    offsetof(Orbit__V1__Shard, voters),
     NULL,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "learners",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Orbit__V1__Shard, n_learners),
+    offsetof(Orbit__V1__Shard, learners),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "term",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Shard, term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "version",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Shard, version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "version_in_force",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Shard, version_in_force),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "adding",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Shard, adding),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "replacing",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Shard, replacing),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "next_leader",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Shard, next_leader),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__shard__field_indices_by_name[] = {
+  8,   /* field[8] = adding */
   1,   /* field[1] = buckets */
   0,   /* field[0] = id */
   2,   /* field[2] = leader */
-  3,   /* field[3] = replicas */
+  4,   /* field[4] = learners */
+  10,   /* field[10] = next_leader */
+  9,   /* field[9] = replacing */
+  5,   /* field[5] = term */
+  6,   /* field[6] = version */
+  7,   /* field[7] = version_in_force */
+  3,   /* field[3] = voters */
 };
 static const ProtobufCIntRange orbit__v1__shard__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 11 }
 };
 const ProtobufCMessageDescriptor orbit__v1__shard__descriptor =
 {
@@ -1498,7 +2542,7 @@ const ProtobufCMessageDescriptor orbit__v1__shard__descriptor =
   "Orbit__V1__Shard",
   "orbit.v1",
   sizeof(Orbit__V1__Shard),
-  4,
+  11,
   orbit__v1__shard__field_descriptors,
   orbit__v1__shard__field_indices_by_name,
   1,  orbit__v1__shard__number_ranges,
@@ -1586,7 +2630,7 @@ const ProtobufCEnumDescriptor orbit__v1__node__state__descriptor =
   orbit__v1__node__state__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__node__field_descriptors[5] =
+static const ProtobufCFieldDescriptor orbit__v1__node__field_descriptors[7] =
 {
   {
     "id",
@@ -1648,18 +2692,44 @@ static const ProtobufCFieldDescriptor orbit__v1__node__field_descriptors[5] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "zone",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Node, zone),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "draining",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Node, draining),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__node__field_indices_by_name[] = {
   2,   /* field[2] = addresses */
+  6,   /* field[6] = draining */
   3,   /* field[3] = fencing_token */
   0,   /* field[0] = id */
   4,   /* field[4] = state */
   1,   /* field[1] = uid */
+  5,   /* field[5] = zone */
 };
 static const ProtobufCIntRange orbit__v1__node__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor orbit__v1__node__descriptor =
 {
@@ -1669,14 +2739,14 @@ const ProtobufCMessageDescriptor orbit__v1__node__descriptor =
   "Orbit__V1__Node",
   "orbit.v1",
   sizeof(Orbit__V1__Node),
-  5,
+  7,
   orbit__v1__node__field_descriptors,
   orbit__v1__node__field_indices_by_name,
   1,  orbit__v1__node__number_ranges,
   (ProtobufCMessageInit) orbit__v1__node__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCMethodDescriptor orbit__v1__placement_service__method_descriptors[6] =
+static const ProtobufCMethodDescriptor orbit__v1__placement_service__method_descriptors[9] =
 {
   { "RegisterNode", &orbit__v1__register_request__descriptor, &orbit__v1__register_response__descriptor },
   { "RenewLease", &orbit__v1__renew_request__descriptor, &orbit__v1__renew_response__descriptor },
@@ -1684,10 +2754,16 @@ static const ProtobufCMethodDescriptor orbit__v1__placement_service__method_desc
   { "Watch", &orbit__v1__watch_request__descriptor, &orbit__v1__shard_map__descriptor },
   { "AllocateIDs", &orbit__v1__allocate_ids_request__descriptor, &orbit__v1__allocate_ids_response__descriptor },
   { "Describe", &orbit__v1__describe_request__descriptor, &orbit__v1__describe_response__descriptor },
+  { "DrainNode", &orbit__v1__node_request__descriptor, &orbit__v1__node_response__descriptor },
+  { "ActivateNode", &orbit__v1__node_request__descriptor, &orbit__v1__node_response__descriptor },
+  { "Rebalance", &orbit__v1__rebalance_request__descriptor, &orbit__v1__rebalance_response__descriptor },
 };
 const unsigned orbit__v1__placement_service__method_indices_by_name[] = {
+  7,        /* ActivateNode */
   4,        /* AllocateIDs */
   5,        /* Describe */
+  6,        /* DrainNode */
+  8,        /* Rebalance */
   0,        /* RegisterNode */
   2,        /* ReleaseLease */
   1,        /* RenewLease */
@@ -1700,7 +2776,7 @@ const ProtobufCServiceDescriptor orbit__v1__placement_service__descriptor =
   "PlacementService",
   "Orbit__V1__PlacementService",
   "orbit.v1",
-  6,
+  9,
   orbit__v1__placement_service__method_descriptors,
   orbit__v1__placement_service__method_indices_by_name
 };
@@ -1751,6 +2827,30 @@ void orbit__v1__placement_service__describe(ProtobufCService *service,
 {
   assert(service->descriptor == &orbit__v1__placement_service__descriptor);
   service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void orbit__v1__placement_service__drain_node(ProtobufCService *service,
+                                              const Orbit__V1__NodeRequest *input,
+                                              Orbit__V1__NodeResponse_Closure closure,
+                                              void *closure_data)
+{
+  assert(service->descriptor == &orbit__v1__placement_service__descriptor);
+  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void orbit__v1__placement_service__activate_node(ProtobufCService *service,
+                                                 const Orbit__V1__NodeRequest *input,
+                                                 Orbit__V1__NodeResponse_Closure closure,
+                                                 void *closure_data)
+{
+  assert(service->descriptor == &orbit__v1__placement_service__descriptor);
+  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void orbit__v1__placement_service__rebalance(ProtobufCService *service,
+                                             const Orbit__V1__RebalanceRequest *input,
+                                             Orbit__V1__RebalanceResponse_Closure closure,
+                                             void *closure_data)
+{
+  assert(service->descriptor == &orbit__v1__placement_service__descriptor);
+  service->invoke(service, 8, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void orbit__v1__placement_service__init (Orbit__V1__PlacementService_Service *service,
                                          Orbit__V1__PlacementService_ServiceDestroy destroy)

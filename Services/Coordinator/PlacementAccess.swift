@@ -36,11 +36,20 @@ package struct PlacementAccess: Sendable {
         }
     }
 
+    /// The name on the peer's certificate, to which what a node says of itself is bound; empty where the system vouches
+    /// for the peer, or nobody does.
+    package func certificateName(of peer: PeerIdentity) -> String {
+        guard !isInsecure, case .certificate(let subject) = peer else { return "" }
+        return subject.commonName ?? ""
+    }
+
     private static func permits(role: String, path: String) -> Bool {
         let isKnown = ["storage-node", "coordinator", "orbit"].contains(role) || role.hasSuffix("-gw")
         switch path {
         case PlacementPath.registerNode, PlacementPath.renewLease, PlacementPath.releaseLease:
             return role == "storage-node"
+        case PlacementPath.drainNode, PlacementPath.activateNode, PlacementPath.rebalance:
+            return role == "orbit"
         case PlacementPath.allocateIDs:
             return role == "storage-node" || role == "coordinator"
         case let path where PeerPath.contains(path):

@@ -18,6 +18,14 @@ package final class PlacementNode: TickFlushable {
         package var snapshotInterval = 1000
         /// Room for a snapshot of the largest state, and quick to fill with zeros at the first start.
         package var segmentBytes = 16 << 20
+        /// How many replicas of a shard the storage nodes of this release can keep. They do not carry membership
+        /// changes out yet, so a shard has one and stays where it is. `ShardMembership.voterLimit` when they do:
+        /// everything else is ready, and planning begins.
+        package var supportedReplicas = 1
+        /// What an operator asked for at this start; nil leaves it as it is.
+        package var replicationFactor: Int?
+        package var strategy: PlacementStrategy?
+        package var replacementDelayMilliseconds: UInt64?
 
         package init(directory: String) { self.directory = directory }
     }
@@ -69,6 +77,22 @@ package final class PlacementNode: TickFlushable {
         loop.flushUpstream(self)
         log.start()
         try createCluster(settings, logger, random)
+        configurePlacement(settings, logger)
+    }
+
+    /// Makes what this start says of placement part of the state.
+    private func configurePlacement(_ settings: Settings, _ logger: Logger) {
+        var wanted = ledger.state.settings
+        wanted.replicationFactor = settings.replicationFactor ?? wanted.replicationFactor
+        wanted.strategy = settings.strategy ?? wanted.strategy
+        wanted.replacementDelayMilliseconds =
+            settings.replacementDelayMilliseconds ?? wanted.replacementDelayMilliseconds
+        for command in [PlacementCommand.configure(wanted), .allowReplicas(settings.supportedReplicas)] {
+            ledger.submit(command) { result in
+                guard case .failure(let error) = result else { return }
+                logger.error("placement is not configured", ["error": .describing(error)])
+            }
+        }
     }
 
     /// A new directory becomes a cluster with a new random id; an old one must be the cluster that the settings name.

@@ -14,11 +14,13 @@ package final class PlacementService {
     private let access: PlacementAccess
     private var leases: LeaseTable
     private var watchers: [ObjectIdentifier: MapWatch] = [:]
-    private var expiryTimer: LoopTimer?
+    private var timers: [LoopTimer] = []
+    package let director: PlacementDirector
     private let committedIndex: () -> LogIndex
 
     /// A lease shorter than the timer's period would end unseen.
     private static let expiryPeriod = 100
+    private static let planningPeriod = 500
 
     /// - Parameters:
     ///   - leaseMilliseconds: how long a lease lasts; renewals come three times as often.
@@ -33,6 +35,8 @@ package final class PlacementService {
         self.logger = logger
         self.committedIndex = committedIndex
         leases = LeaseTable(durationNanoseconds: leaseMilliseconds * 1_000_000)
+        director = PlacementDirector(
+            loop: loop, ledger: ledger, patienceMilliseconds: leaseMilliseconds, logger: logger)
         // Holders of before a restart get a whole lease from now: theirs may still run, and they may still renew.
         for (node, token) in ledger.state.leaseHolders { leases.extend(node, token, now: loop.now) }
         ledger.onMapChanged = { [unowned self] map in announce(map) }
@@ -47,26 +51,30 @@ package final class PlacementService {
             }
         }
         server.registerUnary(path: PlacementPath.renewLease) { [self] request, call in
-            answer(call) { () throws(DatabaseError) in try renew(try LeaseRequest(decoding: request), call) }
+            answer(call) { () throws(DatabaseError) in try renew(try RenewRequest(decoding: request), call) }
         }
         server.registerUnary(path: PlacementPath.releaseLease) { [self] request, call in
-            answer(call) { () throws(DatabaseError) in release(try LeaseRequest(decoding: request), call) }
+            answer(call) { () throws(DatabaseError) in try release(try ReleaseRequest(decoding: request), call) }
         }
         server.registerUnary(path: PlacementPath.allocateIDs) { [self] request, call in
             answer(call) { () throws(DatabaseError) in allocate(try AllocateIDsRequest(decoding: request), call) }
         }
         server.registerUnary(path: PlacementPath.describe) { [self] _, call in describe(call) }
         server.register(path: PlacementPath.watch) { [self] stream in MapWatch(self, stream) }
-        expiryTimer = loop.schedule(afterMilliseconds: Self.expiryPeriod, repeating: true) { [self] in endLeases() }
+        registerOperations(on: server)
+        timers = [
+            loop.schedule(afterMilliseconds: Self.expiryPeriod, repeating: true) { [self] in endLeases() },
+            loop.schedule(afterMilliseconds: Self.planningPeriod, repeating: true) { [self] in director.round() },
+        ]
     }
 
     /// The number of streams that watch the map.
     package var watcherCount: Int { watchers.count }
 
-    /// Ends the watches and stops ending leases: the process drains.
+    /// Ends the watches, and stops ending leases and planning: the process drains.
     package func shutDown() {
-        expiryTimer?.cancel()
-        expiryTimer = nil
+        for timer in timers { timer.cancel() }
+        timers = []
         for watch in watchers.values { watch.end() }
     }
 
@@ -82,9 +90,10 @@ package final class PlacementService {
             throw DatabaseError(.staleMap, "the node's data belongs to cluster \(request.cluster), this is \(cluster)")
         }
         for address in request.addresses { _ = try SocketAddress(parsing: address) }
-        let command = PlacementCommand.registerNode(
-            uid: uid, addresses: request.addresses, incarnation: request.incarnation)
-        ledger.submit(command) { [self] result in
+        let registration = NodeRegistration(
+            uid: uid, addresses: request.addresses, incarnation: request.incarnation, zone: request.zone,
+            certificateName: access.certificateName(of: call.stream.peer))
+        ledger.submit(.registerNode(registration)) { [self] result in
             switch result {
             case .failure(let error): call.fail(Self.status(error))
             case .success(let events): registered(events, call)
@@ -106,11 +115,16 @@ package final class PlacementService {
         call.reply(response.encode())
     }
 
-    private func renew(_ request: LeaseRequest, _ call: GRPCUnaryCall) throws(DatabaseError) {
+    private func renew(_ request: RenewRequest, _ call: GRPCUnaryCall) throws(DatabaseError) {
         let node = NodeID(rawValue: request.node)
         do throws(DatabaseError) {
+            try checkCertificate(call, node)
+            guard request.reports.count <= ReplicaReport.limit else {
+                throw DatabaseError(.limitExceeded, "at most \(ReplicaReport.limit) replicas are reported at once")
+            }
             try ledger.state.checkLease(node, request.fencingToken)
             leases.extend(node, request.fencingToken, now: loop.now)
+            director.take(request.reports.map { ReplicaReport($0) }, from: node)
             let response = RenewResponse(leaseMilliseconds: leaseMilliseconds).encode()
             ledger.whenDurable { call.reply(response) }
         } catch {
@@ -118,8 +132,16 @@ package final class PlacementService {
         }
     }
 
-    private func release(_ request: LeaseRequest, _ call: GRPCUnaryCall) {
+    /// A token alone does not make a node: the map tells it to everybody.
+    private func checkCertificate(_ call: GRPCUnaryCall, _ node: NodeID) throws(DatabaseError) {
+        guard ledger.state.isCertificate(access.certificateName(of: call.stream.peer), of: node) else {
+            throw DatabaseError(.permissionDenied, "node \(node) has another certificate")
+        }
+    }
+
+    private func release(_ request: ReleaseRequest, _ call: GRPCUnaryCall) throws(DatabaseError) {
         let node = NodeID(rawValue: request.node)
+        try checkCertificate(call, node)
         ledger.submit(.expireLease(node: node, fencingToken: request.fencingToken)) { [self] result in
             switch result {
             case .failure(let error): call.fail(Self.status(error))
@@ -153,7 +175,11 @@ package final class PlacementService {
                     DescribeResponse.Lease(
                         node: $0.node.rawValue, remainingMilliseconds: UInt32(clamping: $0.nanoseconds / 1_000_000))
                 },
-                logIndex: committedIndex().rawValue, watchers: UInt32(clamping: watchers.count))
+                logIndex: committedIndex().rawValue, watchers: UInt32(clamping: watchers.count),
+                placement: director.description,
+                reports: director.reports.all.prefix(DescribeResponse.reportLimit).map {
+                    DescribeResponse.Report(node: $0.node.rawValue, replica: ReplicaReportMessage($0.report))
+                })
             call.reply(response.encode())
         }
     }
@@ -170,6 +196,41 @@ package final class PlacementService {
         error.code == .staleMap ? GRPCStatus(.failedPrecondition, error.message) : GRPCStatus(error)
     }
 
+    // MARK: Operations
+
+    private func registerOperations(on server: GRPCServer) {
+        server.registerUnary(path: PlacementPath.drainNode) { [self] request, call in
+            answer(call) { () throws(DatabaseError) in setDraining(try NodeRequest(decoding: request), true, call) }
+        }
+        server.registerUnary(path: PlacementPath.activateNode) { [self] request, call in
+            answer(call) { () throws(DatabaseError) in setDraining(try NodeRequest(decoding: request), false, call) }
+        }
+        server.registerUnary(path: PlacementPath.rebalance) { [self] request, call in
+            answer(call) { () throws(DatabaseError) in try rebalance(try RebalanceRequest(decoding: request), call) }
+        }
+    }
+
+    private func setDraining(_ request: NodeRequest, _ isDraining: Bool, _ call: GRPCUnaryCall) {
+        let node = NodeID(rawValue: request.node)
+        ledger.submit(.setDraining(node, isDraining)) { [self] result in
+            switch result {
+            case .failure(let error): call.fail(Self.status(error))
+            case .success:
+                logger.info(isDraining ? "node drains" : "node is active", ["node": .count(node.rawValue)])
+                director.roundSoon()
+                call.reply([])
+            }
+        }
+    }
+
+    private func rebalance(_ request: RebalanceRequest, _ call: GRPCUnaryCall) throws(DatabaseError) {
+        let forecast = try director.rebalance(isDryRun: request.isDryRun)
+        let response = RebalanceResponse(
+            moves: forecast.moves.map { .init($0) }, isTruncated: !forecast.isComplete
+        ).encode()
+        ledger.whenDurable { call.reply(response) }
+    }
+
     // MARK: Leases
 
     private func endLeases() {
@@ -178,6 +239,7 @@ package final class PlacementService {
             ledger.submit(.expireLease(node: node, fencingToken: token)) { [self] result in
                 switch result {
                 case .success:
+                    director.forget(node)
                     logger.warning("node is down: its lease ran out", ["node": .count(node.rawValue)])
                 case .failure(let error) where error.code == .staleMap:
                     break  // It has a newer registration, or gave the lease back.

@@ -19,6 +19,7 @@ extension PlacementNode {
                         .object([
                             .init("id", .integer(Int64(node.id.rawValue))), .init("uid", .text(node.uid.description)),
                             .init("state", .text(node.state == .up ? "up" : "down")),
+                            .init("zone", .text(node.zone)), .init("draining", .bool(node.isDraining)),
                             .init("addresses", .array(node.addresses.map { .text($0) })),
                             .init("fencingToken", .integer(Int64(clamping: node.fencingToken))),
                         ])
@@ -30,7 +31,10 @@ extension PlacementNode {
                         .object([
                             .init("id", .integer(Int64(shard.id.rawValue))),
                             .init("leader", .integer(Int64(shard.leader?.rawValue ?? 0))),
-                            .init("replicas", .array(shard.replicas.map { .integer(Int64($0.rawValue)) })),
+                            .init("term", .integer(Int64(clamping: shard.term.rawValue))),
+                            .init("replicas", .array(shard.voters.map { .integer(Int64($0.rawValue)) })),
+                            .init("learners", .array(shard.learners.map { .integer(Int64($0.rawValue)) })),
+                            .init("settled", .bool(shard.isInForce && shard.membership.move == nil)),
                             .init(
                                 "buckets",
                                 .array(

@@ -6,6 +6,7 @@
 import Base
 import Glibc
 import Net
+import Placement
 import ServiceKit
 
 let description = ServiceDescription(
@@ -21,6 +22,14 @@ let description = ServiceDescription(
             "shards", .integer(1...16384), help: "Shards of a new cluster (default: one per node)"),
         ConfigurationOption(
             "buckets", .integer(1...16384), default: "64", help: "Buckets of a new cluster: a power of two, for ever"),
+        ConfigurationOption(
+            "replication-factor", .integer(1...9),
+            help: "Replicas of a shard (default 3), fewer when there are fewer nodes"),
+        ConfigurationOption(
+            "placement", .choice(PlacementStrategy.allCases.map(\.row.name)),
+            help: "What is evened out: spread (numbers; the default), least-loaded (bytes and work), sticky (nothing)"),
+        ConfigurationOption(
+            "replacement-delay", .duration, help: "How long a node may be down before it is replaced (default 5m)"),
         ConfigurationOption("lease", .duration, default: "10s", help: "How long a silent node counts as a member"),
     ])
 
@@ -33,6 +42,11 @@ Service.run(description) { service in
     settings.leaseMilliseconds = configuration.milliseconds("lease")
     guard (500...3_600_000).contains(settings.leaseMilliseconds) else {
         throw ConfigurationError("--lease takes 500ms to 1h")
+    }
+    settings.replicationFactor = configuration.optionalInteger("replication-factor")
+    settings.strategy = configuration.optionalString("placement").flatMap { PlacementStrategy(named: $0) }
+    settings.replacementDelayMilliseconds = configuration.optionalInteger("replacement-delay").map {
+        UInt64(clamping: $0)
     }
     let disk = PosixDisk()
     let lock = try DirectoryLock(settings.directory, disk: disk)

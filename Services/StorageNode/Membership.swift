@@ -20,12 +20,14 @@ final class Membership {
     private var id: NodeID?
 
     init(
-        node: Node, coordinators: CoordinatorClient, directory: String, addresses: [String], logger: Logger,
+        node: Node, coordinators: CoordinatorClient, directory: String, addresses: [String], zone: String,
+        logger: Logger,
         fatal: @escaping (String, any Error) -> Never
     ) throws {
         (self.node, self.logger, self.directory, self.fatal) = (node, logger, directory, fatal)
         identity = try NodeIdentity.open(directory, disk: PosixDisk())
-        lease = NodeLease(coordinators: coordinators, identity: identity, addresses: addresses, logger: logger)
+        lease = NodeLease(
+            coordinators: coordinators, identity: identity, addresses: addresses, zone: zone, logger: logger)
         watcher = PlacementWatcher(coordinators: coordinators, logger: logger)
         lease.onGranted = { [unowned self] grant, map in granted(grant, map) }
         lease.onLost = { [unowned self] loss in lost(loss) }

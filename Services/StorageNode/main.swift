@@ -12,6 +12,7 @@ let description = ServiceDescription(
         ConfigurationOption("data", .path, default: "./orbit-data/storage-node-1", help: "Directory of store and log"),
         ConfigurationOption("listen", .list, default: "127.0.0.1:50051", help: "Addresses of the gRPC services"),
         ConfigurationOption("coordinator", .list, default: "127.0.0.1:50050", help: "Addresses of the coordinators"),
+        ConfigurationOption("zone", .string, default: "", help: "What fails together with it: a machine, rack or site"),
         ConfigurationOption(
             "fsync", .choice(["always", "everysec"]), default: "always", help: "When a write counts as done"),
         ConfigurationOption("actor-memory", .bytes, default: "256MB", help: "Memory of decoded hot state, per shard"),
@@ -58,7 +59,8 @@ Service.run(description) { service in
     let membership = try Membership(
         node: node, coordinators: try service.coordinators(tls: try service.clusterTLS(.client)),
         directory: settings.directory,
-        addresses: service.addresses.map(\.description), logger: service.logger, fatal: { service.fail($0, $1) })
+        addresses: service.addresses.map(\.description), zone: options.string("zone"), logger: service.logger,
+        fatal: { service.fail($0, $1) })
     service.loop.schedule(afterMilliseconds: Int(clamping: node.clock.startDelayMilliseconds)) { membership.start() }
 
     service.readiness("coordinator") { membership.complaint }

@@ -9,6 +9,8 @@ package enum PlacementEvent: Hashable, Sendable {
     case nodeRemoved(NodeID)
     /// The numbers belong to whoever asked.
     case idsAllocated(kind: String, Range<UInt64>)
+    /// What is to be done to a shard is in the map.
+    case movePlanned(PlacementMove)
     case snapshotInstalled
     /// Those who watch get the new map.
     case mapChanged(MapEpoch)
@@ -26,6 +28,11 @@ package struct PlacementState: Hashable, Sendable {
         var incarnation: UInt64
         var fencingToken: UInt64
         var state: NodeState
+        var zone = ""
+        var isDraining = false
+        /// The common name of the certificate it first registered with; nobody else may speak for it. Empty while it
+        /// has only come over a Unix socket, whose peer the system vouches for.
+        var certificateName = ""
     }
 
     /// A shard and its place.
@@ -33,12 +40,16 @@ package struct PlacementState: Hashable, Sendable {
         let id: ShardID
         var buckets: [Range<Int>]
         var leader: NodeID?
-        var replicas: [NodeID]
+        var term = Term(rawValue: 0)
+        var membership = ShardMembership()
+        var version: UInt64 = 0
+        var versionInForce: UInt64 = 0
     }
 
     /// Bounds on what a client may ask for, so that the state stays small.
     package enum Limits {
         static let nodes = 1024, shards = 16384, addresses = 16, addressBytes = 256, kinds = 256, kindBytes = 64
+        static let zoneBytes = 64, nameBytes = 256
         static let idsAtOnce: UInt64 = 1 << 32
     }
 
@@ -54,6 +65,11 @@ package struct PlacementState: Hashable, Sendable {
     /// The last token given: it rises over all nodes, so tokens order lives even across nodes.
     var lastFencingToken: UInt64 = 0
     var nextIDs: [String: UInt64] = [:]
+    /// What an operator has set.
+    package internal(set) var settings = PlacementSettings()
+    /// How many replicas of a shard the cluster's nodes can keep; at 1 nothing can move, because a move needs two.
+    /// It only rises, with the release that all processes run.
+    package internal(set) var replicaLimit = 1
 
     /// Before the cluster is created.
     package init() {}
@@ -63,8 +79,8 @@ package struct PlacementState: Hashable, Sendable {
         switch command {
         case .createCluster(let id, let bucketCount, let shardCount, let nodeCount):
             try create(id: id, bucketCount: bucketCount, shardCount: shardCount, nodeCount: nodeCount)
-        case .registerNode(let uid, let addresses, let incarnation):
-            try register(uid: uid, addresses: addresses, incarnation: incarnation)
+        case .registerNode(let registration):
+            try register(registration)
         case .expireLease(let node, let fencingToken):
             try expire(node, fencingToken)
         case .removeNode(let node):
@@ -73,6 +89,16 @@ package struct PlacementState: Hashable, Sendable {
             try allocate(kind: kind, count: count)
         case .snapshot(let state):
             install(state)
+        case .setDraining(let node, let isDraining):
+            try setDraining(node, isDraining)
+        case .configure(let settings):
+            try configure(settings)
+        case .allowReplicas(let limit):
+            try allowReplicas(limit)
+        case .reportLeaders(let reports):
+            note(reports)
+        case .move(let move):
+            try plan(move)
         }
     }
 
@@ -82,14 +108,19 @@ package struct PlacementState: Hashable, Sendable {
         return try? ShardMap(
             epoch: epoch, cluster: cluster, bucketCount: bucketCount,
             shards: shards.map {
-                ShardMap.Shard(id: $0.id, buckets: $0.buckets, leader: $0.leader, replicas: $0.replicas)
+                ShardMap.Shard(
+                    id: $0.id, buckets: $0.buckets, leader: $0.leader, term: $0.term, membership: $0.membership,
+                    version: $0.version, versionInForce: $0.versionInForce)
             },
             nodes: nodes.map { id, node in
                 ShardMap.Node(
                     id: id, uid: node.uid, addresses: node.addresses, fencingToken: node.fencingToken,
-                    state: node.state)
+                    state: node.state, zone: node.zone, isDraining: node.isDraining)
             })
     }
+
+    /// Nodes that hold no lease.
+    package var downNodes: [NodeID] { nodes.filter { $0.value.state == .down }.keys.sorted() }
 
     /// Nodes that hold a lease as far as the log knows, with their tokens, in order of id.
     package var leaseHolders: [(node: NodeID, fencingToken: UInt64)] {
@@ -126,41 +157,78 @@ package struct PlacementState: Hashable, Sendable {
         // Contiguous, and even to within one bucket: a scan of a shard is a scan of one key range.
         shards = (0..<shardCount).map { index in
             let range = index * bucketCount / shardCount..<(index + 1) * bucketCount / shardCount
-            return Shard(id: ShardID(rawValue: UInt32(index)), buckets: [range], leader: nil, replicas: [])
+            return Shard(id: ShardID(rawValue: UInt32(index)), buckets: [range], leader: nil)
         }
         return [.clusterCreated(id: id), changeMap()]
     }
 
-    private mutating func register(
-        uid: NodeUID, addresses: [String], incarnation: UInt64
-    ) throws(DatabaseError) -> [PlacementEvent] {
+    private mutating func register(_ registration: NodeRegistration) throws(DatabaseError) -> [PlacementEvent] {
         guard cluster != nil else { throw DatabaseError(.unavailable, "the cluster is not created yet") }
-        let isSane = addresses.allSatisfy {
-            !$0.isEmpty && $0.utf8.count <= Limits.addressBytes && !$0.utf8.contains(0)
-        }
-        guard (1...Limits.addresses).contains(addresses.count), isSane else {
-            throw DatabaseError(.invalidArgument, "a node registers 1 to \(Limits.addresses) addresses")
-        }
-        let existing = nodes.first { $0.value.uid == uid }
-        if let (id, node) = existing.map({ ($0.key, $0.value) }) {
-            guard incarnation >= node.incarnation else {
+        try Self.check(registration)
+        let existing = nodes.first { $0.value.uid == registration.uid }
+        try checkCertificate(of: registration, existing?.value)
+        var node = Node(
+            uid: registration.uid, addresses: registration.addresses, incarnation: registration.incarnation,
+            fencingToken: 0, state: .up, zone: registration.zone, certificateName: registration.certificateName)
+        if let (id, known) = existing.map({ ($0.key, $0.value) }) {
+            guard node.incarnation >= known.incarnation else {
                 throw DatabaseError(
                     .staleMap, "node \(id) has started again since: a process that is over tried to register")
             }
+            if node.certificateName.isEmpty { node.certificateName = known.certificateName }
+            node.isDraining = known.isDraining
+            node.fencingToken = known.fencingToken
             // The answer was lost and the node asks again: it is the same life and keeps its token.
-            if incarnation == node.incarnation, node.state == .up, node.addresses == addresses {
-                return [.nodeRegistered(id, fencingToken: node.fencingToken)]
-            }
+            if node == known { return [.nodeRegistered(id, fencingToken: known.fencingToken)] }
         }
         guard existing != nil || nodes.count < Limits.nodes else {
             throw DatabaseError(.limitExceeded, "a cluster has at most \(Limits.nodes) nodes")
         }
         let id = existing?.key ?? nextNodeID()
         lastFencingToken += 1
-        nodes[id] = Node(
-            uid: uid, addresses: addresses, incarnation: incarnation, fencingToken: lastFencingToken, state: .up)
+        node.fencingToken = lastFencingToken
+        nodes[id] = node
         shareOut()
         return [.nodeRegistered(id, fencingToken: lastFencingToken), changeMap()]
+    }
+
+    private static func check(_ registration: NodeRegistration) throws(DatabaseError) {
+        let isSane = registration.addresses.allSatisfy {
+            !$0.isEmpty && $0.utf8.count <= Limits.addressBytes && !$0.utf8.contains(0)
+        }
+        guard (1...Limits.addresses).contains(registration.addresses.count), isSane else {
+            throw DatabaseError(.invalidArgument, "a node registers 1 to \(Limits.addresses) addresses")
+        }
+        guard registration.zone.utf8.count <= Limits.zoneBytes,
+            registration.zone.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F })
+        else {
+            throw DatabaseError(.invalidArgument, "a zone's label has up to \(Limits.zoneBytes) bytes and no blanks")
+        }
+        guard registration.certificateName.utf8.count <= Limits.nameBytes else {
+            throw DatabaseError(.invalidArgument, "the certificate's name is too long")
+        }
+    }
+
+    /// A certificate is one node's: the first that a node registers with is its own for ever, and while it is up no
+    /// other node may come with it. (A node that lost its directory comes back as a new one with the old certificate.)
+    private func checkCertificate(of registration: NodeRegistration, _ known: Node?) throws(DatabaseError) {
+        let name = registration.certificateName
+        guard !name.isEmpty else { return }
+        if let known, !known.certificateName.isEmpty, known.certificateName != name {
+            throw DatabaseError(.permissionDenied, "the node registered with another certificate before")
+        }
+        let other = nodes.values.contains {
+            $0.uid != registration.uid && $0.certificateName == name && $0.state == .up
+        }
+        guard !other else {
+            throw DatabaseError(.permissionDenied, "another node is up with the certificate of \(name)")
+        }
+    }
+
+    /// Whether the holder of a certificate may speak for a node; an empty name is a peer that the system vouches for.
+    package func isCertificate(_ name: String, of node: NodeID) -> Bool {
+        guard let known = nodes[node], !known.certificateName.isEmpty, !name.isEmpty else { return true }
+        return known.certificateName == name
     }
 
     private mutating func nextNodeID() -> NodeID {
@@ -169,28 +237,33 @@ package struct PlacementState: Hashable, Sendable {
     }
 
     /// Gives the shards their first nodes, once all nodes that the cluster starts with are there. Neighbouring shards
-    /// lie on one node, and nodes differ by one shard at most. Nodes that join later get none until shards can move.
+    /// lie on one node, and nodes differ by one shard at most; further replicas lie in other zones where there are any.
+    /// Several replicas elect their leader; nodes that join later get theirs from the planner.
     private mutating func shareOut() {
-        guard nodes.count == nodeCount, shards.allSatisfy({ $0.replicas.isEmpty }) else { return }
-        let ids = nodes.keys.sorted()
-        for index in shards.indices {
-            let node = ids[index * ids.count / shards.count]
-            shards[index].leader = node
-            shards[index].replicas = [node]
+        guard nodes.count == nodeCount, shards.allSatisfy({ $0.membership.voters.isEmpty }) else { return }
+        let first = PlacementPlanner.firstVoters(
+            shards: shards.count, zones: nodes.mapValues(\.zone),
+            replicas: min(settings.replicationFactor, replicaLimit))
+        for (index, voters) in first.enumerated() {
+            shards[index].membership = ShardMembership(voters: voters)
+            shards[index].version = 1
+            shards[index].leader = voters.count == 1 ? voters.first : nil
+            shards[index].versionInForce = voters.count == 1 ? 1 : 0
         }
     }
 
     private mutating func expire(_ id: NodeID, _ fencingToken: UInt64) throws(DatabaseError) -> [PlacementEvent] {
         try checkLease(id, fencingToken)
         nodes[id]?.state = .down
+        endTransfers(to: id)
         return [.leaseExpired(id, fencingToken: fencingToken), changeMap()]
     }
 
     private mutating func remove(_ id: NodeID) throws(DatabaseError) -> [PlacementEvent] {
         guard let node = nodes[id] else { throw DatabaseError(.noSuchKey, "node \(id) is not registered") }
         guard node.state == .down else { throw DatabaseError(.busy, "node \(id) still holds a lease") }
-        guard !shards.contains(where: { $0.replicas.contains(id) }) else {
-            throw DatabaseError(.featureNotSupported, "node \(id) holds shards, and shards cannot be moved yet")
+        guard !shards.contains(where: { $0.membership.members.contains(id) }) else {
+            throw DatabaseError(.busy, "node \(id) holds shards: drain it first")
         }
         nodes[id] = nil
         return [.nodeRemoved(id), changeMap()]
@@ -222,116 +295,8 @@ package struct PlacementState: Hashable, Sendable {
         return isSameMap ? [.snapshotInstalled] : [.snapshotInstalled, .mapChanged(epoch)]
     }
 
-    private mutating func changeMap() -> PlacementEvent {
+    mutating func changeMap() -> PlacementEvent {
         epoch = MapEpoch(rawValue: epoch.rawValue + 1)
         return .mapChanged(epoch)
-    }
-}
-
-/// The state on disk, inside a snapshot entry: nodes, shards and ids in a fixed order, so that equal states have equal
-/// bytes.
-extension PlacementState {
-    func encode(into buffer: inout ByteBuffer) {
-        buffer.append(littleEndian: cluster ?? 0)
-        buffer.append(varint: UInt64(bucketCount))
-        buffer.append(varint: UInt64(nodeCount))
-        buffer.append(littleEndian: epoch.rawValue)
-        buffer.append(littleEndian: lastNodeID)
-        buffer.append(littleEndian: lastFencingToken)
-        buffer.append(varint: UInt64(nodes.count))
-        for (id, node) in nodes.sorted(by: { $0.key < $1.key }) {
-            buffer.append(littleEndian: id.rawValue)
-            buffer.append(node.uid.bytes)
-            buffer.append(littleEndian: node.incarnation)
-            buffer.append(littleEndian: node.fencingToken)
-            buffer.append(node.state.rawValue)
-            buffer.append(addresses: node.addresses)
-        }
-        buffer.append(varint: UInt64(shards.count))
-        for shard in shards {
-            buffer.append(littleEndian: shard.id.rawValue)
-            buffer.append(littleEndian: shard.leader?.rawValue ?? 0)
-            buffer.append(varint: UInt64(shard.replicas.count))
-            for replica in shard.replicas { buffer.append(littleEndian: replica.rawValue) }
-            buffer.append(varint: UInt64(shard.buckets.count))
-            for range in shard.buckets {
-                buffer.append(varint: UInt64(range.lowerBound))
-                buffer.append(varint: UInt64(range.count))
-            }
-        }
-        buffer.append(varint: UInt64(nextIDs.count))
-        for (kind, next) in nextIDs.sorted(by: { $0.key < $1.key }) {
-            buffer.append(delimited: kind)
-            buffer.append(littleEndian: next)
-        }
-    }
-
-    init(decoding reader: inout ByteReader) throws(DatabaseError) {
-        guard let cluster = reader.littleEndian(UInt64.self), let bucketCount = reader.count(),
-            let nodeCount = reader.count(), let epoch = reader.littleEndian(UInt64.self),
-            let lastNodeID = reader.littleEndian(UInt32.self), let lastToken = reader.littleEndian(UInt64.self),
-            let nodes = Self.nodes(&reader), let shards = Self.shards(&reader), let nextIDs = Self.nextIDs(&reader)
-        else { throw PlacementCommand.corrupt }
-        self.cluster = cluster == 0 ? nil : cluster
-        self.bucketCount = bucketCount
-        self.nodeCount = nodeCount
-        self.epoch = MapEpoch(rawValue: epoch)
-        self.nodes = nodes
-        self.shards = shards
-        self.lastNodeID = lastNodeID
-        lastFencingToken = lastToken
-        self.nextIDs = nextIDs
-        // The map checks what commands take for granted: that buckets, shards and nodes fit together.
-        guard self.cluster == nil || map != nil, nodes.values.allSatisfy({ $0.fencingToken <= lastToken }),
-            nodes.keys.allSatisfy({ $0.rawValue <= lastNodeID })
-        else { throw PlacementCommand.corrupt }
-    }
-
-    private static func nodes(_ reader: inout ByteReader) -> [NodeID: Node]? {
-        guard let count = reader.count(), count <= Limits.nodes else { return nil }
-        var nodes: [NodeID: Node] = [:]
-        for _ in 0..<count {
-            guard let id = reader.littleEndian(UInt32.self), let uid = reader.view(16).flatMap({ NodeUID($0) }),
-                let incarnation = reader.littleEndian(UInt64.self), let token = reader.littleEndian(UInt64.self),
-                let state = reader.byte().flatMap({ NodeState(rawValue: $0) }), let addresses = reader.addresses()
-            else { return nil }
-            nodes[NodeID(rawValue: id)] = Node(
-                uid: uid, addresses: addresses, incarnation: incarnation, fencingToken: token, state: state)
-        }
-        return nodes.count == count ? nodes : nil
-    }
-
-    private static func shards(_ reader: inout ByteReader) -> [Shard]? {
-        guard let count = reader.count(), count <= Limits.shards else { return nil }
-        var shards: [Shard] = []
-        for _ in 0..<count {
-            guard let id = reader.littleEndian(UInt32.self), let leader = reader.littleEndian(UInt32.self),
-                let replicaCount = reader.count(), replicaCount <= Limits.nodes
-            else { return nil }
-            var shard = Shard(
-                id: ShardID(rawValue: id), buckets: [], leader: leader == 0 ? nil : NodeID(rawValue: leader),
-                replicas: [])
-            for _ in 0..<replicaCount {
-                guard let replica = reader.littleEndian(UInt32.self) else { return nil }
-                shard.replicas.append(NodeID(rawValue: replica))
-            }
-            guard let rangeCount = reader.count(), rangeCount <= ShardMap.bucketLimit else { return nil }
-            for _ in 0..<rangeCount {
-                guard let first = reader.count(), let length = reader.count() else { return nil }
-                shard.buckets.append(first..<first + length)
-            }
-            shards.append(shard)
-        }
-        return shards
-    }
-
-    private static func nextIDs(_ reader: inout ByteReader) -> [String: UInt64]? {
-        guard let count = reader.count(), count <= Limits.kinds else { return nil }
-        var nextIDs: [String: UInt64] = [:]
-        for _ in 0..<count {
-            guard let kind = reader.text(), let next = reader.littleEndian(UInt64.self) else { return nil }
-            nextIDs[kind] = next
-        }
-        return nextIDs
     }
 }

@@ -3,7 +3,10 @@
 /// The cluster's keys fall into buckets, ranges of buckets into shards, shards onto nodes. `ShardMap` is that
 /// assignment at one epoch, what gateways and nodes watch; `RoutingTable` is the same made flat, for one load per key.
 /// `PlacementState` is the coordinator's state machine: commands go in, events come out, and a replay of the same
-/// commands gives the same state on every replica. `LeaseTable` holds the one thing that depends on time.
+/// commands gives the same state on every replica. `LeaseTable` and `ReplicaReports` hold what depends on time.
+///
+/// The map says which replicas *are to be*; nodes watch it and make it so, and each shard's leader reports what is in
+/// force. `PlacementPlanner` compares the two with what is wished for and proposes the next safe steps.
 ///
 /// Invariants: every bucket belongs to exactly one shard; the epoch rises with every change of the map and only then;
 /// a fencing token is never given twice, and a later registration has a higher one. Pure: no clock, disk or socket.
@@ -18,16 +21,45 @@ package struct ShardMap: Hashable, Sendable {
     package struct Shard: Hashable, Sendable {
         package let id: ShardID
         package let buckets: [Range<Int>]
-        /// Nil until nodes are assigned.
+        /// Who leads, as far as is known. Nil until nodes are assigned, and then until a leader is elected.
         package let leader: NodeID?
-        package let replicas: [NodeID]
+        /// Of `leader`; whoever leads in a lower one leads no more. 0 for a shard that was never replicated.
+        package let term: Term
+        /// Who is to hold the shard.
+        package let membership: ShardMembership
+        /// Rises with every change of `membership`'s voters and learners. A replica of version 1 begins the group with
+        /// these voters; one that is told of the shard later begins empty and waits for the leader.
+        package let version: UInt64
+        /// The newest version that a leader has reported to be in force. What it removed may be deleted then.
+        package let versionInForce: UInt64
 
-        package init(id: ShardID, buckets: [Range<Int>], leader: NodeID?, replicas: [NodeID]) {
+        package init(
+            id: ShardID, buckets: [Range<Int>], leader: NodeID?, term: Term, membership: ShardMembership,
+            version: UInt64, versionInForce: UInt64
+        ) {
             self.id = id
             self.buckets = buckets
             self.leader = leader
-            self.replicas = replicas
+            self.term = term
+            self.membership = membership
+            self.version = version
+            self.versionInForce = versionInForce
         }
+
+        /// A shard as it was first shared out.
+        package init(id: ShardID, buckets: [Range<Int>], leader: NodeID?, replicas: [NodeID]) {
+            let version: UInt64 = replicas.isEmpty ? 0 : 1
+            self.init(
+                id: id, buckets: buckets, leader: leader, term: Term(rawValue: 0),
+                membership: ShardMembership(voters: replicas), version: version, versionInForce: version)
+        }
+
+        /// Voters, then learners.
+        package var replicas: [NodeID] { membership.members }
+        package var voters: [NodeID] { membership.voters }
+        package var learners: [NodeID] { membership.learners }
+        /// The group is as it is to be.
+        package var isInForce: Bool { version == versionInForce }
     }
 
     /// A storage node as the coordinator knows it.
@@ -39,13 +71,22 @@ package struct ShardMap: Hashable, Sendable {
         /// Of its current registration: whoever shows a lower one speaks for a life that is over.
         package let fencingToken: UInt64
         package let state: NodeState
+        /// What fails together with it: a machine, a rack, a data centre. Empty without a label.
+        package let zone: String
+        /// It is to give up its replicas and leadership.
+        package let isDraining: Bool
 
-        package init(id: NodeID, uid: NodeUID, addresses: [String], fencingToken: UInt64, state: NodeState) {
+        package init(
+            id: NodeID, uid: NodeUID, addresses: [String], fencingToken: UInt64, state: NodeState, zone: String = "",
+            isDraining: Bool = false
+        ) {
             self.id = id
             self.uid = uid
             self.addresses = addresses
             self.fencingToken = fencingToken
             self.state = state
+            self.zone = zone
+            self.isDraining = isDraining
         }
     }
 
@@ -97,7 +138,7 @@ package struct ShardMap: Hashable, Sendable {
                 }
             }
             guard shard.replicas.allSatisfy(nodes.contains), Set(shard.replicas).count == shard.replicas.count,
-                shard.leader.map(shard.replicas.contains) ?? true
+                shard.leader.map(shard.voters.contains) ?? true, shard.versionInForce <= shard.version
             else { throw DatabaseError(.invalidArgument, "shard \(shard.id) lies on nodes that are not in the map") }
         }
         guard isTaken.allSatisfy({ $0 }) else {

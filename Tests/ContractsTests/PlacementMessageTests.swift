@@ -4,13 +4,27 @@ import Testing
 
 @Suite("Placement messages")
 struct PlacementMessageTests {
-    private static let map = ShardMapMessage(
+    private static let map = {
+        var map = bareMap
+        map.shards[0].learners = [7]
+        map.shards[0].term = .max
+        (map.shards[0].version, map.shards[0].versionInForce) = (9, 8)
+        (map.shards[0].adding, map.shards[0].replacing, map.shards[0].nextLeader) = (7, 1, 300)
+        (map.nodes[0].zone, map.nodes[1].isDraining) = ("süd", true)
+        return map
+    }()
+
+    private static let report = ReplicaReportMessage(
+        shard: 3, term: 4, isLeader: true, membershipVersion: 5, appliedIndex: .max, committedIndex: 7, bytes: 8,
+        rate: 9)
+
+    private static let bareMap = ShardMapMessage(
         epoch: .max, cluster: 0x0102_0304_0506_0708, bucketCount: 64,
         shards: [
             ShardMapMessage.Shard(
                 id: 0, buckets: [.init(first: 0, count: 10), .init(first: 20, count: 44)], leader: 1,
-                replicas: [1, 300]),
-            ShardMapMessage.Shard(id: 1, buckets: [.init(first: 10, count: 10)], leader: 0, replicas: []),
+                voters: [1, 300]),
+            ShardMapMessage.Shard(id: 1, buckets: [.init(first: 10, count: 10)], leader: 0, voters: []),
         ],
         nodes: [
             ShardMapMessage.Node(
@@ -23,7 +37,9 @@ struct PlacementMessageTests {
     private static let samples: [(name: String, bytes: Bytes, again: @Sendable (ByteView) throws -> Bytes)] = [
         (
             "RegisterRequest",
-            RegisterRequest(uid: Bytes(0..<16), addresses: ["a:1", ""], incarnation: 9, cluster: 4).encode(),
+            RegisterRequest(
+                uid: Bytes(0..<16), addresses: ["a:1", ""], incarnation: 9, cluster: 4, zone: "z"
+            ).encode(),
             { try RegisterRequest(decoding: $0).encode() }
         ),
         (
@@ -32,8 +48,26 @@ struct PlacementMessageTests {
             { try RegisterResponse(decoding: $0).encode() }
         ),
         (
-            "LeaseRequest", LeaseRequest(node: 1, fencingToken: .max).encode(),
-            { try LeaseRequest(decoding: $0).encode() }
+            "RenewRequest", RenewRequest(node: 1, fencingToken: .max, reports: [report, report]).encode(),
+            { try RenewRequest(decoding: $0).encode() }
+        ),
+        (
+            "ReleaseRequest", ReleaseRequest(node: 1, fencingToken: .max).encode(),
+            { try ReleaseRequest(decoding: $0).encode() }
+        ),
+        ("NodeRequest", NodeRequest(node: .max).encode(), { try NodeRequest(decoding: $0).encode() }),
+        (
+            "RebalanceRequest", RebalanceRequest(isDryRun: true).encode(),
+            { try RebalanceRequest(decoding: $0).encode() }
+        ),
+        (
+            "RebalanceResponse",
+            RebalanceResponse(
+                moves: [
+                    .init(kind: 1, shard: 2, node: 3, replacing: 4), .init(kind: 5, shard: 0, node: 1, replacing: 0),
+                ],
+                isTruncated: true
+            ).encode(), { try RebalanceResponse(decoding: $0).encode() }
         ),
         ("RenewResponse", RenewResponse(leaseMilliseconds: 1).encode(), { try RenewResponse(decoding: $0).encode() }),
         ("WatchRequest", WatchRequest(knownEpoch: 12).encode(), { try WatchRequest(decoding: $0).encode() }),
@@ -48,7 +82,10 @@ struct PlacementMessageTests {
         (
             "DescribeResponse",
             DescribeResponse(
-                map: map, leases: [.init(node: 1, remainingMilliseconds: 99)], logIndex: 5, watchers: 2
+                map: map, leases: [.init(node: 1, remainingMilliseconds: 99)], logIndex: 5, watchers: 2,
+                placement: PlacementDescription(
+                    replicationFactor: 3, replicaLimit: 1, strategy: "spread", replacementDelayMilliseconds: .max,
+                    movesLeft: 6, isRebalancing: true), reports: [.init(node: 1, replica: report)]
             ).encode(), { try DescribeResponse(decoding: $0).encode() }
         ),
         ("ShardMap", map.encode(), { try ShardMapMessage(decoding: $0).encode() }),

@@ -9,7 +9,7 @@ import TestKit
 import Testing
 
 /// A coordinator and its clients on one loop, which the test's thread runs until the story is told.
-private final class Stage {
+final class Stage {
     let loop: EventLoop
     let disk: SimulatedDisk
     let directory: String
@@ -18,13 +18,18 @@ private final class Stage {
     private var keep: [AnyObject] = []
     var socket: SocketAddress { .unix(path: "\(directory)/c") }
 
-    init(disk: SimulatedDisk, directory: String, leaseMilliseconds: UInt64 = 60_000, user: UInt32 = getuid()) throws {
+    init(
+        disk: SimulatedDisk, directory: String, leaseMilliseconds: UInt64 = 60_000, user: UInt32 = getuid(),
+        supportedReplicas: Int = 1, nodes: Int = 1
+    ) throws {
         self.disk = disk
         self.directory = directory
         loop = try EventLoop()
         var settings = PlacementNode.Settings(directory: "/coordinator")
         settings.shardCount = 4
         settings.leaseMilliseconds = leaseMilliseconds
+        settings.supportedReplicas = supportedReplicas
+        settings.nodeCount = nodes
         settings.segmentBytes = 1 << 20
         node = try PlacementNode(
             settings, loop: loop, disk: disk, access: PlacementAccess(user: user, isInsecure: false), logger: .silent)
@@ -242,8 +247,8 @@ struct PlacementServiceTests {
                 (PlacementPath.registerNode, homeless.encode(), .invalidArgument),
                 (PlacementPath.registerNode, badAddress.encode(), .invalidArgument),
                 (PlacementPath.registerNode, [0xff, 0xff, 0xff], .invalidArgument),
-                (PlacementPath.renewLease, LeaseRequest(node: 9, fencingToken: 1).encode(), .failedPrecondition),
-                (PlacementPath.releaseLease, LeaseRequest(node: 9, fencingToken: 1).encode(), .failedPrecondition),
+                (PlacementPath.renewLease, RenewRequest(node: 9, fencingToken: 1).encode(), .failedPrecondition),
+                (PlacementPath.releaseLease, ReleaseRequest(node: 9, fencingToken: 1).encode(), .failedPrecondition),
                 (PlacementPath.allocateIDs, AllocateIDsRequest(kind: "", count: 1).encode(), .invalidArgument),
                 (PlacementPath.allocateIDs, AllocateIDsRequest(kind: "x", count: 0).encode(), .invalidArgument),
                 ("/orbit.v1.PlacementService/Nothing", [], .unimplemented),

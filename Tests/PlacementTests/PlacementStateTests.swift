@@ -11,7 +11,23 @@ private struct CommandSource {
     mutating func next() -> PlacementCommand {
         let uid = random.next(below: 6)
         let life = lives[uid] ?? (0, NodeID(rawValue: 99), 0)
-        switch random.next(below: 10) {
+        switch random.next(below: 15) {
+        case 10:
+            return .setDraining(life.node, random.oneIn(2))
+        case 11:
+            return .configure(PlacementSettings(replicationFactor: Int(random.next(below: 6))))
+        case 12:
+            return .allowReplicas(Int(random.next(below: 20)))
+        case 13:
+            return .reportLeaders(
+                (0..<random.next(below: 4)).map { _ in
+                    LeaderReport(
+                        shard: ShardID(rawValue: UInt32(random.next(below: 9))),
+                        leader: NodeID(rawValue: UInt32(random.next(below: 7))),
+                        term: Term(rawValue: random.next(below: 50)), version: random.next(below: 20))
+                })
+        case 14:
+            return .move(nextMove())
         case 0, 1, 2:
             let incarnation = random.oneIn(3) ? life.incarnation : life.incarnation + random.next(below: 2)
             return .registerNode(
@@ -33,11 +49,24 @@ private struct CommandSource {
         }
     }
 
+    private mutating func nextMove() -> PlacementMove {
+        let shard = ShardID(rawValue: UInt32(random.next(below: 9)))
+        let node = NodeID(rawValue: UInt32(1 + random.next(below: 6)))
+        let other = random.oneIn(2) ? nil : NodeID(rawValue: UInt32(1 + random.next(below: 6)))
+        switch random.next(below: 5) {
+        case 0: return .addReplica(shard, node, replacing: other)
+        case 1: return .promote(shard, node, replacing: other)
+        case 2: return .removeReplica(shard, node)
+        case 3: return .keepReplica(shard, node)
+        default: return .transferLeader(shard, to: node)
+        }
+    }
+
     mutating func learn(_ command: PlacementCommand, _ events: [PlacementEvent]) {
-        guard case .registerNode(let uid, _, let incarnation) = command,
+        guard case .registerNode(let registration) = command,
             case .nodeRegistered(let node, let token)? = events.first
         else { return }
-        lives[uid.low] = (incarnation, node, token)
+        lives[registration.uid.low] = (registration.incarnation, node, token)
     }
 }
 
@@ -88,6 +117,11 @@ struct PlacementStateTests {
                 // The map's own initialiser refuses a bucket without exactly one shard.
                 #expect(map.shards.reduce(0) { $0 + $1.buckets.reduce(0) { $0 + $1.count } } == map.bucketCount)
                 #expect(map.nodes.allSatisfy { $0.fencingToken <= token })
+                for shard in map.shards {
+                    let old = before.map?.shard(shard.id)
+                    #expect(shard.term >= old?.term ?? shard.term, "seed \(seed), step \(step): a lower term")
+                    #expect(shard.versionInForce >= old?.versionInForce ?? 0, "seed \(seed), step \(step)")
+                }
             } else {
                 #expect(state.cluster == nil)
             }
@@ -185,12 +219,52 @@ struct PlacementCommandTests {
             )
         }
         _ = try state.apply(.allocateIDs(kind: "collection", count: 5))
-        return [
+        try replicate(&state)
+        let simple: [PlacementCommand] = [
             .createCluster(id: 77, bucketCount: 64, shardCount: 3, nodeCount: 2),
             .registerNode(uid: NodeUID(high: 1, low: .max), addresses: ["unix:/tmp/n", "ä:1"], incarnation: .max),
             .expireLease(node: NodeID(rawValue: 3), fencingToken: 9), .removeNode(NodeID(rawValue: 3)),
             .allocateIDs(kind: "index", count: 10), .snapshot(state), .snapshot(PlacementState()),
+            .registerNode(
+                NodeRegistration(
+                    uid: NodeUID(high: 1, low: 2), addresses: ["a:1"], incarnation: 3, zone: "süd",
+                    certificateName: "storage-node-1")),
+            .setDraining(NodeID(rawValue: 3), true),
+            .configure(
+                PlacementSettings(replicationFactor: 5, strategy: .sticky, replacementDelayMilliseconds: .max)),
+            .allowReplicas(3),
+            .reportLeaders([
+                LeaderReport(
+                    shard: ShardID(rawValue: 1), leader: NodeID(rawValue: 2), term: Term(rawValue: .max), version: 300),
+                LeaderReport(
+                    shard: ShardID(rawValue: 2), leader: NodeID(rawValue: 1), term: Term(rawValue: 1), version: 0),
+            ]),
+            .reportLeaders([]),
         ]
+        let shard = ShardID(rawValue: 2), one = NodeID(rawValue: 1), two = NodeID(rawValue: 2)
+        return simple
+            + [
+                .addReplica(shard, two, replacing: one), .addReplica(shard, two, replacing: nil),
+                .promote(shard, two, replacing: one), .removeReplica(shard, one), .keepReplica(shard, one),
+                .transferLeader(shard, to: two),
+            ].map { .move($0) }
+    }
+
+    /// Moves under way, so that a snapshot holds all that a state can hold.
+    private func replicate(_ state: inout PlacementState) throws {
+        let (one, two, three) = (NodeID(rawValue: 1), NodeID(rawValue: 2), NodeID(rawValue: 3))
+        let shards = (0..<3).map { ShardID(rawValue: $0) }
+        _ = try state.apply(.allowReplicas(16))
+        _ = try state.apply(.configure(PlacementSettings(strategy: .leastLoaded)))
+        _ = try state.apply(.setDraining(three, true))
+        _ = try state.apply(.move(.addReplica(shards[0], two, replacing: one)))
+        _ = try state.apply(.move(.addReplica(shards[1], two, replacing: nil)))
+        _ = try state.apply(
+            .reportLeaders([LeaderReport(shard: shards[1], leader: one, term: Term(rawValue: 4), version: 2)]))
+        _ = try state.apply(.move(.promote(shards[1], two, replacing: nil)))
+        _ = try state.apply(
+            .reportLeaders([LeaderReport(shard: shards[1], leader: one, term: Term(rawValue: 4), version: 3)]))
+        _ = try state.apply(.move(.transferLeader(shards[1], to: two)))
     }
 
     @Test("survive their bytes, and are refused when cut or prolonged")
@@ -227,8 +301,8 @@ struct PlacementCommandTests {
 
     @Test("of a newer format are told apart from damage")
     func newerFormat() {
-        #expect(throws: DatabaseError(.featureNotSupported, "placement log entry of format 2: use a newer version")) {
-            try [2, 1].withUnsafeBytes { view throws(DatabaseError) in try PlacementCommand(decoding: view) }
+        #expect(throws: DatabaseError(.featureNotSupported, "placement log entry of format 3: use a newer version")) {
+            try [3, 1].withUnsafeBytes { view throws(DatabaseError) in try PlacementCommand(decoding: view) }
         }
     }
 }

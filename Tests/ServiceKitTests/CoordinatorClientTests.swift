@@ -94,7 +94,7 @@ private final class Coordinator {
     private func send(_ epoch: UInt64, on stream: GRPCServerStream) {
         let map = ShardMapMessage(
             epoch: epoch, cluster: 1, bucketCount: 4,
-            shards: [.init(id: 1, buckets: [.init(first: 0, count: 4)], leader: 0, replicas: [])], nodes: [])
+            shards: [.init(id: 1, buckets: [.init(first: 0, count: 4)], leader: 0, voters: [])], nodes: [])
         stream.send { $0.append(map.encode()) }
     }
 }

@@ -18,6 +18,7 @@ PROTOBUF_C__BEGIN_DECLS
 typedef struct Orbit__V1__RegisterRequest Orbit__V1__RegisterRequest;
 typedef struct Orbit__V1__RegisterResponse Orbit__V1__RegisterResponse;
 typedef struct Orbit__V1__RenewRequest Orbit__V1__RenewRequest;
+typedef struct Orbit__V1__ReplicaReport Orbit__V1__ReplicaReport;
 typedef struct Orbit__V1__RenewResponse Orbit__V1__RenewResponse;
 typedef struct Orbit__V1__ReleaseRequest Orbit__V1__ReleaseRequest;
 typedef struct Orbit__V1__ReleaseResponse Orbit__V1__ReleaseResponse;
@@ -26,6 +27,13 @@ typedef struct Orbit__V1__AllocateIDsRequest Orbit__V1__AllocateIDsRequest;
 typedef struct Orbit__V1__AllocateIDsResponse Orbit__V1__AllocateIDsResponse;
 typedef struct Orbit__V1__DescribeRequest Orbit__V1__DescribeRequest;
 typedef struct Orbit__V1__DescribeResponse Orbit__V1__DescribeResponse;
+typedef struct Orbit__V1__PlacementDescription Orbit__V1__PlacementDescription;
+typedef struct Orbit__V1__NodeReport Orbit__V1__NodeReport;
+typedef struct Orbit__V1__NodeRequest Orbit__V1__NodeRequest;
+typedef struct Orbit__V1__NodeResponse Orbit__V1__NodeResponse;
+typedef struct Orbit__V1__RebalanceRequest Orbit__V1__RebalanceRequest;
+typedef struct Orbit__V1__RebalanceResponse Orbit__V1__RebalanceResponse;
+typedef struct Orbit__V1__Move Orbit__V1__Move;
 typedef struct Orbit__V1__NodeLease Orbit__V1__NodeLease;
 typedef struct Orbit__V1__ShardMap Orbit__V1__ShardMap;
 typedef struct Orbit__V1__Shard Orbit__V1__Shard;
@@ -35,6 +43,24 @@ typedef struct Orbit__V1__Node Orbit__V1__Node;
 
 /* --- enums --- */
 
+typedef enum _Orbit__V1__Move__Kind {
+  ORBIT__V1__MOVE__KIND__UNKNOWN = 0,
+  /*
+   * as a learner: it copies the shard
+   */
+  ORBIT__V1__MOVE__KIND__ADD_REPLICA = 1,
+  /*
+   * the learner gets its vote
+   */
+  ORBIT__V1__MOVE__KIND__PROMOTE = 2,
+  ORBIT__V1__MOVE__KIND__REMOVE_REPLICA = 3,
+  /*
+   * it was to leave and stays
+   */
+  ORBIT__V1__MOVE__KIND__KEEP_REPLICA = 4,
+  ORBIT__V1__MOVE__KIND__TRANSFER_LEADER = 5
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__MOVE__KIND)
+} Orbit__V1__Move__Kind;
 typedef enum _Orbit__V1__Node__State {
   ORBIT__V1__NODE__STATE__UNKNOWN = 0,
   ORBIT__V1__NODE__STATE__UP = 1,
@@ -67,10 +93,14 @@ struct  Orbit__V1__RegisterRequest
    * the cluster the data belongs to; 0: not in one yet
    */
   uint64_t cluster;
+  /*
+   * what fails together with the node; replicas of a shard lie in different zones
+   */
+  char *zone;
 };
 #define ORBIT__V1__REGISTER_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__register_request__descriptor) \
-    , {0,NULL}, 0,NULL, 0, 0 }
+    , {0,NULL}, 0,NULL, 0, 0, (char *)protobuf_c_empty_string }
 
 
 struct  Orbit__V1__RegisterResponse
@@ -98,10 +128,44 @@ struct  Orbit__V1__RenewRequest
   ProtobufCMessage base;
   uint32_t node;
   uint64_t fencing_token;
+  /*
+   * all replicas that the node holds; what is not mentioned it does not hold
+   */
+  size_t n_reports;
+  Orbit__V1__ReplicaReport **reports;
 };
 #define ORBIT__V1__RENEW_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__renew_request__descriptor) \
-    , 0, 0 }
+    , 0, 0, 0,NULL }
+
+
+/*
+ * What a node says of one of its replicas.
+ */
+struct  Orbit__V1__ReplicaReport
+{
+  ProtobufCMessage base;
+  uint32_t shard;
+  uint64_t term;
+  /*
+   * it leads in that term
+   */
+  protobuf_c_boolean leader;
+  /*
+   * from a leader: the newest planned membership (Shard.version) that is in force
+   */
+  uint64_t membership_version;
+  uint64_t applied_index;
+  uint64_t committed_index;
+  uint64_t bytes;
+  /*
+   * invocations in a second
+   */
+  uint64_t rate;
+};
+#define ORBIT__V1__REPLICA_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__replica_report__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Orbit__V1__RenewResponse
@@ -195,10 +259,123 @@ struct  Orbit__V1__DescribeResponse
    */
   uint64_t log_index;
   uint32_t watchers;
+  Orbit__V1__PlacementDescription *placement;
+  /*
+   * at most 4096
+   */
+  size_t n_reports;
+  Orbit__V1__NodeReport **reports;
 };
 #define ORBIT__V1__DESCRIBE_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__describe_response__descriptor) \
-    , NULL, 0,NULL, 0, 0 }
+    , NULL, 0,NULL, 0, 0, NULL, 0,NULL }
+
+
+/*
+ * What placement aims at, and how far it is.
+ */
+struct  Orbit__V1__PlacementDescription
+{
+  ProtobufCMessage base;
+  /*
+   * as it was asked for
+   */
+  uint32_t replication_factor;
+  /*
+   * what the cluster's nodes can keep; 1: nothing can move
+   */
+  uint32_t replica_limit;
+  /*
+   * spread, least-loaded or sticky
+   */
+  char *strategy;
+  uint64_t replacement_delay_ms;
+  /*
+   * steps until placement is as it should be
+   */
+  uint32_t moves_left;
+  protobuf_c_boolean rebalancing;
+};
+#define ORBIT__V1__PLACEMENT_DESCRIPTION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__placement_description__descriptor) \
+    , 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0 }
+
+
+struct  Orbit__V1__NodeReport
+{
+  ProtobufCMessage base;
+  uint32_t node;
+  Orbit__V1__ReplicaReport *report;
+};
+#define ORBIT__V1__NODE_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__node_report__descriptor) \
+    , 0, NULL }
+
+
+struct  Orbit__V1__NodeRequest
+{
+  ProtobufCMessage base;
+  uint32_t node;
+};
+#define ORBIT__V1__NODE_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__node_request__descriptor) \
+    , 0 }
+
+
+struct  Orbit__V1__NodeResponse
+{
+  ProtobufCMessage base;
+};
+#define ORBIT__V1__NODE_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__node_response__descriptor) \
+     }
+
+
+struct  Orbit__V1__RebalanceRequest
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean dry_run;
+};
+#define ORBIT__V1__REBALANCE_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__rebalance_request__descriptor) \
+    , 0 }
+
+
+struct  Orbit__V1__RebalanceResponse
+{
+  ProtobufCMessage base;
+  /*
+   * in the order in which they would be begun
+   */
+  size_t n_moves;
+  Orbit__V1__Move **moves;
+  /*
+   * there are more
+   */
+  protobuf_c_boolean truncated;
+};
+#define ORBIT__V1__REBALANCE_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__rebalance_response__descriptor) \
+    , 0,NULL, 0 }
+
+
+/*
+ * One step of placement.
+ */
+struct  Orbit__V1__Move
+{
+  ProtobufCMessage base;
+  Orbit__V1__Move__Kind kind;
+  uint32_t shard;
+  uint32_t node;
+  /*
+   * 0: nobody
+   */
+  uint32_t replacing;
+};
+#define ORBIT__V1__MOVE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__move__descriptor) \
+    , ORBIT__V1__MOVE__KIND__UNKNOWN, 0, 0, 0 }
 
 
 /*
@@ -244,12 +421,44 @@ struct  Orbit__V1__Shard
    * 0: none yet
    */
   uint32_t leader;
-  size_t n_replicas;
-  uint32_t *replicas;
+  /*
+   * who is to hold the shard; the shard's leader makes it so
+   */
+  size_t n_voters;
+  uint32_t *voters;
+  /*
+   * copying, without a vote
+   */
+  size_t n_learners;
+  uint32_t *learners;
+  /*
+   * of the leader
+   */
+  uint64_t term;
+  /*
+   * rises with every change of voters and learners
+   */
+  uint64_t version;
+  /*
+   * the newest that the leader has reported to be so
+   */
+  uint64_t version_in_force;
+  /*
+   * a replica is being moved: who comes, 0: nobody
+   */
+  uint32_t adding;
+  /*
+   * and who leaves
+   */
+  uint32_t replacing;
+  /*
+   * whom the leader is to hand over to, 0: nobody
+   */
+  uint32_t next_leader;
 };
 #define ORBIT__V1__SHARD__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__shard__descriptor) \
-    , 0, 0,NULL, 0, 0,NULL }
+    , 0, 0,NULL, 0, 0,NULL, 0,NULL, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Orbit__V1__BucketRange
@@ -272,10 +481,15 @@ struct  Orbit__V1__Node
   char **addresses;
   uint64_t fencing_token;
   Orbit__V1__Node__State state;
+  char *zone;
+  /*
+   * it is to give up its replicas
+   */
+  protobuf_c_boolean draining;
 };
 #define ORBIT__V1__NODE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__node__descriptor) \
-    , 0, {0,NULL}, 0,NULL, 0, ORBIT__V1__NODE__STATE__UNKNOWN }
+    , 0, {0,NULL}, 0,NULL, 0, ORBIT__V1__NODE__STATE__UNKNOWN, (char *)protobuf_c_empty_string, 0 }
 
 
 /* Orbit__V1__RegisterRequest methods */
@@ -334,6 +548,25 @@ Orbit__V1__RenewRequest *
                       const uint8_t       *data);
 void   orbit__v1__renew_request__free_unpacked
                      (Orbit__V1__RenewRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__ReplicaReport methods */
+void   orbit__v1__replica_report__init
+                     (Orbit__V1__ReplicaReport         *message);
+size_t orbit__v1__replica_report__get_packed_size
+                     (const Orbit__V1__ReplicaReport   *message);
+size_t orbit__v1__replica_report__pack
+                     (const Orbit__V1__ReplicaReport   *message,
+                      uint8_t             *out);
+size_t orbit__v1__replica_report__pack_to_buffer
+                     (const Orbit__V1__ReplicaReport   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__ReplicaReport *
+       orbit__v1__replica_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__replica_report__free_unpacked
+                     (Orbit__V1__ReplicaReport *message,
                       ProtobufCAllocator *allocator);
 /* Orbit__V1__RenewResponse methods */
 void   orbit__v1__renew_response__init
@@ -487,6 +720,139 @@ Orbit__V1__DescribeResponse *
 void   orbit__v1__describe_response__free_unpacked
                      (Orbit__V1__DescribeResponse *message,
                       ProtobufCAllocator *allocator);
+/* Orbit__V1__PlacementDescription methods */
+void   orbit__v1__placement_description__init
+                     (Orbit__V1__PlacementDescription         *message);
+size_t orbit__v1__placement_description__get_packed_size
+                     (const Orbit__V1__PlacementDescription   *message);
+size_t orbit__v1__placement_description__pack
+                     (const Orbit__V1__PlacementDescription   *message,
+                      uint8_t             *out);
+size_t orbit__v1__placement_description__pack_to_buffer
+                     (const Orbit__V1__PlacementDescription   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__PlacementDescription *
+       orbit__v1__placement_description__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__placement_description__free_unpacked
+                     (Orbit__V1__PlacementDescription *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__NodeReport methods */
+void   orbit__v1__node_report__init
+                     (Orbit__V1__NodeReport         *message);
+size_t orbit__v1__node_report__get_packed_size
+                     (const Orbit__V1__NodeReport   *message);
+size_t orbit__v1__node_report__pack
+                     (const Orbit__V1__NodeReport   *message,
+                      uint8_t             *out);
+size_t orbit__v1__node_report__pack_to_buffer
+                     (const Orbit__V1__NodeReport   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__NodeReport *
+       orbit__v1__node_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__node_report__free_unpacked
+                     (Orbit__V1__NodeReport *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__NodeRequest methods */
+void   orbit__v1__node_request__init
+                     (Orbit__V1__NodeRequest         *message);
+size_t orbit__v1__node_request__get_packed_size
+                     (const Orbit__V1__NodeRequest   *message);
+size_t orbit__v1__node_request__pack
+                     (const Orbit__V1__NodeRequest   *message,
+                      uint8_t             *out);
+size_t orbit__v1__node_request__pack_to_buffer
+                     (const Orbit__V1__NodeRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__NodeRequest *
+       orbit__v1__node_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__node_request__free_unpacked
+                     (Orbit__V1__NodeRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__NodeResponse methods */
+void   orbit__v1__node_response__init
+                     (Orbit__V1__NodeResponse         *message);
+size_t orbit__v1__node_response__get_packed_size
+                     (const Orbit__V1__NodeResponse   *message);
+size_t orbit__v1__node_response__pack
+                     (const Orbit__V1__NodeResponse   *message,
+                      uint8_t             *out);
+size_t orbit__v1__node_response__pack_to_buffer
+                     (const Orbit__V1__NodeResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__NodeResponse *
+       orbit__v1__node_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__node_response__free_unpacked
+                     (Orbit__V1__NodeResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__RebalanceRequest methods */
+void   orbit__v1__rebalance_request__init
+                     (Orbit__V1__RebalanceRequest         *message);
+size_t orbit__v1__rebalance_request__get_packed_size
+                     (const Orbit__V1__RebalanceRequest   *message);
+size_t orbit__v1__rebalance_request__pack
+                     (const Orbit__V1__RebalanceRequest   *message,
+                      uint8_t             *out);
+size_t orbit__v1__rebalance_request__pack_to_buffer
+                     (const Orbit__V1__RebalanceRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__RebalanceRequest *
+       orbit__v1__rebalance_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__rebalance_request__free_unpacked
+                     (Orbit__V1__RebalanceRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__RebalanceResponse methods */
+void   orbit__v1__rebalance_response__init
+                     (Orbit__V1__RebalanceResponse         *message);
+size_t orbit__v1__rebalance_response__get_packed_size
+                     (const Orbit__V1__RebalanceResponse   *message);
+size_t orbit__v1__rebalance_response__pack
+                     (const Orbit__V1__RebalanceResponse   *message,
+                      uint8_t             *out);
+size_t orbit__v1__rebalance_response__pack_to_buffer
+                     (const Orbit__V1__RebalanceResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__RebalanceResponse *
+       orbit__v1__rebalance_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__rebalance_response__free_unpacked
+                     (Orbit__V1__RebalanceResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__Move methods */
+void   orbit__v1__move__init
+                     (Orbit__V1__Move         *message);
+size_t orbit__v1__move__get_packed_size
+                     (const Orbit__V1__Move   *message);
+size_t orbit__v1__move__pack
+                     (const Orbit__V1__Move   *message,
+                      uint8_t             *out);
+size_t orbit__v1__move__pack_to_buffer
+                     (const Orbit__V1__Move   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__Move *
+       orbit__v1__move__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__move__free_unpacked
+                     (Orbit__V1__Move *message,
+                      ProtobufCAllocator *allocator);
 /* Orbit__V1__NodeLease methods */
 void   orbit__v1__node_lease__init
                      (Orbit__V1__NodeLease         *message);
@@ -593,6 +959,9 @@ typedef void (*Orbit__V1__RegisterResponse_Closure)
 typedef void (*Orbit__V1__RenewRequest_Closure)
                  (const Orbit__V1__RenewRequest *message,
                   void *closure_data);
+typedef void (*Orbit__V1__ReplicaReport_Closure)
+                 (const Orbit__V1__ReplicaReport *message,
+                  void *closure_data);
 typedef void (*Orbit__V1__RenewResponse_Closure)
                  (const Orbit__V1__RenewResponse *message,
                   void *closure_data);
@@ -616,6 +985,27 @@ typedef void (*Orbit__V1__DescribeRequest_Closure)
                   void *closure_data);
 typedef void (*Orbit__V1__DescribeResponse_Closure)
                  (const Orbit__V1__DescribeResponse *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__PlacementDescription_Closure)
+                 (const Orbit__V1__PlacementDescription *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__NodeReport_Closure)
+                 (const Orbit__V1__NodeReport *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__NodeRequest_Closure)
+                 (const Orbit__V1__NodeRequest *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__NodeResponse_Closure)
+                 (const Orbit__V1__NodeResponse *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__RebalanceRequest_Closure)
+                 (const Orbit__V1__RebalanceRequest *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__RebalanceResponse_Closure)
+                 (const Orbit__V1__RebalanceResponse *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__Move_Closure)
+                 (const Orbit__V1__Move *message,
                   void *closure_data);
 typedef void (*Orbit__V1__NodeLease_Closure)
                  (const Orbit__V1__NodeLease *message,
@@ -663,6 +1053,18 @@ struct Orbit__V1__PlacementService_Service
                    const Orbit__V1__DescribeRequest *input,
                    Orbit__V1__DescribeResponse_Closure closure,
                    void *closure_data);
+  void (*drain_node)(Orbit__V1__PlacementService_Service *service,
+                     const Orbit__V1__NodeRequest *input,
+                     Orbit__V1__NodeResponse_Closure closure,
+                     void *closure_data);
+  void (*activate_node)(Orbit__V1__PlacementService_Service *service,
+                        const Orbit__V1__NodeRequest *input,
+                        Orbit__V1__NodeResponse_Closure closure,
+                        void *closure_data);
+  void (*rebalance)(Orbit__V1__PlacementService_Service *service,
+                    const Orbit__V1__RebalanceRequest *input,
+                    Orbit__V1__RebalanceResponse_Closure closure,
+                    void *closure_data);
 };
 typedef void (*Orbit__V1__PlacementService_ServiceDestroy)(Orbit__V1__PlacementService_Service *);
 void orbit__v1__placement_service__init (Orbit__V1__PlacementService_Service *service,
@@ -676,7 +1078,10 @@ void orbit__v1__placement_service__init (Orbit__V1__PlacementService_Service *se
       function_prefix__ ## release_lease,\
       function_prefix__ ## watch,\
       function_prefix__ ## allocate_ids,\
-      function_prefix__ ## describe  }
+      function_prefix__ ## describe,\
+      function_prefix__ ## drain_node,\
+      function_prefix__ ## activate_node,\
+      function_prefix__ ## rebalance  }
 void orbit__v1__placement_service__register_node(ProtobufCService *service,
                                                  const Orbit__V1__RegisterRequest *input,
                                                  Orbit__V1__RegisterResponse_Closure closure,
@@ -701,12 +1106,25 @@ void orbit__v1__placement_service__describe(ProtobufCService *service,
                                             const Orbit__V1__DescribeRequest *input,
                                             Orbit__V1__DescribeResponse_Closure closure,
                                             void *closure_data);
+void orbit__v1__placement_service__drain_node(ProtobufCService *service,
+                                              const Orbit__V1__NodeRequest *input,
+                                              Orbit__V1__NodeResponse_Closure closure,
+                                              void *closure_data);
+void orbit__v1__placement_service__activate_node(ProtobufCService *service,
+                                                 const Orbit__V1__NodeRequest *input,
+                                                 Orbit__V1__NodeResponse_Closure closure,
+                                                 void *closure_data);
+void orbit__v1__placement_service__rebalance(ProtobufCService *service,
+                                             const Orbit__V1__RebalanceRequest *input,
+                                             Orbit__V1__RebalanceResponse_Closure closure,
+                                             void *closure_data);
 
 /* --- descriptors --- */
 
 extern const ProtobufCMessageDescriptor orbit__v1__register_request__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__register_response__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__renew_request__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__replica_report__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__renew_response__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__release_request__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__release_response__descriptor;
@@ -715,6 +1133,14 @@ extern const ProtobufCMessageDescriptor orbit__v1__allocate_ids_request__descrip
 extern const ProtobufCMessageDescriptor orbit__v1__allocate_ids_response__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__describe_request__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__describe_response__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__placement_description__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__node_report__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__node_request__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__node_response__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__rebalance_request__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__rebalance_response__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__move__descriptor;
+extern const ProtobufCEnumDescriptor    orbit__v1__move__kind__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__node_lease__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__shard_map__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__shard__descriptor;

@@ -10,6 +10,9 @@ package enum PlacementPath {
     package static let watch = "/orbit.v1.PlacementService/Watch"
     package static let allocateIDs = "/orbit.v1.PlacementService/AllocateIDs"
     package static let describe = "/orbit.v1.PlacementService/Describe"
+    package static let drainNode = "/orbit.v1.PlacementService/DrainNode"
+    package static let activateNode = "/orbit.v1.PlacementService/ActivateNode"
+    package static let rebalance = "/orbit.v1.PlacementService/Rebalance"
 
     /// Trailer of a call that failed because the coordinator does not lead, and did nothing: where the leader serves,
     /// addresses with commas between, best first; empty while nobody knows.
@@ -24,12 +27,15 @@ package struct RegisterRequest: Hashable, Sendable {
     package var incarnation: UInt64
     /// 0: the data belongs to no cluster yet.
     package var cluster: UInt64
+    /// What fails together with the node; empty without a label.
+    package var zone: String
 
-    package init(uid: Bytes, addresses: [String], incarnation: UInt64, cluster: UInt64) {
+    package init(uid: Bytes, addresses: [String], incarnation: UInt64, cluster: UInt64, zone: String = "") {
         self.uid = uid
         self.addresses = addresses
         self.incarnation = incarnation
         self.cluster = cluster
+        self.zone = zone
     }
 
     package init(decoding bytes: ByteView) throws(DatabaseError) {
@@ -38,7 +44,7 @@ package struct RegisterRequest: Hashable, Sendable {
         ) { message throws(DatabaseError) in
             RegisterRequest(
                 uid: Protobuf.bytes(message.uid), addresses: Protobuf.texts(message.addresses, message.n_addresses),
-                incarnation: message.incarnation, cluster: message.cluster)
+                incarnation: message.incarnation, cluster: message.cluster, zone: Protobuf.text(message.zone))
         }
     }
 
@@ -49,6 +55,7 @@ package struct RegisterRequest: Hashable, Sendable {
                 ($0.addresses, $0.n_addresses) = (arena.texts(addresses), addresses.count)
                 $0.incarnation = incarnation
                 $0.cluster = cluster
+                $0.zone = arena.text(zone)
             }
         }
     }
@@ -95,8 +102,8 @@ package struct RegisterResponse: Hashable, Sendable {
     }
 }
 
-/// Which registration a `RenewLease` or `ReleaseLease` speaks for; the two requests have the same wire form.
-package struct LeaseRequest: Hashable, Sendable {
+/// Gives a lease back.
+package struct ReleaseRequest: Hashable, Sendable {
     package var node: UInt32
     package var fencingToken: UInt64
 
@@ -106,9 +113,41 @@ package struct LeaseRequest: Hashable, Sendable {
     }
 
     package init(decoding bytes: ByteView) throws(DatabaseError) {
+        self = try Protobuf.decode(
+            bytes, orbit__v1__release_request__unpack, orbit__v1__release_request__free_unpacked
+        ) { message throws(DatabaseError) in
+            ReleaseRequest(node: message.node, fencingToken: message.fencing_token)
+        }
+    }
+
+    package func encode() -> Bytes {
+        Protobuf.encode { arena in
+            arena.make(orbit__v1__release_request__init) {
+                $0.node = node
+                $0.fencing_token = fencingToken
+            }
+        }
+    }
+}
+
+/// Prolongs a lease, and says what the node holds.
+package struct RenewRequest: Hashable, Sendable {
+    package var node: UInt32
+    package var fencingToken: UInt64
+    package var reports: [ReplicaReportMessage]
+
+    package init(node: UInt32, fencingToken: UInt64, reports: [ReplicaReportMessage] = []) {
+        self.node = node
+        self.fencingToken = fencingToken
+        self.reports = reports
+    }
+
+    package init(decoding bytes: ByteView) throws(DatabaseError) {
         self = try Protobuf.decode(bytes, orbit__v1__renew_request__unpack, orbit__v1__renew_request__free_unpacked) {
             message throws(DatabaseError) in
-            LeaseRequest(node: message.node, fencingToken: message.fencing_token)
+            RenewRequest(
+                node: message.node, fencingToken: message.fencing_token,
+                reports: Protobuf.messages(message.reports, message.n_reports).map(ReplicaReportMessage.init))
         }
     }
 
@@ -117,7 +156,54 @@ package struct LeaseRequest: Hashable, Sendable {
             arena.make(orbit__v1__renew_request__init) {
                 $0.node = node
                 $0.fencing_token = fencingToken
+                ($0.reports, $0.n_reports) = (arena.array(reports.map { $0.build(arena) }), reports.count)
             }
+        }
+    }
+}
+
+/// `orbit.v1.ReplicaReport`: what a node says of one of its replicas.
+package struct ReplicaReportMessage: Hashable, Sendable {
+    package var shard: UInt32
+    package var term: UInt64
+    package var isLeader: Bool
+    package var membershipVersion: UInt64
+    package var appliedIndex: UInt64
+    package var committedIndex: UInt64
+    package var bytes: UInt64
+    package var rate: UInt64
+
+    package init(
+        shard: UInt32, term: UInt64, isLeader: Bool, membershipVersion: UInt64, appliedIndex: UInt64,
+        committedIndex: UInt64, bytes: UInt64, rate: UInt64
+    ) {
+        self.shard = shard
+        self.term = term
+        self.isLeader = isLeader
+        self.membershipVersion = membershipVersion
+        self.appliedIndex = appliedIndex
+        self.committedIndex = committedIndex
+        self.bytes = bytes
+        self.rate = rate
+    }
+
+    init(_ message: Orbit__V1__ReplicaReport) {
+        self.init(
+            shard: message.shard, term: message.term, isLeader: message.leader != 0,
+            membershipVersion: message.membership_version, appliedIndex: message.applied_index,
+            committedIndex: message.committed_index, bytes: message.bytes, rate: message.rate)
+    }
+
+    func build(_ arena: ProtobufArena) -> UnsafeMutablePointer<Orbit__V1__ReplicaReport>? {
+        arena.make(orbit__v1__replica_report__init) {
+            $0.shard = shard
+            $0.term = term
+            $0.leader = isLeader ? 1 : 0
+            $0.membership_version = membershipVersion
+            $0.applied_index = appliedIndex
+            $0.committed_index = committedIndex
+            $0.bytes = bytes
+            $0.rate = rate
         }
     }
 }
@@ -208,63 +294,6 @@ package struct AllocateIDsResponse: Hashable, Sendable {
             arena.make(orbit__v1__allocate_ids_response__init) {
                 $0.first = first
                 $0.count = count
-            }
-        }
-    }
-}
-
-/// What an operator asks of the coordinator; the request is empty.
-package struct DescribeResponse: Hashable, Sendable {
-    /// A lease that is running.
-    package struct Lease: Hashable, Sendable {
-        package var node: UInt32
-        package var remainingMilliseconds: UInt32
-
-        package init(node: UInt32, remainingMilliseconds: UInt32) {
-            self.node = node
-            self.remainingMilliseconds = remainingMilliseconds
-        }
-    }
-
-    package var map: ShardMapMessage?
-    package var leases: [Lease]
-    package var logIndex: UInt64
-    package var watchers: UInt32
-
-    package init(map: ShardMapMessage?, leases: [Lease], logIndex: UInt64, watchers: UInt32) {
-        self.map = map
-        self.leases = leases
-        self.logIndex = logIndex
-        self.watchers = watchers
-    }
-
-    package init(decoding bytes: ByteView) throws(DatabaseError) {
-        self = try Protobuf.decode(
-            bytes, orbit__v1__describe_response__unpack, orbit__v1__describe_response__free_unpacked
-        ) { message throws(DatabaseError) in
-            DescribeResponse(
-                map: message.map.map { ShardMapMessage($0.pointee) },
-                leases: Protobuf.messages(message.leases, message.n_leases).map {
-                    Lease(node: $0.node, remainingMilliseconds: $0.remaining_ms)
-                },
-                logIndex: message.log_index, watchers: message.watchers)
-        }
-    }
-
-    package func encode() -> Bytes {
-        Protobuf.encode { arena in
-            arena.make(orbit__v1__describe_response__init) {
-                $0.map = map?.build(arena)
-                $0.leases = arena.array(
-                    leases.map { lease in
-                        arena.make(orbit__v1__node_lease__init) {
-                            $0.node = lease.node
-                            $0.remaining_ms = lease.remainingMilliseconds
-                        }
-                    })
-                $0.n_leases = leases.count
-                $0.log_index = logIndex
-                $0.watchers = watchers
             }
         }
     }

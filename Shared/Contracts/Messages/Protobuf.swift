@@ -55,6 +55,11 @@ enum Protobuf {
         UnsafeBufferPointer(start: start, count: start == nil ? 0 : count).compactMap { $0?.pointee }
     }
 
+    /// The numbers of a repeated field.
+    static func numbers(_ start: UnsafeMutablePointer<UInt32>?, _ count: Int) -> [UInt32] {
+        Array(UnsafeBufferPointer(start: start, count: start == nil ? 0 : count))
+    }
+
     static func bytes(_ data: ProtobufCBinaryData) -> Bytes {
         Bytes(UnsafeBufferPointer(start: data.data, count: data.data == nil ? 0 : data.len))
     }

@@ -10,13 +10,21 @@ package struct ShardMapMessage: Hashable, Sendable {
         package var buckets: [BucketRange]
         /// 0: none yet.
         package var leader: UInt32
-        package var replicas: [UInt32]
+        package var voters: [UInt32]
+        package var learners: [UInt32] = []
+        package var term: UInt64 = 0
+        package var version: UInt64 = 0
+        package var versionInForce: UInt64 = 0
+        /// 0: nobody; so are the next two.
+        package var adding: UInt32 = 0
+        package var replacing: UInt32 = 0
+        package var nextLeader: UInt32 = 0
 
-        package init(id: UInt32, buckets: [BucketRange], leader: UInt32, replicas: [UInt32]) {
+        package init(id: UInt32, buckets: [BucketRange], leader: UInt32, voters: [UInt32]) {
             self.id = id
             self.buckets = buckets
             self.leader = leader
-            self.replicas = replicas
+            self.voters = voters
         }
     }
 
@@ -39,6 +47,8 @@ package struct ShardMapMessage: Hashable, Sendable {
         package var fencingToken: UInt64
         /// `Node.State` of the schema: 1 up, 2 down.
         package var state: UInt32
+        package var zone = ""
+        package var isDraining = false
 
         package init(id: UInt32, uid: Bytes, addresses: [String], fencingToken: UInt64, state: UInt32) {
             self.id = id
@@ -75,21 +85,8 @@ package struct ShardMapMessage: Hashable, Sendable {
         epoch = message.epoch
         cluster = message.cluster
         bucketCount = message.bucket_count
-        shards = Protobuf.messages(message.shards, message.n_shards).map { shard in
-            Shard(
-                id: shard.id,
-                buckets: Protobuf.messages(shard.buckets, shard.n_buckets).map {
-                    BucketRange(first: $0.first, count: $0.count)
-                },
-                leader: shard.leader,
-                replicas: Array(UnsafeBufferPointer(start: shard.replicas, count: shard.n_replicas)))
-        }
-        nodes = Protobuf.messages(message.nodes, message.n_nodes).map { node in
-            Node(
-                id: node.id, uid: Protobuf.bytes(node.uid),
-                addresses: Protobuf.texts(node.addresses, node.n_addresses), fencingToken: node.fencing_token,
-                state: UInt32(truncatingIfNeeded: node.state.rawValue))
-        }
+        shards = Protobuf.messages(message.shards, message.n_shards).map(Shard.init)
+        nodes = Protobuf.messages(message.nodes, message.n_nodes).map(Node.init)
     }
 
     func build(_ arena: ProtobufArena) -> UnsafeMutablePointer<Orbit__V1__ShardMap> {
@@ -118,8 +115,14 @@ package struct ShardMapMessage: Hashable, Sendable {
                 })
             $0.n_buckets = shard.buckets.count
             $0.leader = shard.leader
-            $0.replicas = arena.array(shard.replicas)
-            $0.n_replicas = shard.replicas.count
+            ($0.voters, $0.n_voters) = (arena.array(shard.voters), shard.voters.count)
+            ($0.learners, $0.n_learners) = (arena.array(shard.learners), shard.learners.count)
+            $0.term = shard.term
+            $0.version = shard.version
+            $0.version_in_force = shard.versionInForce
+            $0.adding = shard.adding
+            $0.replacing = shard.replacing
+            $0.next_leader = shard.nextLeader
         }
     }
 
@@ -130,6 +133,37 @@ package struct ShardMapMessage: Hashable, Sendable {
             ($0.addresses, $0.n_addresses) = (arena.texts(node.addresses), node.addresses.count)
             $0.fencing_token = node.fencingToken
             $0.state = Orbit__V1__Node__State(rawValue: .init(truncatingIfNeeded: node.state))
+            $0.zone = arena.text(node.zone)
+            $0.draining = node.isDraining ? 1 : 0
         }
+    }
+}
+
+extension ShardMapMessage.Shard {
+    fileprivate init(_ message: Orbit__V1__Shard) {
+        self.init(
+            id: message.id,
+            buckets: Protobuf.messages(message.buckets, message.n_buckets).map {
+                ShardMapMessage.BucketRange(first: $0.first, count: $0.count)
+            },
+            leader: message.leader, voters: Protobuf.numbers(message.voters, message.n_voters))
+        learners = Protobuf.numbers(message.learners, message.n_learners)
+        term = message.term
+        version = message.version
+        versionInForce = message.version_in_force
+        adding = message.adding
+        replacing = message.replacing
+        nextLeader = message.next_leader
+    }
+}
+
+extension ShardMapMessage.Node {
+    fileprivate init(_ message: Orbit__V1__Node) {
+        self.init(
+            id: message.id, uid: Protobuf.bytes(message.uid),
+            addresses: Protobuf.texts(message.addresses, message.n_addresses), fencingToken: message.fencing_token,
+            state: UInt32(truncatingIfNeeded: message.state.rawValue))
+        zone = Protobuf.text(message.zone)
+        isDraining = message.draining != 0
     }
 }

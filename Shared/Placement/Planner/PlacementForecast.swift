@@ -14,13 +14,14 @@ package struct PlacementForecast: Hashable, Sendable {
 
     package init(
         nodes: [PlannedNode], shards: [PlannedShard], settings: PlacementSettings,
-        limits: PlacementLimits = PlacementLimits(), isRebalancing: Bool = false
+        limits: PlacementLimits = PlacementLimits(), isRebalancing: Bool = false,
+        moveLimit: Int = PlacementForecast.moveLimit
     ) {
         self.shards = shards
         for index in self.shards.indices { self.shards[index].succeed() }
         var place: [ShardID: Int] = [:]
         for (index, shard) in shards.enumerated() { place[shard.id] = index }
-        while moves.count < Self.moveLimit {
+        while moves.count < moveLimit {
             let next = PlacementPlanner.plan(
                 nodes: nodes, shards: self.shards, settings: settings, limits: limits, isRebalancing: isRebalancing)
             guard !next.isEmpty else { return }

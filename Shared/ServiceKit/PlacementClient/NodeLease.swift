@@ -34,13 +34,20 @@ package final class NodeLease {
     package var onGranted: ((Grant, ShardMapMessage?) -> Void)?
     /// Called once per loss of a grant, and for `refused`.
     package var onLost: ((Loss) -> Void)?
+    /// What the node holds now; asked for each renewal. Without it nothing is reported.
+    package var reports: (() -> [ReplicaReport])?
 
     private static let retryMilliseconds = 200
+    /// With reports a lease is renewed more often than it has to be: they are how the coordinator sees the shards.
+    private static let reportMilliseconds = 1000
+    /// What happens to several shards at once is told at once.
+    private static let reportDelayMilliseconds = 5
     private static let registerTimeout: UInt64 = 5_000_000_000
 
     private let coordinators: CoordinatorClient
     private let identity: NodeIdentity
     private let addresses: [String]
+    private let zone: String
     private let logger: Logger
     private var loop: EventLoop { coordinators.loop }
     /// On the loop's clock; meaningful while there is a grant.
@@ -49,12 +56,19 @@ package final class NodeLease {
     private var action: LoopTimer?
     private var expiry: LoopTimer?
     private var isRunning = false
+    /// When the renewal under way was sent.
+    private var renewing: UInt64?
+    /// Something happened after the reports under way were made.
+    private var hasNews = false
 
-    /// `addresses` are where the node serves invocations, best first.
-    package init(coordinators: CoordinatorClient, identity: NodeIdentity, addresses: [String], logger: Logger) {
+    /// `addresses` are where the node serves invocations, best first; `zone` is what fails together with it.
+    package init(
+        coordinators: CoordinatorClient, identity: NodeIdentity, addresses: [String], zone: String = "", logger: Logger
+    ) {
         self.coordinators = coordinators
         self.identity = identity
         self.addresses = addresses
+        self.zone = zone
         self.logger = logger
     }
 
@@ -79,7 +93,7 @@ package final class NodeLease {
             return
         }
         self.grant = nil
-        let request = LeaseRequest(node: grant.node.rawValue, fencingToken: grant.fencingToken).encode()
+        let request = ReleaseRequest(node: grant.node.rawValue, fencingToken: grant.fencingToken).encode()
         coordinators.unary(path: PlacementPath.releaseLease, request: request, deadline: loop.now + 1_000_000_000) {
             _ in
             completion()
@@ -91,7 +105,8 @@ package final class NodeLease {
     private func register() {
         let sent = loop.now
         let request = RegisterRequest(
-            uid: identity.uid.bytes, addresses: addresses, incarnation: identity.incarnation, cluster: identity.cluster)
+            uid: identity.uid.bytes, addresses: addresses, incarnation: identity.incarnation, cluster: identity.cluster,
+            zone: zone)
         coordinators.unary(
             path: PlacementPath.registerNode, request: request.encode(), deadline: sent + Self.registerTimeout
         ) { [weak self] result in self?.registered(result, sent: sent) }
@@ -125,6 +140,7 @@ package final class NodeLease {
         let fresh = Grant(
             node: NodeID(rawValue: response.node), fencingToken: response.fencingToken, cluster: response.cluster)
         grant = fresh
+        renewing = nil  // An answer to a renewal of an earlier grant is nobody's any more.
         watchDeadline()
         scheduleRenewal()
         onGranted?(fresh, response.map)
@@ -139,21 +155,45 @@ package final class NodeLease {
 
     // MARK: Renewing
 
+    /// Tells the coordinator soon what the node holds, instead of with the next renewal: a shard has a new leader, or a
+    /// planned change is in force.
+    package func reportSoon() {
+        guard isRunning, grant != nil else { return }
+        guard renewing == nil else {
+            hasNews = true
+            return
+        }
+        scheduleRenewal(afterMilliseconds: Self.reportDelayMilliseconds)
+    }
+
     /// A third of the lease leaves room for two lost attempts.
     private func scheduleRenewal() {
+        let third = Int(lease / 3_000_000)
+        let delay = reports == nil ? third : min(third, Self.reportMilliseconds)
+        scheduleRenewal(afterMilliseconds: hasNews ? Self.reportDelayMilliseconds : delay)
+    }
+
+    private func scheduleRenewal(afterMilliseconds delay: Int) {
         action?.cancel()
-        action = loop.schedule(afterMilliseconds: Int(lease / 3_000_000)) { [weak self] in self?.renew() }
+        action = loop.schedule(afterMilliseconds: delay) { [weak self] in self?.renew() }
     }
 
     /// Room for a coordinator that does not answer, and for the next one that does.
     private var renewTimeout: UInt64 { lease / (coordinators.addresses.count > 1 ? 6 : 3) }
 
     private func renew() {
-        guard isRunning, let grant else { return }
+        guard isRunning, let grant, renewing == nil else { return }
         let sent = loop.now
-        let request = LeaseRequest(node: grant.node.rawValue, fencingToken: grant.fencingToken).encode()
-        coordinators.unary(path: PlacementPath.renewLease, request: request, deadline: sent + renewTimeout) {
-            [weak self] result in self?.renewed(result, grant, sent: sent)
+        renewing = sent
+        hasNews = false
+        let held = reports?().prefix(ReplicaReport.limit) ?? []
+        let request = RenewRequest(
+            node: grant.node.rawValue, fencingToken: grant.fencingToken, reports: held.map { ReplicaReportMessage($0) })
+        coordinators.unary(path: PlacementPath.renewLease, request: request.encode(), deadline: sent + renewTimeout) {
+            [weak self] result in
+            guard let self else { return }
+            if renewing == sent { renewing = nil }
+            renewed(result, grant, sent: sent)
         }
     }
 
@@ -164,8 +204,7 @@ package final class NodeLease {
             lose(.revoked(status.message))
         case .failure(let status):
             logger.debug("lease not renewed", ["status": .describing(status)])
-            action?.cancel()
-            action = loop.schedule(afterMilliseconds: Self.retryMilliseconds) { [weak self] in self?.renew() }
+            scheduleRenewal(afterMilliseconds: Self.retryMilliseconds)
         case .success(let bytes):
             if let response = try? bytes.withUnsafeBytes({ try RenewResponse(decoding: $0) }) {
                 lease = UInt64(response.leaseMilliseconds) * 1_000_000

@@ -15,18 +15,32 @@ extension ShardMap {
             nodes.append(
                 Node(
                     id: NodeID(rawValue: node.id), uid: uid, addresses: node.addresses, fencingToken: node.fencingToken,
-                    state: state))
+                    state: state, zone: node.zone, isDraining: node.isDraining))
         }
-        let shards = message.shards.map { shard in
-            Shard(
-                id: ShardID(rawValue: shard.id),
-                buckets: shard.buckets.map { Int($0.first)..<Int($0.first) + Int($0.count) },
-                leader: shard.leader == 0 ? nil : NodeID(rawValue: shard.leader),
-                replicas: shard.replicas.map { NodeID(rawValue: $0) })
-        }
+        var shards: [Shard] = []
+        for shard in message.shards { shards.append(try Shard(shard)) }
         try self.init(
             epoch: MapEpoch(rawValue: message.epoch), cluster: message.cluster, bucketCount: Int(message.bucketCount),
             shards: shards, nodes: nodes)
+    }
+}
+
+extension ShardMap.Shard {
+    fileprivate init(_ message: ShardMapMessage.Shard) throws(DatabaseError) {
+        func nodes(_ ids: [UInt32]) -> [NodeID] { ids.map { NodeID(rawValue: $0) } }
+        func node(_ id: UInt32) -> NodeID? { id == 0 ? nil : NodeID(rawValue: id) }
+        let membership = ShardMembership(
+            voters: nodes(message.voters), learners: nodes(message.learners),
+            move: node(message.adding).map { ReplicaMove(adding: $0, replacing: node(message.replacing)) },
+            transfer: node(message.nextLeader))
+        guard let membership else {
+            throw DatabaseError(.protocolViolation, "the replicas of shard \(message.id) contradict each other")
+        }
+        self.init(
+            id: ShardID(rawValue: message.id),
+            buckets: message.buckets.map { Int($0.first)..<Int($0.first) + Int($0.count) },
+            leader: node(message.leader), term: Term(rawValue: message.term), membership: membership,
+            version: message.version, versionInForce: message.versionInForce)
     }
 }
 
@@ -35,16 +49,53 @@ extension ShardMapMessage {
     package init(_ map: ShardMap) {
         self.init(
             epoch: map.epoch.rawValue, cluster: map.cluster, bucketCount: UInt32(map.bucketCount),
-            shards: map.shards.map { shard in
-                Shard(
-                    id: shard.id.rawValue,
-                    buckets: shard.buckets.map { BucketRange(first: UInt32($0.lowerBound), count: UInt32($0.count)) },
-                    leader: shard.leader?.rawValue ?? 0, replicas: shard.replicas.map(\.rawValue))
+            shards: map.shards.map { Shard($0) }, nodes: map.nodes.map { Node($0) })
+    }
+}
+
+extension ShardMapMessage.Shard {
+    fileprivate init(_ shard: ShardMap.Shard) {
+        self.init(
+            id: shard.id.rawValue,
+            buckets: shard.buckets.map {
+                ShardMapMessage.BucketRange(first: UInt32($0.lowerBound), count: UInt32($0.count))
             },
-            nodes: map.nodes.map { node in
-                Node(
-                    id: node.id.rawValue, uid: node.uid.bytes, addresses: node.addresses,
-                    fencingToken: node.fencingToken, state: UInt32(node.state.rawValue))
-            })
+            leader: shard.leader?.rawValue ?? 0, voters: shard.voters.map(\.rawValue))
+        learners = shard.learners.map(\.rawValue)
+        term = shard.term.rawValue
+        (version, versionInForce) = (shard.version, shard.versionInForce)
+        adding = shard.membership.move?.adding.rawValue ?? 0
+        replacing = shard.membership.move?.replacing?.rawValue ?? 0
+        nextLeader = shard.membership.transfer?.rawValue ?? 0
+    }
+}
+
+extension ShardMapMessage.Node {
+    fileprivate init(_ node: ShardMap.Node) {
+        self.init(
+            id: node.id.rawValue, uid: node.uid.bytes, addresses: node.addresses, fencingToken: node.fencingToken,
+            state: UInt32(node.state.rawValue))
+        zone = node.zone
+        isDraining = node.isDraining
+    }
+}
+
+extension ReplicaReport {
+    /// A report from the wire; every number stands for itself.
+    package init(_ message: ReplicaReportMessage) {
+        self.init(
+            shard: ShardID(rawValue: message.shard), term: Term(rawValue: message.term), isLeader: message.isLeader,
+            version: message.membershipVersion, applied: LogIndex(rawValue: message.appliedIndex),
+            committed: LogIndex(rawValue: message.committedIndex), bytes: message.bytes, rate: message.rate)
+    }
+}
+
+extension ReplicaReportMessage {
+    /// The wire form of a report.
+    package init(_ report: ReplicaReport) {
+        self.init(
+            shard: report.shard.rawValue, term: report.term.rawValue, isLeader: report.isLeader,
+            membershipVersion: report.version, appliedIndex: report.applied.rawValue,
+            committedIndex: report.committed.rawValue, bytes: report.bytes, rate: report.rate)
     }
 }
