@@ -132,9 +132,13 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
 
     /// Refuses a call whose shard is led elsewhere, and with it what waits, and what comes behind it before the gateway
     /// knows: a call that is sent again must not be overtaken by its successors.
-    func refuse(_ id: UInt64, leader: NodeID?) {
-        ready.error(id, Self.notLed, leader: leader)
+    func refuse(_ id: UInt64, leader: NodeID?) { refuse(id, leader: leader, replies: ready) }
+
+    /// The same for a call whose reply was held.
+    func refuse(_ id: UInt64, leader: NodeID?, replies: ReplyBatchEncoder) {
+        replies.error(id, Self.notLed, leader: leader)
         fence = newestRoute &+ 1
+        if !waiting.isEmpty { loop.flushUpstream(self) }
     }
 
     /// After a refusal, what waits is behind it.
@@ -256,6 +260,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
         .busy, "Too many bytes of replies wait for the gateway; ask for less at a time")
 
     func flushAtTickEnd() {
+        if newestRoute < fence, !waiting.isEmpty { refuseWaiting() }
         send(ready)
         resume()
     }

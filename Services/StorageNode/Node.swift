@@ -60,6 +60,7 @@ final class Node {
     /// Called once, when the shards can take a write for the first time.
     var onServing: (() -> Void)?
     private(set) var isServing = false
+    private var ticks: UInt64 = 0
     private var random = SystemRandom()
     private var refusalsNoted: (second: UInt64, count: Int) = (0, 0)
     /// Invocations that came in.
@@ -87,7 +88,7 @@ final class Node {
             recoveredReplicas[shard] = try segments.recovered(shard, applied: records.appliedIndex)
         }
         self.store = store
-        clock = NodeClock(loop: loop, clock: HybridClock(clock: systemClock, above: bound, aheadMilliseconds: 2000))
+        clock = NodeClock(loop: loop, clock: HybridClock(clock: systemClock, above: bound))
         log = try NodeLog(loop: loop, log: segments, durability: settings.durability)
         logger.info(
             "recovered",
@@ -117,16 +118,18 @@ final class Node {
     /// Why the node could not serve a request; nil when it could.
     var complaint: String? {
         if executors.isEmpty { return "no shard is assigned to this node" }
-        if clock.bound == .zero || clock.next() == nil { return "the clock's bound is not logged yet" }
+        if let shard = executors.first(where: { !$0.isServing && !$0.isFollowing }) {
+            return "shard \(shard.shard) has no leader"
+        }
         return nil
     }
 
-    /// Leads the shards that the map gives this node.
+    /// Takes part in the shards that have a replica on this node, which is `id`.
     func adopt(_ map: ShardMap, as id: NodeID) {
         mapEpoch = map.epoch
         slotsPerBucket = Slot.count / map.bucketCount
         var owners: [ShardExecutor?] = Array(repeating: nil, count: map.bucketCount)
-        for shard in map.shards where shard.leader == id {
+        for shard in map.shards where shard.replicas.contains(id) {
             do {
                 let executor =
                     try executors.first { $0.shard == shard.id } ?? start(shard, as: id, bucketCount: map.bucketCount)
@@ -136,7 +139,7 @@ final class Node {
             }
         }
         self.owners = owners
-        logBound()
+        servingChanged()
     }
 
     /// A shard's buckets as one range: this version does not run a shard with gaps.
@@ -151,7 +154,7 @@ final class Node {
         let records = try recoveredStores.removeValue(forKey: shard.id) ?? ShardStore(shard: shard.id, store: store)
         let group = log.groups(on: id, clock: systemClock).add(
             recoveredReplicas.removeValue(forKey: shard.id) ?? RecoveredReplica(new: shard.id),
-            founding: Raft.Membership(voters: [id]))
+            founding: Raft.Membership(voters: shard.replicas))
         let reader = CommittedRecords(records)
         var limits = ActorLimits()
         limits.memoryBytes = settings.actorMemory
@@ -164,39 +167,43 @@ final class Node {
             shard: shard.id, clock: clock, group: group, log: log, store: records, runtime: runtime,
             records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
-        executor.onBoundLogged = { [unowned self] in boundLogged() }
-        group.start()
+        executor.onServing = { [unowned self, unowned executor] in
+            logger.info(
+                executor.isServing ? "leading" : "following",
+                [
+                    "shard": .count(Int(shard.id.rawValue)), "term": .count(Int(clamping: group.term.rawValue)),
+                    "applied": .count(Int(clamping: records.appliedIndex.rawValue)),
+                ])
+            servingChanged()
+        }
         executors.append(executor)
-        logger.info(
-            "leading", ["shard": .count(Int(shard.id.rawValue)), "applied": .count(Int(records.appliedIndex.rawValue))])
+        group.start()
         return executor
     }
 
-    /// Starts the periodic work: clock bound, expiry, flushes.
+    /// Starts the periodic work: elections, expiry, flushes.
     func start() {
         flusher = StoreFlusher(
             loop: loop, workers: workers, store: store, shards: { [unowned self] in executors.map(\.store) },
             onFlushed: { [unowned self] in flushed() },
             onFailure: { [fatal] error in fatal("the store cannot be written", error) })
-        timer = loop.schedule(afterMilliseconds: 100, repeating: true) { [unowned self] in tick() }
+        timer = loop.schedule(afterMilliseconds: 50, repeating: true) { [unowned self] in tick() }
     }
 
     private func tick() {
-        logBound()
+        log.groups?.tick()
+        ticks &+= 1
+        guard ticks % 2 == 0 else { return }
         for executor in executors {
             executor.retry()
             executor.maintain()
         }
         flusher?.check(logBytesSinceFlush: log.bytesSinceFlush)
+        servingChanged()
     }
 
-    private func logBound() {
-        guard let bound = clock.boundToLog() else { return }
-        for executor in executors { executor.logBound(bound) }
-    }
-
-    /// A bound of the clock was logged: the first one is what a start waits for.
-    private func boundLogged() {
+    /// Tells, once, that the shards can be used.
+    private func servingChanged() {
         guard !isServing, complaint == nil else { return }
         isServing = true
         onServing?()

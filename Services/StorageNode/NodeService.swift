@@ -18,7 +18,9 @@ extension Node {
     func registerMetrics(_ metrics: Metrics) {
         metrics.sampledCounter("orbit_invocations_total", help: "Invocations received") { [self] in Double(invocations)
         }
-        metrics.sampledGauge("orbit_shards_led", help: "Shards this node leads") { [self] in Double(executors.count) }
+        metrics.sampledGauge("orbit_shards_led", help: "Shards this node leads") { [self] in
+            Double(executors.count { $0.isServing })
+        }
         metrics.sampledGauge("orbit_overlay_bytes", help: "Applied and not yet in the store") { [self] in
             Double(executors.reduce(0) { $0 + $1.store.overlayBytes })
         }
@@ -50,7 +52,8 @@ extension Node {
                 .array(
                     executors.map { executor in
                         .object([
-                            .init("id", .integer(Int64(executor.shard.rawValue))), .init("leader", .bool(true)),
+                            .init("id", .integer(Int64(executor.shard.rawValue))),
+                            .init("leader", .bool(executor.isServing)),
                             .init("committed", .integer(Int64(clamping: executor.group.committedIndex.rawValue))),
                             .init("flushed", .integer(Int64(clamping: executor.store.flushedIndex.rawValue))),
                         ])

@@ -2,6 +2,7 @@ import Actors
 import Base
 import Contracts
 import DataModel
+import Raft
 import Replication
 import Storage
 
@@ -15,6 +16,13 @@ import Storage
 /// A reply waits until the newest pending index that it observed is committed, a GET's and a refused SETNX's too; a
 /// reply that observed committed state only leaves with the tick. Entries stay below the log's limit: a tick that
 /// writes more is cut into several entries between two operations, never inside one.
+///
+/// Only a shard's leader evaluates. A read of committed state needs a lease that is valid after the read; without one its
+/// reply waits for an entry proposed behind it, which only a leader can commit. A leadership that is lost takes all
+/// pending state with it: what was proposed has an unknown outcome, what was not has certainly not happened.
+///
+/// No timestamp is given to a write unless the shard's log says, at the latest in the entry of that write, that timestamps
+/// up to there may have been given (`ClockBoundRecord`): whoever leads next begins above.
 ///
 /// While the log's disk is full, writes are refused before they are evaluated; what was evaluated stays in the open
 /// entry, unanswered, until there is room. An entry that the log will never take (one operation with too many effects)
@@ -51,23 +59,30 @@ final class ShardExecutor {
     private let log: NodeLog
     private let runtime: ActorRuntime
     private let records: RecordTable
-    /// Called when a bound of the clock holds.
-    var onBoundLogged: (() -> Void)?
+    /// Called when the shard begins or ceases to be served here.
+    var onServing: (() -> Void)?
     /// Called when applying failed: the replica must stop.
     private let onFatal: (any Error) -> Void
 
     private var open = EffectBuffer()
     private var spareEffects: [EffectBuffer] = []
     private var proposed = Queue<Proposed>()
+    private var newestProposal = LogIndex.zero
     private var pendingBytes = 0
     private var waiting = Queue<WaitingReplies>()
     private var lastWaiting: WaitingReplies?
     private var spareEncoders: [ReplyBatchEncoder] = []
     private var isProposalScheduled = false
+    /// This replica leads, has applied everything from before its term, and its clock is above its predecessor's.
+    private(set) var isServing = false
+    /// The index that the open entry was evaluated for.
+    private var openIndex = LogIndex.zero
+    /// A read waits for the open entry, even if nothing else is in it.
+    private var isEntryNeeded = false
     /// After an abandoned entry: nothing is evaluated until pending state can be rebuilt from the store.
     private var isRebuilding = false
-    /// The clock bound that rides in an entry, and the entry's index.
-    private var boundInFlight: (index: LogIndex, bound: Timestamp)?
+    /// Timestamps below may be given to writes of this shard: its log says so, or the open entry will.
+    private var bound = Timestamp.zero
 
     init(
         shard: ShardID, clock: NodeClock, group: ReplicaGroup, log: NodeLog, store: ShardStore,
@@ -78,10 +93,15 @@ final class ShardExecutor {
         (self.runtime, self.records, self.onFatal) = (runtime, records, onFatal)
         group.onCommitted = { [unowned self] index in committed(upTo: index) }
         group.onApply = { [unowned self] index, effects in apply(effects, index) }
+        group.onRole = { [unowned self] role in change(role) }
+        group.onInstalled = { [unowned self] _ in replaced() }
     }
 
-    /// The index that the open entry will get.
-    private var openIndex: LogIndex { LogIndex(rawValue: group.lastIndex.rawValue &+ 1) }
+    /// The index that the next entry gets.
+    private var nextIndex: LogIndex { LogIndex(rawValue: group.lastIndex.rawValue &+ 1) }
+
+    /// Another replica leads, as far as this one knows.
+    var isFollowing: Bool { !group.isLeading && group.leader != nil }
 
     /// Actors in memory.
     var activations: Int { runtime.activationCount }
@@ -99,7 +119,9 @@ final class ShardExecutor {
     /// Evaluates one invocation. The reply goes to `ready`, or waits here for the entry that it observed.
     @inline(__always)
     func evaluate(_ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder) {
+        guard isServing else { return stream.refuse(invocation.id, leader: group.leader) }
         let mark = ready.size
+        beginEntry()
         var observed = LogIndex.zero
         switch invocation.operation {
         case .call(let call):
@@ -115,8 +137,18 @@ final class ShardExecutor {
             ready.error(invocation.id, DatabaseError(.featureNotSupported, "This node does not know the operation"))
             return
         }
+        if !group.isAlone, observed <= group.committedIndex, !group.leaseIsValid {
+            isEntryNeeded = true
+            observed = openIndex
+        }
         if observed > group.committedIndex { hold(from: mark, until: observed, on: stream, ready: ready) }
         effectsAdded()
+    }
+
+    /// Before anything is evaluated for the open entry: which index that is.
+    @inline(__always)
+    private func beginEntry() {
+        if open.isEmpty, !runtime.hasEffects, !isEntryNeeded { openIndex = nextIndex }
     }
 
     /// The timestamp for the operation (reads need none), or nil after refusing it.
@@ -136,17 +168,26 @@ final class ShardExecutor {
             ready.error(id, DatabaseError(.busy, "The log cannot keep up with the writes; try again"))
             return nil
         }
-        // For a moment after a start: no timestamp is given above a bound that is not durable.
-        guard let timestamp = clock.next() else {
-            ready.error(id, DatabaseError(.unavailable, "The storage node is starting; try again"))
-            return nil
-        }
+        return nextTimestamp()
+    }
+
+    /// A timestamp for a write of the open entry.
+    @inline(__always)
+    private func nextTimestamp() -> Timestamp {
+        let timestamp = clock.next()
+        if timestamp >= bound { raiseBound(above: timestamp) }
         return timestamp
+    }
+
+    /// Says in the open entry how far timestamps may have gone by the time another replica leads.
+    private func raiseBound(above timestamp: Timestamp) {
+        bound = Timestamp(milliseconds: timestamp.milliseconds &+ ClockBoundRecord.aheadMilliseconds)
+        ClockBoundRecord.put(bound, shard: shard, into: open)
     }
 
     @inline(__always)
     private func effectsAdded() {
-        guard runtime.hasEffects || !open.isEmpty else { return }
+        guard runtime.hasEffects || !open.isEmpty || isEntryNeeded else { return }
         if runtime.entryBytes + open.size > Self.entryTarget {
             propose()
         } else if !isProposalScheduled {
@@ -158,8 +199,11 @@ final class ShardExecutor {
     /// Work of the shard's own: expiry, collection of garbage, deactivation. Small steps, as effects of ordinary
     /// entries.
     func maintain() {
+        guard isServing else { return tryToServe() }
         runtime.sweep(now: clock.wallMilliseconds)
-        guard !isRebuilding, !log.writer.isFull, let timestamp = clock.next() else { return }
+        guard !isRebuilding, !log.writer.isFull else { return }
+        beginEntry()
+        let timestamp = clock.next()
         do throws(DatabaseError) {
             _ = try runtime.expireDue(
                 now: clock.wallMilliseconds, writeTimestamp: timestamp, entryIndex: openIndex,
@@ -168,6 +212,7 @@ final class ShardExecutor {
         } catch {
             onFatal(error)
         }
+        if timestamp >= bound, runtime.hasEffects { raiseBound(above: timestamp) }
         effectsAdded()
     }
 
@@ -191,21 +236,22 @@ final class ShardExecutor {
 
     // MARK: The log
 
-    /// Logs a bound of the clock; it holds when the entry is committed.
-    func logBound(_ bound: Timestamp) {
-        guard boundInFlight == nil, !log.writer.isFull else { return }
-        boundInFlight = (openIndex, bound)
-        ClockBoundRecord.put(bound, shard: shard, into: open)
-        effectsAdded()
-    }
-
     /// Closes the open entry and hands it to the log.
     func propose() {
         isProposalScheduled = false
+        guard isServing else { return }  // What was open went with the leadership.
         runtime.finishEntry(open)
+        if isEntryNeeded, open.isEmpty { raiseBound(above: clock.last) }
+        isEntryNeeded = false
         guard !open.isEmpty else { return }
+        guard openIndex == nextIndex else {
+            // Raft itself has put an entry in its place: what was evaluated for this index must not wait for another.
+            abandonOpenEntry(Self.superseded)
+            return
+        }
         do throws(DatabaseError) {
             let index = try group.propose(open.payload)
+            newestProposal = index
             pendingBytes += open.size
             proposed.append(Proposed(index: index, effects: open))
             open = spareEffects.popLast() ?? EffectBuffer()
@@ -215,9 +261,11 @@ final class ShardExecutor {
         }
     }
 
+    private static let superseded = DatabaseError(.notLeader, "The shard's replicas are changing; try again")
+
     /// Called now and then: proposes what a full disk has held up.
     func retry() {
-        if runtime.hasEffects || !open.isEmpty, !isProposalScheduled, !log.writer.isFull {
+        if runtime.hasEffects || !open.isEmpty || isEntryNeeded, !isProposalScheduled, !log.writer.isFull {
             isProposalScheduled = true
             log.schedule(self)
         }
@@ -225,19 +273,12 @@ final class ShardExecutor {
 
     /// The log will never take the open entry: it did not happen. Its callers are told, pending state is discarded.
     private func abandonOpenEntry(_ error: DatabaseError) {
-        let index = openIndex
-        if boundInFlight?.index == index { boundInFlight = nil }
         open.reset()
+        isEntryNeeded = false
+        bound = .zero  // The next write says it again.
         var kept = Queue<WaitingReplies>()
         while let batch = waiting.popFirst() {
-            guard batch.index >= index else {
-                kept.append(batch)
-                continue
-            }
-            let failures = ReplyBatchEncoder()
-            batch.replies.forEachID { failures.error($0, error) }
-            batch.stream.holds(-batch.replies.size)
-            batch.stream.send(failures)
+            if batch.index >= openIndex { fail(batch, error) } else { kept.append(batch) }
         }
         waiting = kept
         lastWaiting = nil
@@ -245,11 +286,88 @@ final class ShardExecutor {
         rebuildIfSettled()
     }
 
+    /// Answers with an error instead.
+    private func fail(_ batch: WaitingReplies, _ error: DatabaseError) {
+        batch.stream.holds(-batch.replies.size)
+        let failures = ReplyBatchEncoder()
+        batch.replies.forEachID { id in
+            if error.code == .notLeader {
+                batch.stream.refuse(id, leader: group.leader, replies: failures)
+            } else {
+                failures.error(id, error)
+            }
+        }
+        batch.stream.send(failures)
+    }
+
     private func rebuildIfSettled() {
         guard isRebuilding, proposed.isEmpty else { return }
         runtime.reset(committed: group.committedIndex)
         records.reset()
         isRebuilding = false
+    }
+
+    // MARK: Leadership
+
+    private func change(_ role: RoleChange) {
+        switch role {
+        case .leader: tryToServe()
+        case .follower: stopServing()
+        }
+    }
+
+    /// Begins to serve, once this node's clock is above every timestamp that the shard's writes can have. Called again
+    /// by `maintain` while the clock has to catch up.
+    private func tryToServe() {
+        guard group.isLeading, !isServing else { return }
+        do {
+            let inherited = try ClockBoundRecord.read(shard, from: store)
+            guard clock.catchUp(with: inherited) else { return }
+        } catch {
+            return onFatal(error)
+        }
+        forgetPending()
+        isServing = true
+        onServing?()
+    }
+
+    private static let lost = DatabaseError(
+        .outcomeUnknown, "The shard's leader has changed; the outcome is unknown")
+
+    private func stopServing() {
+        let wasServing = isServing
+        isServing = false
+        let lastProposed = newestProposal
+        var lost = waiting
+        waiting = Queue()
+        lastWaiting = nil
+        forgetPending()
+        while let batch = lost.popFirst() {
+            // A write in it has its effects in the open entry, and that was never proposed.
+            fail(batch, batch.index > lastProposed ? Self.superseded : Self.lost)
+        }
+        if wasServing { onServing?() }
+    }
+
+    /// Pending state is what the store holds.
+    private func forgetPending() {
+        while let entry = proposed.popFirst() {
+            entry.effects.reset()
+            if spareEffects.count < 8 { spareEffects.append(entry.effects) }
+        }
+        pendingBytes = 0
+        open.reset()
+        isEntryNeeded = false
+        isRebuilding = false
+        bound = .zero
+        runtime.reset(committed: group.committedIndex)
+        records.reset()
+    }
+
+    /// A snapshot has taken the place of the records.
+    private func replaced() {
+        runtime.reset(committed: group.committedIndex)
+        records.reset()
     }
 
     /// An entry that was not proposed here: Raft's own, or (with several replicas) one of another leader.
@@ -279,11 +397,6 @@ final class ShardExecutor {
     private func settle(upTo index: LogIndex) {
         runtime.didCommit(index)
         records.committed(upTo: index)
-        if let (at, bound) = boundInFlight, at <= index {
-            boundInFlight = nil
-            clock.boundLogged(bound)
-            onBoundLogged?()
-        }
         while let batch = waiting.first, batch.index <= index {
             _ = waiting.popFirst()
             batch.stream.holds(-batch.replies.size)
@@ -292,39 +405,5 @@ final class ShardExecutor {
         }
         if waiting.isEmpty { lastWaiting = nil }
         rebuildIfSettled()
-    }
-}
-
-/// The bound of the node's clock as a record of the shard: a new leader starts above its predecessor's.
-///
-/// Key: FF FF FF FE, shard u32 big-endian (no data key begins so). Value: version u8 = 1, timestamp u64 little-endian.
-enum ClockBoundRecord {
-    static func key(_ shard: ShardID) -> Bytes {
-        var buffer = ByteBuffer(capacity: 64)
-        buffer.append(bigEndian: UInt32(0xFFFF_FFFE))
-        buffer.append(bigEndian: shard.rawValue)
-        return buffer.readable.bytes
-    }
-
-    static func put(_ bound: Timestamp, shard: ShardID, into effects: EffectBuffer) {
-        var value = ByteBuffer(capacity: 64)
-        value.append(UInt8(1))
-        value.append(littleEndian: bound.rawValue)
-        key(shard).withUnsafeBytes { effects.put(key: $0, value: value.readable) }
-    }
-
-    /// The bound that the shard's store holds; zero for a new shard.
-    static func read(_ shard: ShardID, from store: ShardStore) throws(StoreError) -> Timestamp {
-        var found: Bytes?
-        try key(shard).withView { (key: ByteView) throws(StoreError) in found = try store.get(key) }
-        guard let found else { return .zero }
-        let bound: UInt64? = found.withUnsafeBytes { view in
-            var reader = ByteReader(view)
-            return reader.byte() == 1 ? reader.littleEndian() : nil
-        }
-        guard let bound else {
-            throw StoreError(.corruption, "shard \(shard): the record of the clock's bound is damaged")
-        }
-        return Timestamp(rawValue: bound)
     }
 }

@@ -135,6 +135,9 @@ package final class ReplicaGroup {
     package var membership: Membership { core.membership }
     package var status: RaftStatus { core.status }
 
+    /// Whether this replica is the only one: nobody else can lead, and no lease is needed.
+    package var isAlone: Bool { !keepsEntries }
+
     /// Whether what was read of committed state before this call may be answered without asking anybody: samples the
     /// clock itself, so that a process that was stopped in between never answers on an old sample. With one voter
     /// always true while it leads.

@@ -23,61 +23,40 @@ struct NodeClockTests {
         NodeClock(loop: loop, clock: HybridClock(clock: source, above: bound))
     }
 
-    @Test("gives nothing before a bound is logged, then rising timestamps that follow the wall")
-    func begins() throws {
+    @Test("gives rising timestamps that follow the wall")
+    func rises() {
         let clock = clock(above: .zero)
-        tick(milliseconds: 1)
-        #expect(clock.next() == nil)
-        let bound = try #require(clock.boundToLog())
-        clock.boundLogged(bound)
         var last = Timestamp.zero
         for _ in 0..<20 {
             tick(milliseconds: 10)
             for _ in 0..<3 {
-                let next = try #require(clock.next())
-                #expect(next > last && next < bound)
+                let next = clock.next()
+                #expect(next > last)
                 last = next
             }
             #expect(last.milliseconds == clock.wallMilliseconds)
         }
     }
 
-    @Test("while the log lags, timestamps are counted on below the bound; they are not refused at once")
-    func lags() throws {
-        let clock = clock(above: .zero)
+    @Test("a restart begins above the bound, also when its wall clock is behind")
+    func restarts() {
         tick(milliseconds: 1)
-        let bound = try #require(clock.boundToLog())
-        clock.boundLogged(bound)
-        var last = Timestamp.zero
-        // Ten seconds without a bound that is logged: a disk that hangs.
-        for _ in 0..<1000 {
-            tick(milliseconds: 10)
-            for _ in 0..<50 {
-                let next = try #require(clock.next())
-                #expect(next > last && next < bound)
-                last = next
-            }
-        }
-        clock.boundLogged(try #require(clock.boundToLog()))
-        tick(milliseconds: 1)
-        #expect(try #require(clock.next()).milliseconds == clock.wallMilliseconds)
-    }
-
-    @Test("a restart begins above every timestamp that was given, also when its wall clock is behind")
-    func restarts() throws {
-        let first = clock(above: .zero)
-        tick(milliseconds: 1)
-        let bound = try #require(first.boundToLog())
-        first.boundLogged(bound)
-        let last = try #require(first.next())
-        let second = clock(above: bound)
+        let bound = Timestamp(milliseconds: source.wallMilliseconds() + 400)
+        let clock = clock(above: bound)
+        #expect(clock.startDelayMilliseconds > 0)
         for _ in 0..<5 {
             tick(milliseconds: 10)
-            #expect(second.next() == nil && second.wallMilliseconds < bound.milliseconds)
+            #expect(clock.wallMilliseconds < bound.milliseconds && clock.next() > bound)
         }
-        #expect(second.startDelayMilliseconds > 0)
-        second.boundLogged(try #require(second.boundToLog()))
-        let next = try #require(second.next())
-        #expect(next > bound && next > last)
+    }
+
+    @Test("a new leader waits until its wall clock is near the predecessor's bound, and is above it then")
+    func catchesUp() {
+        let clock = clock(above: .zero)
+        tick(milliseconds: 1)
+        let bound = Timestamp(milliseconds: source.wallMilliseconds() + ClockBoundRecord.aheadMilliseconds)
+        #expect(!clock.catchUp(with: bound) && clock.next() < bound)
+        tick(milliseconds: ClockBoundRecord.aheadMilliseconds - HLC.defaultMaxOffsetMilliseconds)
+        #expect(clock.catchUp(with: bound) && clock.next() > bound)
     }
 }

@@ -105,7 +105,7 @@ struct NodeTests {
             for life in 0..<3 {
                 try Stage.run(directory, shards: 2, disk: PosixDisk(), store: nil) { stage in
                     let caller = stage.caller
-                    let first = stage.node.clock.next() ?? .zero
+                    let first = stage.node.clock.next()
                     #expect(first > last, "life \(life) begins below the one before")
                     for number in 0..<500 {
                         caller.get("key\(number)")

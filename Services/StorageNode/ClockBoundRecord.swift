@@ -1,0 +1,40 @@
+import Base
+import Storage
+
+/// Up to where timestamps may have been given to writes of a shard, as a record of it: a new leader begins above.
+///
+/// Key: FF FF FF FE, shard u32 big-endian (no data key begins so). Value: version u8 = 1, timestamp u64 little-endian.
+enum ClockBoundRecord {
+    /// How far ahead of the newest timestamp the bound is set: how long a successor may have to wait, and half the time
+    /// between two of these records under load.
+    static let aheadMilliseconds: UInt64 = 400
+
+    static func key(_ shard: ShardID) -> Bytes {
+        var buffer = ByteBuffer(capacity: 64)
+        buffer.append(bigEndian: UInt32(0xFFFF_FFFE))
+        buffer.append(bigEndian: shard.rawValue)
+        return buffer.readable.bytes
+    }
+
+    static func put(_ bound: Timestamp, shard: ShardID, into effects: EffectBuffer) {
+        var value = ByteBuffer(capacity: 64)
+        value.append(UInt8(1))
+        value.append(littleEndian: bound.rawValue)
+        key(shard).withUnsafeBytes { effects.put(key: $0, value: value.readable) }
+    }
+
+    /// The bound that the shard's store holds; zero for a new shard.
+    static func read(_ shard: ShardID, from store: ShardStore) throws(StoreError) -> Timestamp {
+        var found: Bytes?
+        try key(shard).withView { (key: ByteView) throws(StoreError) in found = try store.get(key) }
+        guard let found else { return .zero }
+        let bound: UInt64? = found.withUnsafeBytes { view in
+            var reader = ByteReader(view)
+            return reader.byte() == 1 ? reader.littleEndian() : nil
+        }
+        guard let bound else {
+            throw StoreError(.corruption, "shard \(shard): the record of the clock's bound is damaged")
+        }
+        return Timestamp(rawValue: bound)
+    }
+}
