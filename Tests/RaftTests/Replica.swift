@@ -98,6 +98,12 @@ struct Replica {
         return number
     }
 
+    /// The medium loses up to `count` entries that were durable, but none that the store has.
+    mutating func cutLog(_ count: Int) {
+        let kept = Int(max(medium.flushed, medium.base.index).rawValue - medium.base.index.rawValue)
+        medium.entries.removeLast(min(count, max(0, medium.entries.count - kept)))
+    }
+
     /// Cuts the log, in memory and on the medium.
     mutating func compact(through index: UInt64) {
         guard let term = entry(at: index)?.term else { return }
