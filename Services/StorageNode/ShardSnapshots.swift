@@ -8,8 +8,8 @@ import ServiceKit
 import Storage
 
 /// The node's half of snapshots: makes those that peers need, stages those that peers send, and puts them in the place
-/// of a shard's records. The files are `Storage`'s, the way between nodes is `SnapshotLinks`'. Loop-confined; the
-/// disk's work runs on workers in small steps.
+/// of a shard's records. The files are `Storage`'s, the way between nodes is that of `SnapshotLinks`. Loop-confined;
+/// the disk's work runs on workers in small steps.
 ///
 /// A snapshot is made of what the store holds, without a flush before: the log reaches back to that index, because it
 /// is cut no further than the store has flushed.
@@ -46,6 +46,7 @@ final class ShardSnapshots: SnapshotStaging {
     private var made: [UInt64: SnapshotDirectory] = [:]
     private var lastNumber: UInt64 = 0
     private var incoming: [ShardID: Incoming] = [:]
+    private var isClosed = false
 
     init(
         loop: EventLoop, workers: WorkerPool, area: SnapshotArea, limits: Limits = Limits(), logger: Logger,
@@ -66,6 +67,11 @@ final class ShardSnapshots: SnapshotStaging {
         return buckets.map { KeyRange(from: edge($0.lowerBound), to: edge($0.upperBound)) }
             + [KeyRange(from: bound, to: bound + [0])]
     }
+
+    /// Before the store closes: what is under way ends without success at its next step.
+    func close() { isClosed = true }
+
+    private static let closed = StoreError(.misuse, "the node is shutting down")
 
     // MARK: Making
 
@@ -107,6 +113,7 @@ final class ShardSnapshots: SnapshotStaging {
     private func advance(
         _ export: SnapshotExport, then completion: @escaping (Result<SnapshotManifest, StoreError>) -> Void
     ) {
+        guard !isClosed else { return loop.runLater { completion(.failure(Self.closed)) } }
         let cost = UInt64(limits.step)
         guard bucket.take(cost, now: loop.now) else {
             let wait = (bucket.ready(cost, now: loop.now) &- loop.now) / 1_000_000 &+ 1
@@ -262,9 +269,10 @@ final class ShardSnapshots: SnapshotStaging {
     }
 
     private func advance(_ install: SnapshotInstall, _ store: ShardStore, then completion: @escaping (Bool) -> Void) {
-        let limit = limits.step
+        let (limit, isClosed) = (limits.step, isClosed)
         received.submit {
             Self.outcome { () throws(StoreError) in
+                guard !isClosed else { throw Self.closed }
                 _ = try install.step(limit: limit)
                 return install.isComplete
             }

@@ -56,11 +56,11 @@ final class RocksDBView: StoreView, @unchecked Sendable {  // Thread-safe by Roc
 /// and a file's content is all of one age. RocksDB takes in all files of a call by one record of its own manifest, so
 /// a crash leaves all or nothing, and the result is durable without a flush.
 final class RocksDBReplacement: StoreReplacement {
-    private let store: RocksDBStore
     private let handle: DatabaseHandle
     private let settings: OpaquePointer
     private let environment: OpaquePointer
     private let drafts: (Int) -> String
+    private let fileTarget: Int
     private var cursor: RangeCursor
     /// The range whose tombstone is being laid, and where it is not laid yet.
     private var range = 0
@@ -76,7 +76,7 @@ final class RocksDBReplacement: StoreReplacement {
         start = ranges[0].from  // The cursor refused no ranges.
         settings = try RocksDBStore.settings(store.options)
         environment = rocksdb_envoptions_create()
-        (self.store, self.handle, self.drafts) = (store, handle, drafts)
+        (self.handle, self.drafts, fileTarget) = (handle, drafts, store.options.replacementFileBytes)
     }
 
     deinit {
@@ -89,7 +89,7 @@ final class RocksDBReplacement: StoreReplacement {
     func add(_ key: ByteView, _ value: ByteView) throws(StoreError) {
         try cursor.move(to: key)
         while range < cursor.current { try endRange() }
-        if size >= store.options.replacementFileBytes, start.withUnsafeBytes({ compareKeys($0, key) < 0 }) {
+        if size >= fileTarget, start.withUnsafeBytes({ compareKeys($0, key) < 0 }) {
             try layTombstone(to: key.bytes)
             try closeFile()
         }
@@ -106,8 +106,18 @@ final class RocksDBReplacement: StoreReplacement {
             try put(key, value)
         }
         try closeFile()
-        try store.flush()
+        try flush()
         try ingest()
+    }
+
+    /// Not the store's own `flush`: the store may be closed while this still runs on a worker.
+    private func flush() throws(StoreError) {
+        let options = rocksdb_flushoptions_create()
+        defer { rocksdb_flushoptions_destroy(options) }
+        rocksdb_flushoptions_set_wait(options, 1)
+        var message: UnsafeMutablePointer<CChar>?
+        rocksdb_flush(handle.database, options, &message)
+        try RocksDBStore.check(message)
     }
 
     private func ingest() throws(StoreError) {

@@ -172,21 +172,37 @@ final class Node {
             size: UInt64(bytes.count), records: UInt64(records.count), checksum: CRC32C.checksum(content.readable))
     }
 
-    /// Opens a copy of the store's directory as it is now, unflushed and unclosed: what a killed process leaves.
+    /// Opens a copy of the store's directory as it is now, unflushed and unclosed: what a killed process leaves. A
+    /// compaction that moves files meanwhile makes the copy worthless, and there is an end to compactions.
     func expectAfterCrash(_ expected: [Bytes: Bytes], _ index: LogIndex) throws {
-        let copy = try temporaryDirectory()
-        defer { removeTree(copy) }
+        var attempt = 0
+        while true {
+            attempt += 1
+            let copy = try temporaryDirectory()
+            defer { removeTree(copy) }
+            let store: RocksDBStore
+            do {
+                try copyStore(to: copy)
+                store = try RocksDBStore(directory: copy)
+            } catch {
+                guard attempt < 100 else { throw error }
+                continue
+            }
+            defer { store.close() }
+            let again = try ShardStore(shard: shard.shard, store: store)
+            #expect(again.appliedIndex == index)
+            #expect(try Self.content(of: again) == expected)
+            return
+        }
+    }
+
+    private func copyStore(to copy: String) throws {
         for name in try disk.list(root + "/store") where name != "LOCK" {
             let bytes = try disk.read("\(root)/store/\(name)")
             let file = try disk.open("\(copy)/\(name)", create: true)
             try bytes.withView { view throws(SystemError) in try file.pwrite(view, at: 0) }
             file.close()
         }
-        let store = try RocksDBStore(directory: copy)
-        defer { store.close() }
-        let again = try ShardStore(shard: shard.shard, store: store)
-        #expect(again.appliedIndex == index)
-        #expect(try Self.content(of: again) == expected)
     }
 
     func remove() {

@@ -218,7 +218,7 @@ struct SnapshotTests {
         try withNode(.rocksDB) { source in
             let expected = try source.fill(entries: 40, &random)
             let manifest = try source.export(fileTarget: 2000)
-            try withNode(.rocksDB, draftBytes: 1 << 20) { target in  // One file: no compaction moves what is copied.
+            try withNode(.rocksDB, draftBytes: 1 << 20) { target in  // One file: few compactions.
                 let before = try target.fill(entries: 10, &random)
                 try target.receive(manifest, from: source)
                 let install = try target.shard.beginInstall(manifest, from: target.directory, ranges: Node.ranges)
@@ -227,6 +227,31 @@ struct SnapshotTests {
                 try install.run()
                 target.shard.finishInstall(install)
                 try target.expectAfterCrash(expected, manifest.index)
+            }
+        }
+    }
+
+    @Test("an install that is under way when the store closes ends as a whole")
+    func closedStore() throws {
+        var random = SplitMix64(seed: freshSeed("closed store"))
+        try withNode(.rocksDB) { source in
+            let expected = try source.fill(entries: 40, &random)
+            let manifest = try source.export(fileTarget: 2000)
+            try withNode(.rocksDB) { target in
+                _ = try target.fill(entries: 10, &random)
+                try target.receive(manifest, from: source)
+                func installAndClose() throws {
+                    let install = try target.shard.beginInstall(manifest, from: target.directory, ranges: Node.ranges)
+                    _ = try install.step(limit: 1000)
+                    target.store.close()
+                    try install.run()
+                    target.shard.finishInstall(install)
+                }
+                try installAndClose()
+                let reopened = try RocksDBStore(directory: target.root + "/store")
+                defer { reopened.close() }
+                let shard = try ShardStore(shard: target.shard.shard, store: reopened)
+                #expect(try shard.appliedIndex == manifest.index && Node.content(of: shard) == expected)
             }
         }
     }

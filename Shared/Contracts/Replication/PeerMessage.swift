@@ -11,8 +11,10 @@ import Base
 package enum PeerPath {
     package static let service = "orbit.v1.PeerService"
     package static let exchange = "/orbit.v1.PeerService/Exchange"
-    /// Whether a method is of this service, whichever: they are for peers only.
-    package static func contains(_ path: String) -> Bool { path.hasPrefix("/orbit.v1.PeerService/") }
+    /// Whether a method is of this service or of `SnapshotService`, whichever: they are for peers only.
+    package static func contains(_ path: String) -> Bool {
+        path.hasPrefix("/orbit.v1.PeerService/") || path.hasPrefix("/orbit.v1.SnapshotService/")
+    }
 
     /// The lowest and the highest version.
     package static let protocolVersions: ClosedRange<UInt32> = 1...1
