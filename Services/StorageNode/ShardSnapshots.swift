@@ -13,7 +13,7 @@ import Storage
 ///
 /// A snapshot is made of what the store holds, without a flush before: the log reaches back to that index, because it
 /// is cut no further than the store has flushed.
-final class ShardSnapshots: SnapshotStaging {
+final class ShardSnapshots: SnapshotStaging, SnapshotSink {
     /// A shard of this node: its records and their keys.
     struct Shard {
         var store: ShardStore
@@ -241,8 +241,6 @@ final class ShardSnapshots: SnapshotStaging {
 
     // MARK: Installing
 
-    /// Puts the staged snapshot in the place of the shard's records. `completion` runs once, on the loop; false when
-    /// nothing has changed. Nothing is applied to the shard meanwhile.
     func installSnapshot(_ metadata: SnapshotMetadata, of shard: ShardID, completion: @escaping (Bool) -> Void) {
         guard let staged = incoming[shard], let known = shards(shard), staged.manifest.index == metadata.last.index,
             staged.manifest.term == metadata.last.term

@@ -1,7 +1,7 @@
 // Snapshots between the replicas of a cluster, beside the stream of Raft messages:
 //
-//     SnapshotStaging ─files─▶ SnapshotLink ══ SnapshotService.Send ══▶ SnapshotStream ─▶ SnapshotInbox ─▶ SnapshotStaging
-//                             SnapshotSender ◀───────── answers ──────────────────────── SnapshotReceiver
+//     SnapshotStaging ─files─▶ SnapshotLink ══ SnapshotService.Send ══▶ SnapshotStream ─▶ SnapshotInbox ─▶ disk, group
+//                             SnapshotSender ◀────────── answers ───────────────────────── SnapshotReceiver
 //
 // A link is one transfer to one peer, on a connection of its own, so that parts never stand before heartbeats; it comes
 // back when its stream is lost. An inbox is one shard's receiver over all streams. Who may be a peer is `PeerLinks`' to
@@ -14,7 +14,7 @@ import Raft
 import Replication
 
 /// All transfers of one process.
-package final class SnapshotLinks {
+package final class SnapshotLinks: SnapshotSource {
     /// What may go on at once, and how a transfer behaves.
     package struct Limits: Sendable {
         package var sender = SnapshotSender.Limits()
@@ -58,8 +58,6 @@ package final class SnapshotLinks {
         server.register(path: SnapshotPath.send) { [self] stream in SnapshotStream(self, stream) }
     }
 
-    /// Makes and sends a snapshot of `shard`, at an index for which `message` gives the Raft message. `completion` runs
-    /// once, on the loop, never from inside this call: true when the peer has staged all of it.
     package func sendSnapshot(
         of shard: ShardID, to peer: NodeID, message: @escaping (LogIndex) -> Message?,
         completion: @escaping (Bool) -> Void

@@ -108,8 +108,9 @@ package struct SnapshotReceiver: Sendable {
             return abandon()
         case .tick:
             switch state {
-            case .idle, .staged: return []
-            case .opening, .receiving: return now &- lastHeard < limits.forgetAfter ? [] : abandon()
+            case .idle: return []
+            // Also what is staged: the group may not have wanted it, and does not say so.
+            case .opening, .receiving, .staged: return now &- lastHeard < limits.forgetAfter ? [] : abandon()
             }
         }
     }

@@ -135,6 +135,11 @@ struct SnapshotTransferTests {
         #expect(receiver.step(.tick, now: limit).isEmpty)
         #expect(receiver.step(.tick, now: limit + 5) == [.discard])
         #expect(receiver.isIdle && receiver.step(.tick, now: .max).isEmpty)
+        _ = receiver.step(.offered(SnapshotTransferRun.offer(sizes: [])), now: 5)
+        let staged = receiver.step(.opened(round: 3, held: 0), now: 7)
+        #expect(staged.count == 2 && !receiver.isIdle)
+        #expect(receiver.step(.tick, now: limit + 6).isEmpty)
+        #expect(receiver.step(.tick, now: limit + 7) == [.discard])
     }
 
     @Test("no offer, part or result from outside reaches a trap or takes more than the window")
