@@ -31,7 +31,17 @@ let description = ServiceDescription(
         ConfigurationOption(
             "replacement-delay", .duration, help: "How long a node may be down before it is replaced (default 5m)"),
         ConfigurationOption("lease", .duration, default: "10s", help: "How long a silent node counts as a member"),
-    ])
+    ],
+    check: { configuration in
+        try configuration.checkAddresses("listen")
+        try checkLease(configuration)
+    })
+
+@Sendable func checkLease(_ configuration: Configuration) throws {
+    guard (500...3_600_000).contains(configuration.milliseconds("lease")) else {
+        throw ConfigurationError("--lease takes 500ms to 1h")
+    }
+}
 
 Service.run(description) { service in
     let configuration = service.configuration
@@ -40,9 +50,7 @@ Service.run(description) { service in
     settings.shardCount = configuration.optionalInteger("shards") ?? settings.nodeCount
     settings.bucketCount = configuration.integer("buckets")
     settings.leaseMilliseconds = configuration.milliseconds("lease")
-    guard (500...3_600_000).contains(settings.leaseMilliseconds) else {
-        throw ConfigurationError("--lease takes 500ms to 1h")
-    }
+    try checkLease(configuration)
     settings.replicationFactor = configuration.optionalInteger("replication-factor")
     settings.strategy = configuration.optionalString("placement").flatMap { PlacementStrategy(named: $0) }
     settings.replacementDelayMilliseconds = configuration.optionalInteger("replacement-delay").map {

@@ -39,7 +39,15 @@ let description = ServiceDescription(
         ConfigurationOption(
             "output-limit", .bytes, default: "256MB", help: "A client that leaves more unread is closed"),
         ConfigurationOption("call-timeout", .duration, default: "30s", help: "How long a node may take to answer"),
-    ])
+    ],
+    check: { options in
+        _ = try options.addresses("listen")
+        if try !options.addresses("tls-listen").isEmpty { _ = try clientTLS(options) }
+        guard options.isSet("node") || options.isSet("coordinator") else {
+            throw ConfigurationError("--coordinator is needed: the addresses of the cluster's coordinators")
+        }
+        try options.checkAddresses("coordinator", "node")
+    })
 
 Service.run(description) { service in
     let options = service.configuration
@@ -59,7 +67,7 @@ Service.run(description) { service in
     let addresses = try service.listenAddresses()
     if let port = addresses.first?.port { settings.port = Int(port) }
     facts.port = settings.port
-    let tlsAddresses = options.isSet("tls-listen") ? try service.listenAddresses("tls-listen") : []
+    let tlsAddresses = try service.listenAddresses("tls-listen")
     settings.tlsPort = Int(tlsAddresses.first?.port ?? 0)
     settings.bind = addresses.compactMap(\.host).joined(separator: " ")
     ProcessFacts.raiseDescriptorLimit()

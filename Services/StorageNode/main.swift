@@ -17,7 +17,8 @@ let description = ServiceDescription(
             "fsync", .choice(["always", "everysec"]), default: "always", help: "When a write counts as done"),
         ConfigurationOption("actor-memory", .bytes, default: "256MB", help: "Memory of decoded hot state, per shard"),
         ConfigurationOption("block-cache", .bytes, default: "64MB", help: "Memory of the store's block cache"),
-    ])
+    ],
+    check: { try $0.checkAddresses("listen", "coordinator") })
 
 Service.run(description) { service in
     let options = service.configuration

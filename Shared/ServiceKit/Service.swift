@@ -10,11 +10,17 @@ package struct ServiceDescription: Sendable {
     /// One sentence for `--help`.
     package let summary: String
     package let options: [ConfigurationOption]
+    /// Says what is wrong with settings that are good one by one: `config check` asks, a start finds out by itself.
+    package let check: @Sendable (Configuration) throws -> Void
 
-    package init(role: String, summary: String, options: [ConfigurationOption]) {
+    package init(
+        role: String, summary: String, options: [ConfigurationOption],
+        check: @escaping @Sendable (Configuration) throws -> Void = { _ in }
+    ) {
         self.role = role
         self.summary = summary
         self.options = options
+        self.check = check
     }
 
     /// The release that this source tree is.
@@ -175,7 +181,15 @@ package final class Service {
     ) -> String {
         switch command.joined(separator: " ") {
         case "config print": return configuration.printed()
-        case "config check": return "\(description.role): the configuration is good\n"
+        case "config check":
+            do {
+                _ = try SocketAddress(parsing: configuration.string("admin"))
+                _ = try configuration.clusterTLS(.server)
+                try description.check(configuration)
+            } catch {
+                fail("\(description.role): \(error)")
+            }
+            return "\(description.role): the configuration is good\n"
         case let unknown: fail("\(description.role): unknown command: \(unknown)", status: 64)
         }
     }

@@ -147,6 +147,33 @@ def test_help_and_mistakes():
     assert orbit("config", "check").returncode == 0
 
 
+def test_config_check_checks_what_up_passes(tmp_path):
+    with Cluster() as cluster:
+        good = cluster.orbit("config", "check").stdout
+        assert good.count("the configuration is good") == 3
+        key = pathlib.Path(cluster.data, "tls", "resp-gw-1.clients.key")
+        key.write_bytes(pathlib.Path(cluster.data, "tls", "storage-node-1.key").read_bytes())
+        assert cluster.orbit("config", "check", check=False).returncode != 0
+        assert cluster.orbit("config", "check", "storage-node").returncode == 0
+        pathlib.Path(cluster.data, "tls", "storage-node-1.pem").unlink()
+        assert "storage-node-1.pem" in cluster.orbit("config", "check", "storage-node", check=False).stderr
+
+
+@pytest.mark.parametrize("words, complaint", [
+    (["resp-gw"], "--coordinator is needed"),
+    (["resp-gw", "--coordinator", "unix:/c", "--tls-listen", "127.0.0.1:1"], "--client-cert and --client-key"),
+    (["resp-gw", "--coordinator", "127.0.0.1:1"], "--tls-ca"),
+    (["storage-node", "--listen", "nonsense"], "is not an address"),
+    (["storage-node", "--listen", "127.0.0.1:1"], "--insecure"),
+    (["storage-node", "--tls-ca", "/x"], "go together"),
+    (["coordinator", "--insecure", "--lease", "1ms"], "--lease takes"),
+])
+def test_config_check_of_one_service(words, complaint):
+    role, *flags = words
+    result = subprocess.run([str(BIN / role), "config", "check", *flags], capture_output=True, text=True, timeout=10)
+    assert result.returncode == 1 and complaint in result.stderr
+
+
 @pytest.mark.parametrize("role", ["coordinator", "storage-node", "resp-gw"])
 def test_settings_show_where_they_come_from(role, tmp_path):
     def run(*words, **more):

@@ -68,6 +68,18 @@ struct ClusterTests {
         }
     }
 
+    @Test("before there are certificates, config check leaves out the flags that name them and nothing else")
+    func withoutCertificates() throws {
+        let plan = try ClusterPlan(options())
+        for spec in plan.processes {
+            let left = spec.argumentsWithoutCertificates
+            #expect(!left.contains { $0.contains("/d/tls/") } && left.contains("--listen"))
+            #expect(left.contains("--insecure") == (spec.role != .respGateway))
+        }
+        let insecure = try ClusterPlan(options { $0.isInsecure = true }).processes[0]
+        #expect(insecure.argumentsWithoutCertificates == insecure.arguments)
+    }
+
     @Test("remembers its options")
     func state() throws {
         let made = options {

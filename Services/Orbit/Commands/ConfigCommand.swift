@@ -4,24 +4,52 @@ import Glibc
 extension Command {
     static let config = Command(
         "config", operands: "check [ROLE]", count: 1...2,
-        summary: "Checks the settings of a service (all by default): its --config file and ORBIT_* variables.",
-        options: [CommandOption("config", "FILE", "file of settings, one `name = value` a line; needs a ROLE")]
+        summary: "Checks what orbit up would start: flags, certificates, ORBIT_* variables; of one ROLE or of all.",
+        options: [
+            .data,
+            CommandOption("config", "FILE", "check this file of settings too, `name = value` a line; needs a ROLE"),
+        ]
     ) { arguments in
         guard arguments.operands[0] == "check" else { throw UsageError("orbit config knows one word: check") }
         let known = ProcessSpec.Role.allCases.map(\.rawValue)
         let roles = arguments.operands.count == 2 ? [arguments.operands[1]] : known
         for role in roles where !known.contains(role) { throw UsageError(Arguments.unknown(role, among: known)) }
-        var words = ["config", "check"]
-        if let file = arguments.text("config") {
+        var file: [String] = []
+        if let path = arguments.text("config") {
             guard roles.count == 1 else { throw UsageError("--config needs a ROLE: each service has its own file") }
-            words += ["--config", file]
+            file = ["--config", path]
         }
+        let data = try ClusterDirectory.path(arguments)
+        let plan = try ClusterPlan(ClusterState.load(data: data)?.options ?? ClusterOptions(data: data))
+        let hasCertificates = ClusterDirectory(data: data).disk.exists(plan.paths.authority)
+        if !hasCertificates { Console().progress("(no cluster in \(data) yet: its certificates are made by orbit up)") }
         let directory = try ChildProcess.executableDirectory()
         var worst: Int32 = 0
-        for role in roles {
-            worst = max(worst, try ChildProcess.runInForeground("\(directory)/\(role)", words))
+        for spec in plan.processes where roles.contains(spec.role.rawValue) {
+            let flags = hasCertificates ? spec.arguments : spec.argumentsWithoutCertificates
+            let words = ["config", "check"] + flags + file
+            worst = max(worst, try ChildProcess.runInForeground("\(directory)/\(spec.role.rawValue)", words))
         }
         return worst
+    }
+}
+
+extension ProcessSpec {
+    /// The arguments before the cluster has certificates: without the flags that name them, and as if TCP between
+    /// processes needed none.
+    package var argumentsWithoutCertificates: [String] {
+        let dropped: Set = ["--tls-ca", "--tls-cert", "--tls-key", "--tls-listen", "--client-cert", "--client-key"]
+        var result: [String] = []
+        var rest = arguments[...]
+        while let word = rest.popFirst() {
+            if dropped.contains(word) {
+                _ = rest.popFirst()
+            } else {
+                result.append(word)
+            }
+        }
+        if role != .respGateway, !result.contains("--insecure") { result.append("--insecure") }
+        return result
     }
 }
 
