@@ -82,6 +82,11 @@ package final class PlacementNode: TickFlushable {
 
     /// Makes what this start says of placement part of the state.
     private func configurePlacement(_ settings: Settings, _ logger: Logger) {
+        if let factor = settings.replicationFactor, factor > settings.supportedReplicas {
+            logger.warning(
+                "the storage nodes of this release keep fewer replicas of a shard than were asked for",
+                ["asked": .count(factor), "kept": .count(settings.supportedReplicas)])
+        }
         var wanted = ledger.state.settings
         wanted.replicationFactor = settings.replicationFactor ?? wanted.replicationFactor
         wanted.strategy = settings.strategy ?? wanted.strategy

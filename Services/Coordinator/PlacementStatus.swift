@@ -11,6 +11,9 @@ extension PlacementNode {
             .init("cluster", .text(String(map.cluster, radix: 16))),
             .init("epoch", .integer(Int64(map.epoch.rawValue))),
             .init("buckets", .integer(Int64(map.bucketCount))), .init("served", .bool(map.isServed)),
+            .init("replicationFactor", .integer(Int64(ledger.state.settings.replicationFactor))),
+            .init("replicaLimit", .integer(Int64(ledger.state.replicaLimit))),
+            .init("strategy", .text(ledger.state.settings.strategy.row.name)),
             .init("watchers", .integer(Int64(service.watcherCount))),
             .init(
                 "nodes",

@@ -13,6 +13,8 @@ package struct ClusterOptions: Hashable, Sendable {
     package var fsync = "always"
     package var isInsecure = false
     package var restarts = true
+    /// Replicas of a shard; nil leaves it to the coordinator.
+    package var replicationFactor: Int?
 
     package init(data: String) { self.data = data }
 }
@@ -115,7 +117,8 @@ package struct ClusterPlan: Hashable, Sendable {
         let addresses = ["unix:\(paths.run)/c1", "127.0.0.1:\(ProcessSpec.Role.coordinator.port + options.portOffset)"]
         return spec(
             .coordinator, id, "c1", addresses, paths, options,
-            ["--shards", "\(options.shards)", "--nodes", "\(options.nodes)"])
+            ["--shards", "\(options.shards)", "--nodes", "\(options.nodes)"]
+                + (options.replicationFactor.map { ["--replication-factor", "\($0)"] } ?? []))
     }
 
     private static func node(_ number: Int, _ options: ClusterOptions, _ paths: ClusterPaths) -> ProcessSpec {

@@ -13,12 +13,16 @@ package struct ClusterState: Hashable, Sendable {
 
     /// The document that is stored.
     package func encode() -> String {
-        JSON.object([
-            .init("format", .integer(Self.formatVersion)), .init("nodes", .integer(Int64(options.nodes))),
-            .init("shards", .integer(Int64(options.shards))), .init("portOffset", .integer(Int64(options.portOffset))),
-            .init("listen", .text(options.listen)), .init("fsync", .text(options.fsync)),
-            .init("insecure", .bool(options.isInsecure)), .init("restart", .bool(options.restarts)),
-        ]).encoded(isPretty: true) + "\n"
+        let factor = options.replicationFactor.map { [JSON.Member("replicationFactor", .integer(Int64($0)))] } ?? []
+        return JSON.object(
+            [
+                .init("format", .integer(Self.formatVersion)), .init("nodes", .integer(Int64(options.nodes))),
+                .init("shards", .integer(Int64(options.shards))),
+                .init("portOffset", .integer(Int64(options.portOffset))),
+                .init("listen", .text(options.listen)), .init("fsync", .text(options.fsync)),
+                .init("insecure", .bool(options.isInsecure)), .init("restart", .bool(options.restarts)),
+            ] + factor
+        ).encoded(isPretty: true) + "\n"
     }
 
     /// Reads the stored document of the cluster in `data`.
@@ -41,6 +45,12 @@ package struct ClusterState: Hashable, Sendable {
         options.fsync = fsync
         options.isInsecure = isInsecure
         options.restarts = restarts
+        if let factor = document["replicationFactor"]?.integer {
+            guard (1...9).contains(factor) else {
+                throw DatabaseError(.corruption, "cluster.json holds a number out of range")
+            }
+            options.replicationFactor = Int(factor)
+        }
         self.options = options
     }
 

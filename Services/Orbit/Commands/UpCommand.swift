@@ -10,6 +10,7 @@ extension Command {
             .data, .json,
             CommandOption("nodes", "N", "storage nodes; fixed when the cluster is made (default 1)"),
             CommandOption("shards", "N", "shards; fixed when the cluster is made (default: one per node)"),
+            CommandOption("replication-factor", "N", "replicas of a shard (default 3), as far as nodes can keep them"),
             CommandOption("detach", nil, "return when the cluster is ready; orbit down ends it"),
             CommandOption("port-offset", "K", "add K to every port, so that clusters live side by side"),
             CommandOption("listen", "ADDR", "interface on which gateways serve clients (default 127.0.0.1)"),
@@ -66,6 +67,8 @@ struct UpCommand {
         options.fsync = try arguments.choice("fsync", of: ["always", "everysec"]) ?? options.fsync
         options.isInsecure = arguments.has("insecure")
         options.restarts = !arguments.has("no-restart")
+        options.replicationFactor =
+            try arguments.number("replication-factor", in: 1...9) ?? known?.replicationFactor
         return options
     }
 

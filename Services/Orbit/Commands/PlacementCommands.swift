@@ -1,0 +1,128 @@
+import Base
+import Contracts
+import Net
+
+extension Command {
+    static let node = Command(
+        "node", operands: "drain|activate ID", count: 2...2,
+        summary: "Takes a storage node's replicas away, or lets it have some again.", options: [.data]
+    ) { arguments in
+        let verb = arguments.operands[0]
+        guard ["drain", "activate"].contains(verb) else {
+            throw UsageError(Arguments.unknown(verb, among: ["drain", "activate"]))
+        }
+        let (plan, _) = try existingCluster(arguments)
+        let placement = try PlacementOperator(plan)
+        let node = try placement.node(named: arguments.operands[1], plan)
+        let path = verb == "drain" ? PlacementPath.drainNode : PlacementPath.activateNode
+        _ = try placement.call(path, NodeRequest(node: node).encode())
+        if verb == "drain" {
+            try placement.watch { described in
+                let left = described.map?.shards.count { ($0.voters + $0.learners).contains(node) } ?? 0
+                return left == 0 ? nil : "\(left) shards are still on it"
+            }
+        }
+        Console().out("\(arguments.operands[1]) is \(verb == "drain" ? "drained: it holds no shard" : "active").")
+        return 0
+    }
+
+    static let rebalance = Command(
+        "rebalance", summary: "Evens replicas and leaders out over the storage nodes.",
+        options: [.data, CommandOption("dry-run", nil, "show what would be done, and do nothing")]
+    ) { arguments in
+        let placement = try PlacementOperator(existingCluster(arguments).0)
+        let isDryRun = arguments.has("dry-run")
+        let answer = try placement.call(
+            PlacementPath.rebalance, RebalanceRequest(isDryRun: isDryRun).encode())
+        let response = try answer.withUnsafeBytes { try RebalanceResponse(decoding: $0) }
+        let console = Console()
+        for move in response.moves { console.out(PlacementOperator.words(move)) }
+        if response.isTruncated { console.out("… and more") }
+        if response.moves.isEmpty { console.out("Nothing to do: replicas and leaders are even.") }
+        guard !isDryRun, !response.moves.isEmpty else { return 0 }
+        try placement.watch { described in
+            guard let placement = described.placement, placement.isRebalancing else { return nil }
+            return "\(placement.movesLeft) steps left"
+        }
+        console.out("Rebalanced.")
+        return 0
+    }
+}
+
+/// Asks the coordinator of a local cluster, over its Unix socket, and waits for the answer.
+struct PlacementOperator {
+    private let loop: EventLoop
+    private let channel: GRPCClientChannel
+    private static let callTimeout: UInt64 = 5_000_000_000
+    private static let patienceMilliseconds = 600_000
+
+    init(_ plan: ClusterPlan) throws {
+        guard let address = plan.processes.first(where: { $0.role == .coordinator })?.addresses.first else {
+            throw UsageError("the cluster has no coordinator")
+        }
+        loop = try EventLoop()
+        channel = GRPCClientChannel(loop: loop, address: try SocketAddress(parsing: address))
+    }
+
+    /// One call; a refusal becomes an error in the coordinator's own words.
+    func call(_ path: String, _ request: Bytes) throws -> Bytes {
+        var answer: Result<Bytes, GRPCStatus> = .failure(GRPCStatus(.unavailable, "no answer"))
+        loop.schedule(afterMilliseconds: 0) { [loop, channel] in
+            channel.unary(path: path, request: request, deadline: loop.now + Self.callTimeout) { result in
+                answer = result
+                loop.stop()
+            }
+        }
+        loop.run()
+        switch answer {
+        case .success(let bytes): return bytes
+        case .failure(let status): throw UsageError("the coordinator refuses: \(status.message)")
+        }
+    }
+
+    /// The number of the node that a process of the plan, or a number, names.
+    func node(named name: String, _ plan: ClusterPlan) throws -> UInt32 {
+        let nodes = try describe().map?.nodes ?? []
+        if let number = UInt32(name), nodes.contains(where: { $0.id == number }) { return number }
+        let specs = plan.processes.filter { $0.role == .storageNode }
+        guard let spec = specs.first(where: { $0.id == name }) else {
+            throw UsageError(Arguments.unknown(name, among: specs.map(\.id)))
+        }
+        guard let node = nodes.first(where: { !Set($0.addresses).isDisjoint(with: spec.addresses) }) else {
+            throw UsageError("\(name) has not registered with the coordinator")
+        }
+        return node.id
+    }
+
+    private func describe() throws -> DescribeResponse {
+        try call(PlacementPath.describe, []).withUnsafeBytes { try DescribeResponse(decoding: $0) }
+    }
+
+    /// Shows what `progress` says of the cluster whenever that changes, until it says nothing. What was asked for goes
+    /// on when the command is interrupted.
+    func watch(_ progress: (DescribeResponse) -> String?) throws {
+        var last = ""
+        let isDone = try poll(forMilliseconds: Self.patienceMilliseconds, every: 500) {
+            guard let text = progress(try describe()) else { return true }
+            if text != last { Console().progress(text) }
+            last = text
+            return false
+        }
+        guard isDone else { throw UsageError("it goes on, but takes long (\(last)); orbit status shows more") }
+    }
+
+    /// A step for people.
+    static func words(_ move: RebalanceResponse.Move) -> String {
+        let shard = "shard \(move.shard)"
+        switch move.kind {
+        case 1:
+            return "\(shard): copy to node \(move.node)" + (move.replacing == 0 ? "" : ", instead of \(move.replacing)")
+        case 2:
+            return "\(shard): node \(move.node) votes" + (move.replacing == 0 ? "" : ", node \(move.replacing) leaves")
+        case 3: return "\(shard): node \(move.node) leaves"
+        case 4: return "\(shard): node \(move.node) stays"
+        case 5: return "\(shard): node \(move.node) leads"
+        case _: return "\(shard): an unknown step at node \(move.node)"
+        }
+    }
+}
