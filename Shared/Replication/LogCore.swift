@@ -12,6 +12,8 @@ import Synchronization
 /// A third, short-lived thread fills the next segment with zeros as soon as one is begun.
 final class LogCore: @unchecked Sendable {
     private let durability: Durability
+    /// False in a simulation, which runs the rounds itself (`runRound`): nothing depends on real time then.
+    private let isThreaded: Bool
     private let syncNanoseconds: UInt64
     private let onDurable: @Sendable (LogTicket) -> Void
     private let onFailure: @Sendable (LogError) -> Void
@@ -65,11 +67,12 @@ final class LogCore: @unchecked Sendable {
     private static let retryNanoseconds: UInt64 = 250_000_000
 
     init(
-        log: SegmentedLog, durability: Durability, syncNanoseconds: UInt64,
+        log: SegmentedLog, durability: Durability, syncNanoseconds: UInt64, isThreaded: Bool = true,
         onDurable: @escaping @Sendable (LogTicket) -> Void, onFailure: @escaping @Sendable (LogError) -> Void
     ) {
         self.log = log
         self.durability = durability
+        self.isThreaded = isThreaded
         self.syncNanoseconds = syncNanoseconds
         self.onDurable = onDurable
         self.onFailure = onFailure
@@ -97,6 +100,7 @@ final class LogCore: @unchecked Sendable {
     /// sync that runs), a sync does not pay here or the next segment is not ready: then the batch must be enqueued.
     func writeInline(_ batch: inout LogBatch) -> Bool {
         if durability == .always {
+            guard isThreaded else { return false }
             let isFast = lastSync.load(ordering: .relaxed) <= Self.inlineSyncNanoseconds
             guard isFast, batch.byteCount >= Self.inlineSyncBytes else { return false }
         }
@@ -194,6 +198,43 @@ final class LogCore: @unchecked Sendable {
         do throws(LogError) { try log.close() } catch { fail(error) }
     }
 
+    /// What the thread does between two waits, on the calling thread. On a full disk what waits goes on waiting.
+    func runRound() {
+        guard !isThreaded, !hasFailed.load(ordering: .acquiring) else { return }
+        startPreparation()
+        queue.lock()
+        let byteCount = waitingBytes
+        queue.unlock()
+        logLock.lock()
+        installPrepared()
+        let mustWait = byteCount > 0 && log.prepared == nil && log.needsNextSegment(byteCount)
+        logLock.unlock()
+        var work = Work()
+        queue.lock()
+        if !mustWait {
+            work = takeWork()
+        } else if isFlushedNew {
+            work.flushed = flushed
+            isFlushedNew = false
+        }
+        queue.unlock()
+        if work.hasBatch { writeWaiting(work.ticket) }
+        if durability == .everySecond { sync() }
+        if hasFailed.load(ordering: .acquiring) { return }
+        if let indexes = work.flushed { truncate(indexes) }
+        if isTruncationDue { retryTruncation() }
+    }
+
+    /// Ends the log on the calling thread.
+    func runLastRounds() {
+        guard !isThreaded else { return }
+        runRound()
+        guard !hasFailed.load(ordering: .acquiring) else { return }
+        logLock.lock()
+        defer { logLock.unlock() }
+        do throws(LogError) { try log.close() } catch { fail(error) }
+    }
+
     private struct Work {
         var hasBatch = false
         var ticket: LogTicket = 0
@@ -220,6 +261,11 @@ final class LogCore: @unchecked Sendable {
                 queue.wait()
             }
         }
+        return takeWork()
+    }
+
+    /// Takes what there is to do; call with `queue` held.
+    private func takeWork() -> Work {
         mustPrepare = false
         var work = Work()
         if !waiting.isEmpty {
@@ -296,7 +342,7 @@ final class LogCore: @unchecked Sendable {
                 if case .running = preparation {
                     queue.wait()
                 } else if case .failed(let error, let retryAt) = preparation {
-                    if error.kind == .full, isStopping {
+                    if error.kind == .full, isStopping || !isThreaded {
                         // Nobody was told that these are safe; they end as they would in a crash.
                         queue.unlock()
                         fail(error)
@@ -394,6 +440,7 @@ final class LogCore: @unchecked Sendable {
         if mayRun { preparation = .running }
         queue.unlock()
         guard mayRun else { return }
+        guard isThreaded else { return prepare(next) }
         preparer?.join()  // It has ended: the state says so.
         do throws(LogError) {
             preparer = try LogThread(name: "log-prepare") { [self] in prepare(next) }
@@ -407,7 +454,7 @@ final class LogCore: @unchecked Sendable {
         do throws(LogError) {
             result = .ready(try next.run())
         } catch {
-            result = .failed(error, retryAt: Monitor.now() &+ Self.retryNanoseconds)
+            result = .failed(error, retryAt: isThreaded ? Monitor.now() &+ Self.retryNanoseconds : 0)
             if error.kind != .full { fail(error) }
         }
         logLock.lock()

@@ -36,6 +36,7 @@ package final class LogWriter {
     package let maximumPayload: Int
     private let core: LogCore
     private var thread: LogThread?
+    private var isClosed = false
     private var collecting = LogBatch()
     /// The groups with entries in `collecting`; a group is in here once.
     private var proposers: [ReplicaGroup] = []
@@ -66,6 +67,23 @@ package final class LogWriter {
         self.core = core
         thread = try LogThread(name: "log") { core.run() }
     }
+
+    /// Takes the log over without a thread, for a simulation in one thread: the disk is touched in `runRound` only,
+    /// and `onDurable` is called from there.
+    package init(
+        stepped log: SegmentedLog, durability: Durability, onDurable: @escaping @Sendable (LogTicket) -> Void,
+        onFailure: @escaping @Sendable (LogError) -> Void
+    ) {
+        self.durability = durability
+        maximumPayload = log.options.maximumPayload
+        core = LogCore(
+            log: log, durability: durability, syncNanoseconds: 0, isThreaded: false, onDurable: onDurable,
+            onFailure: onFailure)
+    }
+
+    /// Does what the thread would do next: writes and syncs what was submitted, removes segments. For a writer without
+    /// a thread.
+    package func runRound() { core.runRound() }
 
     deinit { close() }
 
@@ -211,9 +229,12 @@ package final class LogWriter {
     /// Writes and syncs what was submitted, seals the log and ends the thread. Commits of what was submitted last are
     /// reported by `onDurable` before this returns. Submit first.
     package func close() {
+        guard !isClosed else { return }
+        isClosed = true
         core.stop()
         thread?.join()
-        thread = nil  // A second call does nothing.
+        thread = nil
+        core.runLastRounds()
     }
 
     /// What the log did so far.

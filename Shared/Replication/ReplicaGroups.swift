@@ -107,10 +107,21 @@ package final class ReplicaGroups: PeerReceiver {
     /// The log's thread reports that everything up to `ticket` is durable.
     package func complete(upTo ticket: LogTicket) { writer.complete(upTo: ticket) }
 
+    /// Stops as a crash would: nothing is written or sent any more. For simulations.
+    package func abandon() {
+        hasFailed = true
+        release()
+    }
+
     /// Ends the log: what was accepted is durable when this returns, and reported. The groups take part no more.
     package func close() {
         writer.submit()
         writer.close()
+        release()
+    }
+
+    /// Breaks the circles.
+    private func release() {
         order = []
         groups = [:]
         (transport, snapshotSource, snapshotSink, onPending) = (nil, nil, nil, nil)
@@ -124,7 +135,7 @@ package final class ReplicaGroups: PeerReceiver {
     }
 
     /// Runs `body` at the end of the tick: for what must not happen inside a step.
-    func afterStep(_ body: @escaping () -> Void) {
+    package func afterStep(_ body: @escaping () -> Void) {
         deferred.append(body)
         setPending()
     }

@@ -6,7 +6,8 @@
 //     loop     writer.complete       every group learns its committed index, and answers are let go
 //
 // `SegmentedLog` is the file part, synchronous, so that a simulation can run it on a disk that lies; `LogWriter` adds
-// the thread; `SingleReplicaGroup` is propose and commit for a shard with one replica (Raft offers the same).
+// the thread; `ReplicaGroup` drives a Raft core over it, for one replica as for several; `ReplicaGroups` is what those
+// of a process share.
 //
 // Invariants.
 // 1. A batch is acknowledged only when a sync that began after its write has returned (`always`), or its write has

@@ -1,0 +1,172 @@
+import Base
+import Raft
+import Replication
+import TestKit
+import Testing
+
+/// Three drivers in one thread: their logs on disks that lose what was not synced, their messages in a list that the
+/// test reorders and loses, their clock moved by hand.
+struct ReplicaGroupTests {
+    @Test func threeReplicasAgree() throws {
+        let cluster = try Cluster(seed: 1)
+        let leader = try cluster.elect()
+        for number in 0..<20 as Range<UInt8> { try cluster.propose([number], at: leader) }
+        cluster.settle()
+        #expect(cluster.replicas.allSatisfy { $0.store.applied.count == cluster.agreed.count })
+        #expect(cluster.acknowledged.count == 20)
+        // The lease holds while the majority answers, and ends when nobody does.
+        #expect(leader.group.leaseIsValid)
+        cluster.clock.advance(milliseconds: 2000)
+        #expect(!leader.group.leaseIsValid)
+    }
+
+    @Test func readsWaitForARound() throws {
+        let cluster = try Cluster(seed: 2)
+        let leader = try cluster.elect()
+        try cluster.propose([1], at: leader)
+        cluster.settle()
+        var found: [ReadReady] = []
+        leader.group.readIndex { found.append(contentsOf: (try? $0.get()).map { [$0] } ?? []) }
+        cluster.settle()
+        #expect(found.map(\.index) == [leader.group.committedIndex])
+        var refusal: DatabaseError?
+        let follower = try #require(cluster.replicas.first { $0 !== leader })
+        follower.group.readIndex { result in
+            if case .failure(let error) = result { refusal = error }
+        }
+        #expect(refusal?.code == .notLeader)
+    }
+
+    /// A follower that was away gets what it missed: from memory, from the segments, or as a snapshot.
+    @Test(arguments: [0, 1]) func aFollowerThatWasAwayCatchesUp(retained: UInt64) throws {
+        let cluster = try Cluster(seed: 3) {
+            $0.cacheBytes = 2000
+            $0.retainedBytes = retained == 0 ? 0 : 1 << 30
+        }
+        let leader = try cluster.elect()
+        let away = try #require(cluster.replicas.first { $0 !== leader })
+        cluster.cutOff = away.id
+        for number in 0..<200 as Range<UInt8> {
+            try cluster.propose(Bytes(repeating: number, count: 100), at: leader)
+            if number % 10 == 0 {
+                cluster.settle()
+                for replica in cluster.replicas { replica.flush() }
+            }
+        }
+        cluster.settle()
+        #expect(away.store.applied.count < 50)
+        cluster.cutOff = nil
+        cluster.settle(ticks: 60)
+        #expect(away.store.applied == leader.store.applied)
+        #expect(cluster.acknowledged.count == 200)
+        #expect(away.installed == (retained == 0 ? 1 : 0))
+        // And the log of its own fits to it.
+        try away.restart()
+        cluster.settle(ticks: 60)
+        #expect(away.store.applied == leader.store.applied)
+    }
+
+    /// A leader that is cut off with entries of its own follows the new one, which has others at the same indexes.
+    @Test func aConflictIsResolved() throws {
+        let cluster = try Cluster(seed: 4)
+        let old = try cluster.elect()
+        try cluster.propose([1], at: old)
+        cluster.settle()
+        cluster.cutOff = old.id
+        for number in 0..<30 as Range<UInt8> { try cluster.propose([2, number], at: old) }
+        old.runLog()
+        let new = try cluster.elect(except: old)
+        for number in 0..<5 as Range<UInt8> { try cluster.propose([3, number], at: new) }
+        cluster.settle()
+        cluster.cutOff = nil
+        cluster.settle(ticks: 60)
+        #expect(old.store.applied == new.store.applied)
+        #expect(!old.group.isLeading)
+        #expect(cluster.acknowledged.count == 6)
+        try old.restart()
+        cluster.settle(ticks: 60)
+        #expect(old.store.applied == new.store.applied)
+    }
+
+    @Test func leadershipIsHandedOverAndMembersChange() throws {
+        let cluster = try Cluster(seed: 5)
+        let first = try cluster.elect()
+        let second = try #require(cluster.replicas.first { $0 !== first })
+        try first.group.transferLeadership(to: second.id)
+        cluster.settle()
+        #expect(second.group.isLeading && !first.group.isLeading)
+        let voters = cluster.replicas.map(\.id).filter { $0 != first.id }
+        try second.group.propose(Membership(voters: voters))
+        cluster.settle()
+        #expect(second.group.membership == Membership(voters: voters))
+        try cluster.propose([9], at: second)
+        cluster.settle()
+        #expect(cluster.acknowledged.count == 1)
+        // It is remembered.
+        try second.restart()
+        #expect(second.group.membership == Membership(voters: voters))
+    }
+
+    /// Whatever is lost, late or crashed: what was acknowledged is there, everywhere the same.
+    @Test func survivesFaults() throws {
+        let seed = freshSeed("replica groups")
+        var seeds = SplitMix64(seed: seed)
+        var (acknowledged, installed, stuck) = (0, 0, 0)
+        for _ in 0..<40 {
+            let run = seeds.next()
+            let cluster = try Cluster(seed: run) {
+                $0.cacheBytes = 500
+                $0.retainedBytes = 300
+            }
+            var random = SplitMix64(seed: run)
+            for _ in 0..<600 where cluster.violation == nil { try disturb(cluster, &random) }
+            cluster.cutOff = nil
+            for replica in cluster.replicas where random.oneIn(2) { try replica.restart() }
+            cluster.settle(ticks: 200)
+            try #require(cluster.violation == nil, "seed \(seed), run \(run)")
+            acknowledged += cluster.acknowledged.count
+            installed += cluster.replicas.reduce(0) { $0 + $1.installed }
+            // Two replicas whose logs were cut wait for a leader, and there is none without them: by design.
+            if cluster.replicas.filter({ !$0.group.status.mayVote }).count > 1 {
+                stuck += 1
+                continue
+            }
+            for replica in cluster.replicas {
+                try #require(replica.store.applied == cluster.agreed, "seed \(seed), run \(run), node \(replica.id)")
+            }
+            for (index, payload) in cluster.acknowledged {
+                try #require(cluster.agreed[Int(index.rawValue) - 1] == payload, "seed \(seed), run \(run): \(index)")
+            }
+        }
+        // What a run must have met to mean something.
+        #expect(acknowledged > 300 && installed > 0 && stuck < 10, "\(acknowledged) \(installed) \(stuck)")
+    }
+
+    private func disturb(_ cluster: Cluster, _ random: inout SplitMix64) throws {
+        let replica = cluster.replicas[Int(random.next(below: 3))]
+        switch random.next(below: 100) {
+        case 0..<30:
+            cluster.deliver(Int(random.next(below: 12)), random: &random)
+        case 30..<50:
+            replica.runLog()
+        case 50..<66:
+            cluster.clock.advance(milliseconds: 50)
+            for replica in cluster.replicas { replica.groups.tick() }
+        case 66..<90:
+            if replica.group.isLeading {
+                try cluster.propose(random.bytes(Int(random.next(below: 200)) + 1), at: replica)
+            }
+        case 90..<95:
+            replica.flush()
+        case 95..<96:
+            cluster.cutOff = random.oneIn(2) ? nil : replica.id
+        case 96..<97:
+            try replica.restart()
+        case 97..<98:
+            cluster.settle(ticks: 30)
+        default:
+            if random.oneIn(4) { cluster.loseMessages(random: &random) }
+        }
+        for replica in cluster.replicas { replica.groups.endTick() }
+    }
+}
