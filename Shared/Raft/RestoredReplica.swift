@@ -12,7 +12,8 @@ package struct RestoredReplica: Hashable, Sendable {
     /// How far the store has got; at least `compacted`.
     package var applied: LogIndex
     /// False if the log's recovery has cut something: the replica may have forgotten what it acknowledged, and neither
-    /// votes nor campaigns until it has caught up with a leader's commit index of after its start.
+    /// votes nor campaigns until it has caught up with a leader's commit index of after its start. The driver keeps
+    /// that durably from such a start until `RaftCore.mayVote` is true: a second start finds a log without a flaw.
     package var mayVote: Bool
 
     package init(

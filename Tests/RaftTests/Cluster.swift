@@ -54,7 +54,7 @@ struct Cluster {
             id: id, seed: seed &* 31 &+ UInt64(id.rawValue) &* 1009 &+ replicas[position].lives)
         configure(&configuration)
         var restored = replicas[position].restored
-        restored.mayVote = mayVote
+        restored.mayVote = mayVote && replicas[position].medium.mayVote
         let medium = replicas[position].medium
         replicas[position].entries = medium.entries
         replicas[position].base = medium.base
@@ -66,6 +66,7 @@ struct Cluster {
 
     /// Power is lost: what was not durable is gone. Messages that left stay on the network.
     mutating func crash(_ position: Int) {
+        if let core = replicas[position].core { replicas[position].medium.mayVote = core.mayVote }
         replicas[position].core = nil
         replicas[position].writes = []
         replicas[position].held = []

@@ -99,21 +99,9 @@ struct Schedule {
         let position = anybody()
         if cluster.replicas[position].core == nil {
             cluster.start(position)
-        } else if random.oneIn(4), canLose(position) {
-            cluster.crash(position)
-            cluster.replicas[position].cutLog(1 + Int(random.next(below: 3)))
-            cluster.start(position, mayVote: false)
         } else {
             cluster.crash(position)
             if random.oneIn(2) { cluster.start(position) }
-        }
-    }
-
-    /// A disk may lose what it has promised only where the others suffice: one at a time, of three voters or more.
-    private func canLose(_ position: Int) -> Bool {
-        cluster.replicas.allSatisfy { replica in
-            guard let core = replica.core else { return false }
-            return core.mayVote && !core.membership.isJoint && core.membership.voters.count >= 3
         }
     }
 

@@ -22,6 +22,8 @@ struct Medium {
     var entries: [Entry] = []
     /// How far the store has been flushed.
     var flushed = LogIndex.zero
+    /// False from a start with a cut log until the replica has caught up, over any number of crashes.
+    var mayVote = true
 }
 
 /// A log write that is under way.
@@ -96,12 +98,6 @@ struct Replica {
         }
         writes.removeFirst(min(count, writes.count))
         return number
-    }
-
-    /// The medium loses up to `count` entries that were durable, but none that the store has.
-    mutating func cutLog(_ count: Int) {
-        let kept = Int(max(medium.flushed, medium.base.index).rawValue - medium.base.index.rawValue)
-        medium.entries.removeLast(min(count, max(0, medium.entries.count - kept)))
     }
 
     /// Cuts the log, in memory and on the medium.
