@@ -213,7 +213,7 @@ extension ReplicaGroup {
 
     /// Reports what is committed, in order.
     func deliver() {
-        guard !isDelivering else { return }
+        guard !isDelivering, !isStoreTaken else { return }
         isDelivering = true
         while committedIndex < core.commitIndex {
             if let leadership, committedIndex >= leadership.first {

@@ -31,6 +31,15 @@ extension ReplicaGroup {
         groups.setPending()
     }
 
+    /// The sink is at the store, or the store is ahead of what the log tells: nothing is applied meanwhile, although
+    /// the leader may say that more is committed.
+    var isStoreTaken: Bool {
+        switch installation?.phase {
+        case .replacing, .restarting: true
+        case .announcing, nil: false
+        }
+    }
+
     /// Takes the next step when the one before is durable.
     func continueInstallation(_ ticket: LogTicket) {
         guard let (metadata, phase) = installation else { return }
@@ -55,6 +64,7 @@ extension ReplicaGroup {
         guard isDone else {
             installation = nil
             step(.snapshotRefused(metadata))
+            deliver()
             return
         }
         restart(behind: metadata)
