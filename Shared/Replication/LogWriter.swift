@@ -85,6 +85,9 @@ package final class LogWriter {
     /// a thread.
     package func runRound() { core.runRound() }
 
+    /// Ends as the death of a process would: nothing more is written. For a writer without a thread.
+    func abandon() { isClosed = true }
+
     deinit { close() }
 
     /// Says on standard error what failed, and ends the process at once.

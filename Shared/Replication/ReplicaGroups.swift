@@ -110,6 +110,7 @@ package final class ReplicaGroups: PeerReceiver {
     /// Stops as a crash would: nothing is written or sent any more. For simulations.
     package func abandon() {
         hasFailed = true
+        writer.abandon()
         release()
     }
 
