@@ -17,12 +17,12 @@ import Storage
 /// reply that observed committed state only leaves with the tick. Entries stay below the log's limit: a tick that
 /// writes more is cut into several entries between two operations, never inside one.
 ///
-/// Only a shard's leader evaluates. A read of committed state needs a lease that is valid after the read; without one its
-/// reply waits for an entry proposed behind it, which only a leader can commit. A leadership that is lost takes all
-/// pending state with it: what was proposed has an unknown outcome, what was not has certainly not happened.
+/// Only a shard's leader evaluates. A read of committed state needs a lease that is valid after the read; without one
+/// its reply waits for an entry proposed behind it, which only a leader can commit. A leadership that is lost takes
+/// all pending state with it: what was proposed has an unknown outcome, what was not has certainly not happened.
 ///
-/// No timestamp is given to a write unless the shard's log says, at the latest in the entry of that write, that timestamps
-/// up to there may have been given (`ClockBoundRecord`): whoever leads next begins above.
+/// No timestamp is given to a write unless the shard's log says, at the latest in the entry of that write, that
+/// timestamps up to there may have been given (`ClockBoundRecord`): whoever leads next begins above.
 ///
 /// While the log's disk is full, writes are refused before they are evaluated; what was evaluated stays in the open
 /// entry, unanswered, until there is room. An entry that the log will never take (one operation with too many effects)

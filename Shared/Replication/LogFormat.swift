@@ -29,7 +29,8 @@ import Raft
 ///       configuration (kind 5) an entry that changes the membership; payload: `Membership.encoded`
 ///       membership    (kind 6) payload: the membership in force from `index` on, as far as entries do not change it
 ///       restart       (kind 7) what the log held of the shard is void; it begins behind (term, index); no payload
-///       installing    (kind 8) payload: the membership of a snapshot at (term, index) that is about to replace the store
+///       installing    (kind 8) payload: the membership of a snapshot at (term, index) that is about to replace the
+///                     store
 ///
 /// The salt is random per segment, so that no value a client stores can be mistaken for a batch when recovery
 /// searches the bytes behind a torn one. Batches, and so records, never straddle segments. Of two records of a shard

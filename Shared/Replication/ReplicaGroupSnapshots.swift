@@ -7,8 +7,8 @@ import Raft
 /// together:
 ///
 ///     announcing   the log says which snapshot is about to come          crash: store and log are the old ones
-///     replacing    the sink puts it in place of the store                crash: the store is at the snapshot's index and
-///     restarting   the log begins anew behind it                                the log knows which that is: see `adopt`
+///     replacing    the sink puts it in place of the store                crash: the store is at the snapshot's index
+///     restarting   the log begins anew behind it                                and the log knows which: see `adopt`
 extension ReplicaGroup {
     func sendSnapshot(to peer: NodeID) {
         guard let source = groups.snapshotSource else {

@@ -1,8 +1,8 @@
 import Base
 import Raft
 
-/// The replicas of one process: what they share (log, way to the peers, clock), their ticks, and what comes in for them.
-/// Loop-confined.
+/// The replicas of one process: what they share (log, way to the peers, clock), their ticks, and what comes in for
+/// them. Loop-confined.
 ///
 /// Whoever owns the loop calls `endTick` when a tick of the loop ends in which `onPending` was called, `complete` for
 /// what the log's thread reports, and `tick` every `RaftConfiguration.tickInterval`. With one replica per group the
