@@ -165,15 +165,19 @@ struct RoutingTests {
             cast.leads[0] = true
             stage.router.adopt(try cast.map(leader: 1))
             stage.caller.call([1])
+            // Only what was never sent may go elsewhere: until the loss is known, calls end as unknown and are made again.
+            var next: UInt8 = 2
             stage.caller.onOutcome = { [caller = stage.caller] ticket, outcome in
-                #expect(outcome == .reply(.ok))
                 if ticket == 1 {
                     cast.leads = [false, false, true]
                     cast.stop(0)
-                    stage.loop.schedule(afterMilliseconds: 1) {
-                        for number in 2...5 as ClosedRange<UInt8> { caller.call([number]) }
-                    }
-                } else if ticket == 5 {
+                } else if outcome != .failed(.outcomeUnknown) {
+                    #expect(outcome == .reply(.ok))
+                    next += 1
+                }
+                if next < 6 {
+                    caller.call([next])
+                } else {
                     #expect(cast.done[2] == [2, 3, 4, 5])
                     stage.finish()
                 }
