@@ -18,10 +18,8 @@ package final class PlacementNode: TickFlushable {
         package var snapshotInterval = 1000
         /// Room for a snapshot of the largest state, and quick to fill with zeros at the first start.
         package var segmentBytes = 16 << 20
-        /// How many replicas of a shard the storage nodes of this release can keep. They do not carry membership
-        /// changes out yet, so a shard has one and stays where it is. `ShardMembership.voterLimit` when they do:
-        /// everything else is ready, and planning begins.
-        package var supportedReplicas = 1
+        /// How many replicas of a shard the storage nodes of this release can keep.
+        package var supportedReplicas = ShardMembership.voterLimit
         /// What an operator asked for at this start; nil leaves it as it is.
         package var replicationFactor: Int?
         package var strategy: PlacementStrategy?

@@ -1,14 +1,15 @@
 import Base
 import Contracts
 import Net
+import Peers
 import Placement
 import ServiceKit
 
 /// The node's place in the cluster: its lease at the coordinator, and the shards that the map gives it.
 ///
-/// A lease that runs out because the coordinator is silent does not end serving: each shard has one replica, so nobody
-/// else can have been given its data (docs/decisions/0003). A node that the coordinator refuses for good ends: its
-/// directory runs elsewhere, or belongs to another cluster.
+/// A lease that runs out because the coordinator is silent does not end serving: who leads a shard is decided by its
+/// replicas, and a shard with one replica can have been given to nobody else (docs/decisions/0003). A node that the
+/// coordinator refuses for good ends: its directory runs elsewhere, or belongs to another cluster.
 final class Membership {
     private let node: Node
     private let lease: NodeLease
@@ -32,7 +33,12 @@ final class Membership {
         lease.onGranted = { [unowned self] grant, map in granted(grant, map) }
         lease.onLost = { [unowned self] loss in lost(loss) }
         watcher.onChange = { [unowned self] _ in adopt() }
+        lease.reports = { [unowned node] in node.reports }
+        node.onReport = { [unowned self] in lease.reportSoon() }
     }
+
+    /// Called once, when the node knows its shards.
+    var onJoined: (() -> Void)?
 
     func start() { lease.start() }
 
@@ -52,6 +58,9 @@ final class Membership {
             fatal("the node cannot join the cluster", error)
         }
         id = grant.node
+        node.peers?.join(
+            as: PeerLinks.Identity(
+                node: grant.node, uid: identity.uid.bytes, incarnation: identity.incarnation, cluster: grant.cluster))
         watcher.start()
         if let map { watcher.adopt(map) }
         adopt()
@@ -60,6 +69,8 @@ final class Membership {
     private func adopt() {
         guard let id, let map = watcher.map else { return }
         node.adopt(map, as: id)
+        onJoined?()
+        onJoined = nil
     }
 
     private func lost(_ loss: NodeLease.Loss) {

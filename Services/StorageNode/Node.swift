@@ -17,6 +17,7 @@ import Base
 import Contracts
 import DataModel
 import Net
+import Peers
 import Placement
 import Raft
 import Replication
@@ -38,19 +39,28 @@ struct NodeSettings {
 /// The shards of one process and what they share.
 final class Node {
     let loop: EventLoop
-    private let logger: Logger
+    let logger: Logger
     let settings: NodeSettings
     private let fatal: (String, any Error) -> Never
     let store: any Store
     let clock: NodeClock
     let log: NodeLog
-    private let workers = WorkerPool(threads: 2)
+    let workers = WorkerPool(threads: 2)
     private var flusher: StoreFlusher?
     private var timer: LoopTimer?
     /// What the log knew of each shard when it was opened, and the shard's records with the log replayed.
     private var recoveredReplicas: [ShardID: RecoveredReplica] = [:]
     private var recoveredStores: [ShardID: ShardStore]
-    private let systemClock: any Clock
+    let systemClock: any Clock
+    /// The way to other replicas; nil where there are none.
+    var peers: PeerLinks?
+    let snapshotArea: SnapshotArea
+    var snapshots: ShardSnapshots?
+    var snapshotLinks: SnapshotLinks?
+    /// The clock of this node is not to be trusted.
+    var isFenced = false
+    /// The map in force, and who this node is in it.
+    private var map: (map: ShardMap, id: NodeID)?
     private(set) var executors: [ShardExecutor] = []
     /// For each bucket, who serves it here.
     private var owners: [ShardExecutor?] = []
@@ -60,8 +70,10 @@ final class Node {
     /// Called once, when the shards can take a write for the first time.
     var onServing: (() -> Void)?
     private(set) var isServing = false
+    /// Called when the coordinator should hear of a shard soon: who leads it, or who belongs to it, has changed.
+    var onReport: (() -> Void)?
     private var ticks: UInt64 = 0
-    private var random = SystemRandom()
+    var random = SystemRandom()
     private var refusalsNoted: (second: UInt64, count: Int) = (0, 0)
     /// Invocations that came in.
     private(set) var invocations: UInt64 = 0
@@ -81,8 +93,8 @@ final class Node {
         recoveredStores = try Self.replay(segments, over: store)
         var bound = Timestamp.zero
         let applied = recoveredStores.mapValues(\.appliedIndex)
-        try SnapshotArea(disk, path: settings.directory + "/snapshots")
-            .sweep { (shard: ShardID) throws(StoreError) in applied[shard] ?? .zero }
+        snapshotArea = SnapshotArea(disk, path: settings.directory + "/snapshots")
+        try snapshotArea.sweep { (shard: ShardID) throws(StoreError) in applied[shard] ?? .zero }
         for (shard, records) in recoveredStores {
             bound = max(bound, try ClockBoundRecord.read(shard, from: records))
             recoveredReplicas[shard] = try segments.recovered(shard, applied: records.appliedIndex)
@@ -126,7 +138,9 @@ final class Node {
 
     /// Takes part in the shards that have a replica on this node, which is `id`.
     func adopt(_ map: ShardMap, as id: NodeID) {
+        self.map = (map, id)
         mapEpoch = map.epoch
+        updatePeers(map)
         slotsPerBucket = Slot.count / map.bucketCount
         var owners: [ShardExecutor?] = Array(repeating: nil, count: map.bucketCount)
         for shard in map.shards where shard.replicas.contains(id) {
@@ -142,6 +156,15 @@ final class Node {
         servingChanged()
     }
 
+    private func updatePeers(_ map: ShardMap) {
+        peers?.update(
+            map.nodes.map { node in
+                PeerLinks.Peer(
+                    node: node.id, uid: node.uid.bytes,
+                    addresses: node.addresses.compactMap { try? SocketAddress(parsing: $0) })
+            })
+    }
+
     /// A shard's buckets as one range: this version does not run a shard with gaps.
     private static func contiguous(_ ranges: [Range<Int>]) throws(DatabaseError) -> Range<Int> {
         guard let first = ranges.first, let last = ranges.last,
@@ -152,9 +175,9 @@ final class Node {
 
     private func start(_ shard: ShardMap.Shard, as id: NodeID, bucketCount: Int) throws -> ShardExecutor {
         let records = try recoveredStores.removeValue(forKey: shard.id) ?? ShardStore(shard: shard.id, store: store)
-        let group = log.groups(on: id, clock: systemClock).add(
+        let group = groups(as: id).add(
             recoveredReplicas.removeValue(forKey: shard.id) ?? RecoveredReplica(new: shard.id),
-            founding: Raft.Membership(voters: shard.replicas))
+            founding: Self.founding(shard, as: id))
         let reader = CommittedRecords(records)
         var limits = ActorLimits()
         limits.memoryBytes = settings.actorMemory
@@ -164,7 +187,8 @@ final class Node {
             reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
         runtime.reset(committed: group.committedIndex)
         let executor = ShardExecutor(
-            shard: shard.id, clock: clock, group: group, log: log, store: records, runtime: runtime,
+            shard: shard.id, buckets: shard.buckets, clock: clock, group: group, log: log, store: records,
+            runtime: runtime,
             records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
         executor.onServing = { [unowned self, unowned executor] in
@@ -175,7 +199,10 @@ final class Node {
                     "applied": .count(Int(clamping: records.appliedIndex.rawValue)),
                 ])
             servingChanged()
+            onReport?()
         }
+        executor.onReport = { [unowned self] in onReport?() }
+        executor.fence(isFenced)
         executors.append(executor)
         group.start()
         return executor
@@ -194,9 +221,12 @@ final class Node {
         log.groups?.tick()
         ticks &+= 1
         guard ticks % 2 == 0 else { return }
+        checkClock()
         for executor in executors {
             executor.retry()
             executor.maintain()
+            if ticks % 20 == 0 { executor.measure() }
+            if let planned = map?.map.shard(executor.shard) { executor.pursue(planned) }
         }
         flusher?.check(logBytesSinceFlush: log.bytesSinceFlush)
         servingChanged()
@@ -288,6 +318,9 @@ final class Node {
     func drain(then done: @escaping () -> Void) {
         isDraining = true
         timer?.cancel()  // Nothing of the shards' own may meet a closed log or store.
+        peers?.close()
+        snapshotLinks?.close()
+        snapshots?.close()
         guard let flusher else { return done() }
         flusher.flush { [self] in
             owners = []  // Whoever still calls is told that it is not led here, and not left without an answer.

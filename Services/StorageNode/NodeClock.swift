@@ -41,6 +41,9 @@ final class NodeClock {
         return true
     }
 
+    /// Wall time as this clock believes it now, not as of this tick.
+    func believedMilliseconds() -> UInt64 { clock.wallMilliseconds() }
+
     var startDelayMilliseconds: UInt64 { clock.startDelayMilliseconds }
 
     private func sample() {

@@ -53,6 +53,8 @@ final class ShardExecutor {
     }
 
     let shard: ShardID
+    /// Ranges of the buckets that are the shard's.
+    let buckets: [Range<Int>]
     let store: ShardStore
     let group: ReplicaGroup
     private let clock: NodeClock
@@ -61,6 +63,8 @@ final class ShardExecutor {
     private let records: RecordTable
     /// Called when the shard begins or ceases to be served here.
     var onServing: (() -> Void)?
+    /// Called when the coordinator should hear of the shard.
+    var onReport: (() -> Void)?
     /// Called when applying failed: the replica must stop.
     private let onFatal: (any Error) -> Void
 
@@ -83,18 +87,36 @@ final class ShardExecutor {
     private var isRebuilding = false
     /// Timestamps below may be given to writes of this shard: its log says so, or the open entry will.
     private var bound = Timestamp.zero
+    /// This node's clock is not to be trusted: it must not serve.
+    private var isFenced = false
+    /// Where the membership in force lies in the log, at the latest: committed, if that is.
+    private(set) var membershipIndex = LogIndex.zero
+    /// The newest membership that the map has asked for, and the newest that is in force.
+    var plannedVersion: UInt64 = 0
+    var versionInForce: UInt64 = 0
+    /// Whom the map has asked to lead last.
+    var lastTransfer: NodeID?
+    /// Invocations evaluated, and how many in the last second.
+    private(set) var invocations: UInt64 = 0
+    var countedInvocations: UInt64 = 0
+    var rate: UInt64 = 0
 
     init(
-        shard: ShardID, clock: NodeClock, group: ReplicaGroup, log: NodeLog, store: ShardStore,
+        shard: ShardID, buckets: [Range<Int>], clock: NodeClock, group: ReplicaGroup, log: NodeLog, store: ShardStore,
         runtime: ActorRuntime, records: RecordTable,
         onFatal: @escaping (any Error) -> Void
     ) {
+        self.buckets = buckets
         (self.shard, self.clock, self.group, self.log, self.store) = (shard, clock, group, log, store)
         (self.runtime, self.records, self.onFatal) = (runtime, records, onFatal)
         group.onCommitted = { [unowned self] index in committed(upTo: index) }
         group.onApply = { [unowned self] index, effects in apply(effects, index) }
         group.onRole = { [unowned self] role in change(role) }
         group.onInstalled = { [unowned self] _ in replaced() }
+        group.onMembership = { [unowned self] _ in
+            membershipIndex = group.lastIndex
+            onReport?()
+        }
     }
 
     /// The index that the next entry gets.
@@ -120,6 +142,7 @@ final class ShardExecutor {
     @inline(__always)
     func evaluate(_ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder) {
         guard isServing else { return stream.refuse(invocation.id, leader: group.leader) }
+        invocations &+= 1
         let mark = ready.size
         beginEntry()
         var observed = LogIndex.zero
@@ -319,7 +342,7 @@ final class ShardExecutor {
     /// Begins to serve, once this node's clock is above every timestamp that the shard's writes can have. Called again
     /// by `maintain` while the clock has to catch up.
     private func tryToServe() {
-        guard group.isLeading, !isServing else { return }
+        guard group.isLeading, !isServing, !isFenced else { return }
         do {
             let inherited = try ClockBoundRecord.read(shard, from: store)
             guard clock.catchUp(with: inherited) else { return }
@@ -347,6 +370,14 @@ final class ShardExecutor {
             fail(batch, batch.index > lastProposed ? Self.superseded : Self.lost)
         }
         if wasServing { onServing?() }
+    }
+
+    /// Lets go of leadership, and serves nothing, while the clock of this node is not to be trusted.
+    func fence(_ isFenced: Bool) {
+        self.isFenced = isFenced
+        guard isFenced else { return tryToServe() }
+        if isServing { stopServing() }
+        handOver()
     }
 
     /// Pending state is what the store holds.

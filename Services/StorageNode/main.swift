@@ -3,6 +3,7 @@ import Contracts
 import Crypto
 import Glibc
 import Net
+import Peers
 import ServiceKit
 
 let description = ServiceDescription(
@@ -34,8 +35,6 @@ Service.run(description) { service in
     let node = try Node(
         settings: settings, loop: service.loop, systemClock: service.clock, logger: service.logger,
         fatal: { service.fail($0, $1) })
-    node.start()
-
     let server = GRPCServer(loop: service.loop, limits: InvocationStream.limits)
     let access = InvocationAccess(user: getuid(), isInsecure: options.bool("insecure"))
     server.services.admission = { call in access.refusal(path: call.path, peer: call.peer) }
@@ -43,8 +42,19 @@ Service.run(description) { service in
     ReflectionService.register(on: server)
     let health = HealthService()
     health.register(on: server)
+    var peerSettings = PeerSettings(role: description.role, user: getuid())
+    peerSettings.isInsecure = options.bool("insecure")
+    let peers = PeerLinks(
+        loop: service.loop, settings: peerSettings, tls: try service.clusterTLS(.client),
+        clock: { [clock = service.clock] in
+            HLC.Sample(
+                wallMilliseconds: node.clock.believedMilliseconds(), monotonicNanoseconds: clock.monotonicNanoseconds())
+        },
+        logger: service.logger, metrics: service.metrics)
+    node.attach(peers, on: server)
+    node.start()
     let context = try service.clusterTLS(.server)
-    // Bound at once, because the coordinator is told the addresses; served once the shards can take a write.
+    // Bound at once, because the coordinator is told the addresses; served once it has said which shards are here.
     let listeners = try service.listenAddresses().map { address in
         try server.bind(to: address, tls: try service.requireTLS(context, for: address))
     }
@@ -52,9 +62,6 @@ Service.run(description) { service in
     node.onServing = {
         health.set(.serving)
         health.set(.serving, for: "orbit.v1.InvocationService")
-        for listener in listeners {
-            do { try listener.start() } catch { service.fail("cannot serve at \(listener.boundAddress)", error) }
-        }
     }
 
     let membership = try Membership(
@@ -62,6 +69,11 @@ Service.run(description) { service in
         directory: settings.directory,
         addresses: service.addresses.map(\.description), zone: options.string("zone"), logger: service.logger,
         fatal: { service.fail($0, $1) })
+    membership.onJoined = {
+        for listener in listeners {
+            do { try listener.start() } catch { service.fail("cannot serve at \(listener.boundAddress)", error) }
+        }
+    }
     service.loop.schedule(afterMilliseconds: Int(clamping: node.clock.startDelayMilliseconds)) { membership.start() }
 
     service.readiness("coordinator") { membership.complaint }
@@ -70,6 +82,6 @@ Service.run(description) { service in
     service.status { node.statusMembers }
     service.onDrain { done in
         health.shutDown()
-        membership.leave { server.drain { node.drain(then: done) } }
+        node.handOver { membership.leave { server.drain { node.drain(then: done) } } }
     }
 }
