@@ -165,7 +165,8 @@ struct RoutingTests {
             cast.leads[0] = true
             stage.router.adopt(try cast.map(leader: 1))
             stage.caller.call([1])
-            // Only what was never sent may go elsewhere: until the loss is known, calls end as unknown and are made again.
+            // Only what was never sent may go elsewhere: until the loss is known, calls end as unknown and are made
+            // again.
             var next: UInt8 = 2
             stage.caller.onOutcome = { [caller = stage.caller] ticket, outcome in
                 if ticket == 1 {
