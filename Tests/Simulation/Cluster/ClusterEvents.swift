@@ -111,8 +111,18 @@ enum ClusterEvent {
     case fault
     /// A fault ends: see `Repair`.
     case repair(Repair)
+    /// Looks whether somebody campaigns who does not hear the leader, to cut that leader off: see `usurp`.
+    case usurp(Usurpation)
     /// Machines look whether they still reach each other.
     case keepalive
+}
+
+/// A machine that does not hear the leader of a shard, until a time.
+struct Usurpation: Hashable {
+    var shard: Int
+    var leader: Int
+    var deaf: Int
+    var until: UInt64
 }
 
 /// How a fault ends.

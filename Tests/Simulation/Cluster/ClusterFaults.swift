@@ -18,8 +18,9 @@ extension ClusterSimulation {
         case 0..<16: crash(victim(), powerLoss: random.oneIn(2))
         case 16..<19: crashAll()
         case 19..<31: partition()
-        case 31..<39: cutOneWay()
-        case 39..<47: pause(victim(), for: time(50..<4000))
+        case 31..<37: cutOneWay()
+        case 37..<41: usurp()
+        case 41..<47: pause(victim(), for: time(50..<4000))
         case 47..<53: stopAtLease()
         case 53..<60: storm()
         case 60..<72: failDisk()
@@ -111,6 +112,32 @@ extension ClusterSimulation {
             network.cut(from: isDeaf ? other : node, to: isDeaf ? node : other)
         }
         scheduler.schedule(.repair(.network), after: time(200..<6000))
+    }
+
+    /// Somebody does not hear the leader, and campaigns. If that comes to anything, the leader hears of nothing more:
+    /// it must not serve on a lease that the election did not respect.
+    private func usurp() {
+        let shard = Int(random.next(below: UInt64(plan.shards)))
+        guard let leader = leader(ofShard: shard) else { return }
+        let voters = leader.shards[shard].group.membership.voters.filter { $0 != leader.id }
+        guard !voters.isEmpty else { return }
+        let deaf = voters[Int(random.next(below: UInt64(voters.count)))]
+        report.partitions += 1
+        network.partition([leader.id.rawValue], from: [deaf.rawValue])
+        let until = scheduler.now + time(1200..<2500)
+        watch(Usurpation(shard: shard, leader: leader.number, deaf: Int(deaf.rawValue), until: until))
+    }
+
+    func watch(_ usurpation: Usurpation) {
+        let (leader, deaf) = (nodes[usurpation.leader - 1], nodes[usurpation.deaf - 1])
+        guard scheduler.now < usurpation.until, leader.isAlive, deaf.isAlive else { return network.heal() }
+        let shard = usurpation.shard
+        guard deaf.shards[shard].group.term > leader.shards[shard].group.term else {
+            scheduler.schedule(.usurp(usurpation), after: 100_000)
+            return
+        }
+        network.partition([leader.id.rawValue], from: nodes.map(\.id.rawValue).filter { $0 != leader.id.rawValue })
+        scheduler.schedule(.repair(.network), after: time(500..<1500))
     }
 
     private func storm() {

@@ -68,6 +68,8 @@ struct ClusterPlan {
     var retainedBytes: UInt64
     var cacheBytes: Int
     var thinkNanoseconds: UInt64
+    /// Entries of one append: few, so that what belongs together is torn apart.
+    var appendEntries: Int
 
     init(_ random: inout SplitMix64) {
         voters = random.oneIn(4) ? 5 : 3
@@ -89,12 +91,14 @@ struct ClusterPlan {
         segmentBytes = [8192, 32768][Int(random.next(below: 2))]
         retainedBytes = random.oneIn(2) ? 2048 : 32768
         cacheBytes = random.oneIn(2) ? 1024 : 1 << 20
+        appendEntries = random.oneIn(2) ? 1 + Int(random.next(below: 3)) : 4096
         thinkNanoseconds = 40_000_000 + random.next(below: 160_000_000)
     }
 
     func configuration(_ bug: ClusterBug?) -> RaftConfiguration {
         var configuration = RaftConfiguration(id: NodeID(rawValue: 0), seed: 0)
         configuration.isLeaseOn = isLeaseOn
+        configuration.appendEntries = appendEntries
         configuration.plantedBugs = bug?.planted ?? []
         return configuration
     }

@@ -116,6 +116,7 @@ package final class ClusterSimulation {
         case .fault: if phase == .faults { causeFault() }
         case .repair(let repair): mend(repair)
         case .keepalive: keepAlive()
+        case .usurp(let usurpation): watch(usurpation)
         }
     }
 

@@ -134,7 +134,10 @@ struct SimulatedClient {
         let request = ClientRequest(
             client: number, attempt: attempt, key: current.key, action: current.action, operation: current.number,
             sequence: current.sequence)
-        world.send(request, to: leaders[current.key % leaders.count])
-        world.scheduler.schedule(.client(number, attempt: attempt), after: Self.timeout)
+        // Now and then somewhere else: who leads may have changed without a word.
+        let known = leaders[current.key % leaders.count]
+        world.send(request, to: world.random.oneIn(8) ? world.anyMachine() : known)
+        let patience = world.random.oneIn(3) ? 3 * Self.timeout : Self.timeout
+        world.scheduler.schedule(.client(number, attempt: attempt), after: patience)
     }
 }

@@ -146,8 +146,13 @@ final class SimulatedNode {
     func resume(_ stop: UInt32) {
         guard isStopped, stop == self.stop, isAlive else { return }
         isStopped = false
-        let events = backlog
+        var events = backlog
         backlog = []
+        // Each connection keeps its order, but nobody says which one is read first: clients may come before peers.
+        if random.oneIn(2) {
+            let requests = events.filter { if case .request = $0 { true } else { false } }
+            events = requests + events.filter { if case .request = $0 { false } else { true } }
+        }
         for event in events where isAlive { handle(event) }
     }
 
