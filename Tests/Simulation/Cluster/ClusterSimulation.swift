@@ -281,6 +281,11 @@ package final class ClusterSimulation {
         return true
     }
 
+    /// A lone leader says so to nobody else.
+    func leads(_ node: SimulatedNode, _ term: Term, shard: Int) {
+        violate(checkers[shard].election.leads(node.id, in: term))
+    }
+
     func begins(_ shard: SimulatedShard, at index: LogIndex) {
         violate(checkers[shard.number].machine.begins(shard.node.number, at: index))
     }

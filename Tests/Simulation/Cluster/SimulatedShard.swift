@@ -265,6 +265,7 @@ final class SimulatedShard {
         switch role {
         case .leader(let term):
             self.term = term.rawValue
+            world.leads(node, term, shard: number)
             world.trace?("node \(node.id) leads shard \(number) in term \(term) from \(group.lastIndex)")
         case .follower:
             guard self.term > 0 else { return }
