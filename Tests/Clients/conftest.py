@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("ORBIT_BIN", ROOT / ".build" / "release"))
 
 
-def wait_until(condition, seconds=30.0, what="the condition"):
+def wait_until(condition, seconds=120.0, what="the condition"):
     """Polls `condition` until it returns something true, and returns that; fails when the time is over."""
     end = time.monotonic() + seconds
     while True:
@@ -114,7 +114,7 @@ class Cluster:
                 found[path.stem] = int(text)
         return found
 
-    def wait_ready(self, seconds=30):
+    def wait_ready(self, seconds=120):
         wait_until(lambda: self.status()["ready"], seconds, f"readiness of {self.data}")
 
     @property
@@ -126,7 +126,7 @@ class Cluster:
         return self.given_password or pathlib.Path(self.data, "password").read_text().strip()
 
     def client(self, protocol=2, **more):
-        options = {"username": "orbit", "password": self.password, "socket_timeout": 10, **more}
+        options = {"username": "orbit", "password": self.password, "socket_timeout": 60, **more}
         return redis.Redis(protocol=protocol, **{"host": "127.0.0.1", "port": self.port, **options})
 
     @property

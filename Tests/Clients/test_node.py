@@ -73,7 +73,7 @@ def test_a_key_written_over_grpc_is_read_over_resp(cluster, proto, node):
     m = proto.messages
     batch = m.InvocationBatch(
         invocations=[call(proto, 1, SET, b"over:grpc", b"value"), call(proto, 2, GET, b"over:grpc")])  # fmt: skip
-    replies = {reply.id: reply for reply in node.Invoke(batch, timeout=10).replies}
+    replies = {reply.id: reply for reply in node.Invoke(batch, timeout=60).replies}
     assert replies[1].kind == m.Reply.OK and replies[2].data == b"value"
     assert cluster.client().get("over:grpc") == b"value"
 
@@ -89,7 +89,7 @@ def test_the_stream_pairs_replies_by_id(proto, node):
                 session=7, invocations=[call(proto, i, INCREMENT, b"n", numbers=[1]) for i in numbers])  # fmt: skip
 
     replies = {}
-    for batch in node.Stream(batches(), timeout=20):
+    for batch in node.Stream(batches(), timeout=60):
         for reply in batch.replies:
             replies[reply.id] = reply
         if len(replies) == 1001:
@@ -100,7 +100,7 @@ def test_the_stream_pairs_replies_by_id(proto, node):
 def test_what_a_node_does_not_know_is_an_error_of_that_invocation(proto, node):
     m = proto.messages
     batch = m.InvocationBatch(invocations=[call(proto, 1, 9999, b"k"), m.Invocation(id=2), call(proto, 3, GET, b"no")])
-    replies = {reply.id: reply for reply in node.Invoke(batch, timeout=10).replies}
+    replies = {reply.id: reply for reply in node.Invoke(batch, timeout=60).replies}
     assert replies[1].kind == replies[2].kind == m.Reply.ERROR
     assert replies[3].kind == m.Reply.NULL
 
@@ -108,14 +108,14 @@ def test_what_a_node_does_not_know_is_an_error_of_that_invocation(proto, node):
 def test_nobody_calls_without_a_certificate_of_the_cluster(cluster, proto):
     with secure_channel(cluster, "storage-node", certificate=None) as channel:
         with pytest.raises(grpc.RpcError) as error:
-            proto.Invocations(channel).Invoke(proto.messages.InvocationBatch(), timeout=5)
+            proto.Invocations(channel).Invoke(proto.messages.InvocationBatch(), timeout=60)
         assert error.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_an_unknown_service_is_unimplemented(cluster):
     with secure_channel(cluster, "storage-node") as channel:
         with pytest.raises(grpc.RpcError) as error:
-            channel.unary_unary("/orbit.v1.NoSuch/Method")(b"", timeout=5)
+            channel.unary_unary("/orbit.v1.NoSuch/Method")(b"", timeout=60)
         assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -126,14 +126,14 @@ def test_health_and_reflection(cluster):
     for role, service in [("storage-node", "InvocationService"), ("coordinator", "PlacementService")]:
         with secure_channel(cluster, role) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=60)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
             assert f"orbit.v1.{service}" in ProtoReflectionDescriptorDatabase(channel).get_services()
 
 
 def test_the_shard_map_is_watched(cluster, proto):
     with secure_channel(cluster, "coordinator") as channel:
-        watch = proto.Placement(channel).Watch(proto.placement.WatchRequest(), timeout=10)
+        watch = proto.Placement(channel).Watch(proto.placement.WatchRequest(), timeout=60)
         shard_map = next(watch)
         watch.cancel()
     buckets = sum(part.count for shard in shard_map.shards for part in shard.buckets)
@@ -155,7 +155,7 @@ def test_thousands_of_users(proto):
                 value=b"\1\1" + bytes([len(name)]) + name + bytes([len(rules)]) + rules + b"\0",
             )  # fmt: skip
             batch.invocations.add(id=number + 1, slot=slot(record.key), record=record)
-        replies = proto.Invocations(channel).Invoke(batch, timeout=30).replies
+        replies = proto.Invocations(channel).Invoke(batch, timeout=60).replies
         assert {reply.kind for reply in replies} == {messages.Reply.OK} and len(replies) == count
         client = cluster.client()
         expected = {"orbit"} | {f"user{number}" for number in range(count)}

@@ -122,7 +122,7 @@ def test_users(cluster):
     def user(*words, password=None):
         environment = {**cluster.environment, **({"ORBIT_PASSWORD": password} if password else {})}
         command = [str(BIN / "orbit"), "user", *words, "--data", cluster.data]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
     assert user("add", "ada", password="one").returncode == 0
     assert user("add", "ada", password="two").returncode != 0
@@ -136,7 +136,7 @@ def test_users(cluster):
 
 def test_help_and_mistakes():
     def orbit(*words):
-        return subprocess.run([str(BIN / "orbit"), *words], capture_output=True, text=True, timeout=10)
+        return subprocess.run([str(BIN / "orbit"), *words], capture_output=True, text=True, timeout=60)
 
     assert "orbit: one database" in orbit("help").stdout
     assert "--port-offset K" in orbit("help", "up").stdout
@@ -170,7 +170,7 @@ def test_config_check_checks_what_up_passes(tmp_path):
 ])
 def test_config_check_of_one_service(words, complaint):
     role, *flags = words
-    result = subprocess.run([str(BIN / role), "config", "check", *flags], capture_output=True, text=True, timeout=10)
+    result = subprocess.run([str(BIN / role), "config", "check", *flags], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and complaint in result.stderr
 
 
@@ -179,7 +179,7 @@ def test_settings_show_where_they_come_from(role, tmp_path):
     def run(*words, **more):
         environment = {**os.environ, **more}
         return subprocess.run(
-            [str(BIN / role), *words], capture_output=True, text=True, timeout=10, env=environment)
+            [str(BIN / role), *words], capture_output=True, text=True, timeout=60, env=environment)
 
     file = tmp_path / "settings.conf"
     file.write_text("log-level = debug\n")

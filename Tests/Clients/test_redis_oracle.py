@@ -22,7 +22,7 @@ class Wire:
     """A connection that shows replies as they are on the wire."""
 
     def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.file = self.socket.makefile("rb")
 
     def ask(self, *words):

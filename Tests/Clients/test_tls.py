@@ -39,7 +39,7 @@ def test_the_line_that_up_prints_works():
         line = next(line for line in text.splitlines() if "--cacert" in line)
         command = line.split("over TLS", 1)[1].strip() + " --no-auth-warning PING"
         result = subprocess.run(
-            command, shell=True, capture_output=True, text=True, timeout=30,
+            command, shell=True, capture_output=True, text=True, timeout=60,
             env={**cluster.environment, "ORBIT_PASSWORD": "correct-horse"})
         assert result.stdout.strip() == "PONG", (command, result)
 
@@ -64,7 +64,7 @@ def test_the_password_is_asked_for_over_tls_too(cluster):
 
 
 def test_plain_text_on_the_tls_port_gets_nothing(cluster):
-    with socket.create_connection(("127.0.0.1", cluster.tls_port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", cluster.tls_port), timeout=60) as connection:
         connection.sendall(b"*1\r\n$4\r\nPING\r\n")
         try:
             answer = connection.recv(100)
@@ -80,7 +80,7 @@ def test_the_certificate_of_the_client_port_opens_no_other_door(cluster):
     context = ssl.create_default_context(cafile=cluster.authority)
     context.load_cert_chain(stem + ".pem", stem + ".key")
     context.set_alpn_protocols(["h2"])
-    with socket.create_connection(("127.0.0.1", 50051 + cluster.offset), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", 50051 + cluster.offset), timeout=60) as plain:
         with pytest.raises((ssl.SSLError, ConnectionResetError)):
             with context.wrap_socket(plain, server_hostname="localhost") as secure:
                 if secure.recv(100) == b"":  # TLS 1.3: the refusal comes after our side of the handshake.

@@ -65,7 +65,7 @@ final class Stage {
 
     /// Runs until `finish`; the timer only ends a test that would hang.
     func run(_ begin: () -> Void) {
-        loop.schedule(afterMilliseconds: 20_000) { [self] in loop.stop() }
+        loop.schedule(afterMilliseconds: HangLimit.milliseconds) { [self] in loop.stop() }
         begin()
         loop.run()
         #expect(isDone, "the story did not come to its end")

@@ -51,7 +51,7 @@ struct PlacementTLSTests {
                 loop: loop, address: listener.boundAddress,
                 tls: try TLSContext(Self.settings(.client, authority, call.identity)))
         }
-        loop.schedule(afterMilliseconds: 20_000) { loop.stop() }
+        loop.schedule(afterMilliseconds: HangLimit.milliseconds) { loop.stop() }
         for (index, call) in calls.enumerated() {
             channels[index].unary(path: call.path, request: call.request) { result in
                 switch result {

@@ -3,6 +3,7 @@ import Contracts
 import Glibc
 import Net
 import Placement
+import TestKit
 import Testing
 
 @testable import GatewayKit
@@ -95,7 +96,7 @@ private final class Cast {
 
 @Suite("Routing", .serialized)
 struct RoutingTests {
-    private func run(patience: UInt64 = 20_000, _ begin: (Stage, Cast) throws -> Void) throws {
+    private func run(patience: UInt64 = UInt64(HangLimit.milliseconds), _ begin: (Stage, Cast) throws -> Void) throws {
         var template = Array("/tmp/orbit-routing-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp") }
         let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)

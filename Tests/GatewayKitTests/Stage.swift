@@ -5,6 +5,7 @@ import GatewayKit
 import Glibc
 import Net
 import Placement
+import TestKit
 import Testing
 
 /// What became of a call.
@@ -151,7 +152,8 @@ final class Stage {
 
     /// Runs a story in a directory of its own until `finish`; the timer only ends a test that would hang.
     static func run(
-        callTimeout: UInt64 = 20_000, patience: UInt64 = 20_000, _ begin: (Stage) throws -> Void
+        callTimeout: UInt64 = UInt64(HangLimit.milliseconds), patience: UInt64 = UInt64(HangLimit.milliseconds),
+        _ begin: (Stage) throws -> Void
     ) throws {
         var template = Array("/tmp/orbit-gateway-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp") }
@@ -161,7 +163,7 @@ final class Stage {
             rmdir(path)
         }
         let stage = try Stage(path, callTimeout: callTimeout, patience: patience)
-        stage.loop.schedule(afterMilliseconds: 15_000) { stage.loop.stop() }
+        stage.loop.schedule(afterMilliseconds: HangLimit.milliseconds) { stage.loop.stop() }
         try begin(stage)
         stage.loop.run()
         #expect(stage.isDone, "the story did not come to its end")

@@ -4,7 +4,7 @@ import Glibc
 import Net
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct ConnectionTests {
+@Suite(.timeLimit(.minutes(10))) struct ConnectionTests {
     @Test func carriesBytesBothWaysOverTCP() async throws {
         try await Harness.with { harness in
             let pair = try await Pair.make(harness)

@@ -5,7 +5,7 @@ import Net
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct EventLoopTests {
+@Suite(.timeLimit(.minutes(10))) struct EventLoopTests {
     @Test func executeRunsOnTheLoopInOrder() async throws {
         try await Harness.with { harness in
             #expect(harness.loop.isInLoop == false)

@@ -2,6 +2,7 @@ import Base
 import Crypto
 import Glibc
 import Net
+import TestKit
 import Testing
 
 /// Runs `body` on a loop of its own thread and waits until it calls `finish`; a test that never does is reported.
@@ -14,7 +15,7 @@ func onLoop(_ body: @escaping @Sendable (EventLoop, _ finish: @escaping () -> Vo
                     if let error { waiting?.resume(throwing: error) } else { waiting?.resume() }
                     waiting = nil
                 }
-                let guardian = loop.schedule(afterMilliseconds: 30_000) {
+                let guardian = loop.schedule(afterMilliseconds: HangLimit.milliseconds) {
                     end(GRPCStatus(.deadlineExceeded, "the test did not finish"))
                 }
                 do {

@@ -3,7 +3,7 @@ import Glibc
 import Net
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct HTTPTests {
+@Suite(.timeLimit(.minutes(10))) struct HTTPTests {
     private static let anyPort = SocketAddress.ipv4(address: 0x7f00_0001, port: 0)
 
     /// A server with a few routes, and its address.

@@ -4,7 +4,7 @@ import Net
 import Testing
 
 /// Peers that do anything, in any order: every connection must end, and none may stop the loop.
-@Suite(.timeLimit(.minutes(2))) struct PeerChaosTests {
+@Suite(.timeLimit(.minutes(10))) struct PeerChaosTests {
     /// Echoes, pauses, closes and forgets, as the random numbers say.
     private final class Moody: ConnectionHandler, @unchecked Sendable {
         private var random: SplitMix64

@@ -4,7 +4,7 @@ import Glibc
 import Net
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct TLSConnectionTests {
+@Suite(.timeLimit(.minutes(10))) struct TLSConnectionTests {
     /// Contexts of both ends under one authority.
     private struct Contexts: Sendable {
         let server: TLSContext

@@ -121,9 +121,9 @@ final class Stage {
         settings.firstBackOff = 2
         settings.lastBackOff = 20
         // A machine under load pauses: nobody is held for silent unless the test is about that.
-        settings.silenceMilliseconds = 20_000
-        settings.patienceMilliseconds = 20_000
-        settings.attemptMilliseconds = 20_000
+        settings.silenceMilliseconds = UInt64(HangLimit.milliseconds)
+        settings.patienceMilliseconds = UInt64(HangLimit.milliseconds)
+        settings.attemptMilliseconds = HangLimit.milliseconds
         change(&settings)
         return settings
     }
@@ -170,7 +170,7 @@ final class Stage {
             holds = condition()
             if holds { loop.stop() }
         }
-        let limit = loop.schedule(afterMilliseconds: 15_000) { [loop] in loop.stop() }
+        let limit = loop.schedule(afterMilliseconds: HangLimit.milliseconds) { [loop] in loop.stop() }
         loop.run()
         poll.cancel()
         limit.cancel()

@@ -39,7 +39,8 @@ private final class Mailbox: Sendable {
         while true {
             serve(writer)
             if isDone() { return }
-            try #require(arrived.wait(timeout: .now() + 20) == .success, "the log thread is silent")
+            let isHere = arrived.wait(timeout: .now() + .seconds(HangLimit.seconds)) == .success
+            try #require(isHere, "the log thread is silent")
         }
     }
 }

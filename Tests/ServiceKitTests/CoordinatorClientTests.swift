@@ -136,7 +136,7 @@ private final class Stage {
             holds = condition()
             if holds { loop.stop() }
         }
-        let limit = loop.schedule(afterMilliseconds: 15_000) { [loop] in loop.stop() }
+        let limit = loop.schedule(afterMilliseconds: HangLimit.milliseconds) { [loop] in loop.stop() }
         loop.run()
         poll.cancel()
         limit.cancel()

@@ -172,7 +172,7 @@ final class Stage {
         given.log.segmentBytes = 4 << 20
         settings?(&given)
         let stage = try Stage(directory, shards: shards, settings: given, disk: disk, store: store)
-        let timer = stage.loop.schedule(afterMilliseconds: 25_000) { stage.loop.stop() }
+        let timer = stage.loop.schedule(afterMilliseconds: HangLimit.milliseconds) { stage.loop.stop() }
         stage.poll {
             guard stage.router.isReady, stage.node.complaint == nil else { return false }
             begin(stage)
@@ -225,7 +225,7 @@ final class GatedDisk: Disk {
         func pass() {
             monitor.lock()
             arrivals += 1
-            let deadline = Monitor.now() + 20_000_000_000
+            let deadline = Monitor.now() + HangLimit.nanoseconds
             while isShut, Monitor.now() < deadline { monitor.wait(until: deadline) }
             monitor.unlock()
         }
