@@ -4,13 +4,15 @@ import Glibc
 import Net
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct ListenerTests {
+@Suite(.timeLimit(.minutes(10))) struct ListenerTests {
     private static let anyPort = SocketAddress.ipv4(address: 0x7f00_0001, port: 0)
 
     @Test func reportsABusyPort() async throws {
+        // A loopback address of this process: on 127.0.0.1 another test may get the port between `close` and the end.
+        let own = SocketAddress.ipv4(address: 0x7f40_0000 | UInt32(getpid()) & 0x3f_ffff, port: 0)
         try await Harness.with { harness in
             try await harness.run { loop in
-                let first = try Listener(loop: loop, address: Self.anyPort) { $0.close() }
+                let first = try Listener(loop: loop, address: own) { $0.close() }
                 #expect(first.boundAddress.port != 0)
                 #expect(throws: NetError.addressInUse(first.boundAddress)) {
                     try Listener(loop: loop, address: first.boundAddress) { $0.close() }
@@ -121,11 +123,9 @@ import Testing
     @Test func connectingToNobodyFails() async throws {
         try await withTemporaryDirectory { directory in
             try await Harness.with { harness in
-                let closed = try await harness.run { loop in
-                    let listener = try Listener(loop: loop, address: Self.anyPort) { $0.close() }
-                    defer { listener.close() }
-                    return listener.boundAddress
-                }
+                // A port that is taken and not listened on: one that is free may be another test's a moment later.
+                let (taken, closed) = try boundPort()
+                defer { close(taken) }
                 for address in [closed, .unix(path: "\(directory)/none"), .name("host.invalid", port: 1)] {
                     let witness = Witness()
                     try await harness.run { loop in
@@ -267,6 +267,22 @@ private final class Idlers: ConnectionHandler, @unchecked Sendable {
         }
         return isOver
     }
+}
+
+/// A TCP socket of 127.0.0.1 that does not listen, and its address.
+private func boundPort() throws -> (descriptor: Int32, address: SocketAddress) {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var value = sockaddr_in()
+    value.sin_family = sa_family_t(AF_INET)
+    value.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let isBound = withUnsafeMutablePointer(to: &value) { pointer in
+        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            bind(descriptor, $0, size) == 0 && getsockname(descriptor, $0, &size) == 0
+        }
+    }
+    guard isBound else { throw SystemError("bind") }
+    return (descriptor, .ipv4(address: 0x7f00_0001, port: UInt16(bigEndian: value.sin_port)))
 }
 
 private func residentBytes() -> Int {
