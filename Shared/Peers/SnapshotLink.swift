@@ -29,6 +29,8 @@ final class SnapshotLink: GRPCStreamHandler {
     }
 
     var bytesSent: UInt64 { sender.bytesSent }
+    var offer: SnapshotOffer { sender.offer }
+    var way: SnapshotLinks.Way { SnapshotLinks.Way(shard: sender.offer.shard, peer: peer.node) }
 
     func start() { attempt() }
 

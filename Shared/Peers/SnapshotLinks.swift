@@ -29,14 +29,19 @@ package final class SnapshotLinks: SnapshotSource {
         package init() {}
     }
 
+    /// From where to where: one transfer at a time.
+    struct Way: Hashable {
+        let shard: ShardID, peer: NodeID
+    }
+
     let loop: EventLoop
     let peers: PeerLinks
     let staging: any SnapshotStaging
     let limits: Limits
     let logger: Logger
     private var links: [SnapshotLink] = []
-    /// Transfers that are being made.
-    private var making = 0
+    /// Transfers whose files are being made.
+    private var making: Set<Way> = []
     private var inboxes: [ShardID: SnapshotInbox] = [:]
     private var transfers: UInt64
     private var timer: LoopTimer?
@@ -62,12 +67,13 @@ package final class SnapshotLinks: SnapshotSource {
         of shard: ShardID, to peer: NodeID, message: @escaping (LogIndex) -> Message?,
         completion: @escaping (Bool) -> Void
     ) {
-        guard !isClosed, links.count + making < limits.outgoing, let known = peers.peer(peer) else {
-            return loop.runLater { completion(false) }
-        }
-        making += 1
+        let way = Way(shard: shard, peer: peer)
+        guard !isClosed, !isUnderWay(way, message), links.count + making.count < limits.outgoing,
+            let known = peers.peer(peer)
+        else { return loop.runLater { completion(false) } }
+        making.insert(way)
         staging.make(shard, message: message) { [self] made in
-            making -= 1
+            making.remove(way)
             guard let made else { return completion(false) }
             guard !isClosed else {
                 staging.release(made)
@@ -97,6 +103,18 @@ package final class SnapshotLinks: SnapshotSource {
             links.append(link)
             link.start()
         }
+    }
+
+    /// Whether a transfer goes on already: a group may ask again before it hears of the end, and two of the same
+    /// snapshot would take the inbox from each other with every part. One of an earlier term ends here: no group would
+    /// take it.
+    private func isUnderWay(_ way: Way, _ message: (LogIndex) -> Message?) -> Bool {
+        if making.contains(way) { return true }
+        guard let link = links.first(where: { $0.way == way }) else { return false }
+        if message(link.offer.metadata.last.index)?.term == link.offer.leaderTerm { return true }
+        links.removeAll { $0 === link }
+        link.close()
+        return false
     }
 
     /// The staged snapshot of a shard is installed, or not wanted: its files go.

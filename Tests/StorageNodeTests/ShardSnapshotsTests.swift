@@ -73,17 +73,38 @@ struct ShardSnapshotsTests {
     func limits() throws {
         try SnapshotStage.with { stage in
             let leader = try stage.start(1, rate: 1 << 20)
+            let followers = [try stage.start(2), try stage.start(3), try stage.start(4)]
+            _ = try leader.fill(1_000)
+            var outcomes: [Int: Bool] = [:]
+            for (number, follower) in followers.enumerated() { leader.send(to: follower) { outcomes[number] = $0 } }
+            leader.links.sendSnapshot(of: leader.shard.shard, to: NodeID(rawValue: 9), message: leader.message) {
+                outcomes[3] = $0
+            }
+            #expect(stage.run { outcomes.count >= 2 })
+            #expect(outcomes[2] == false && outcomes[3] == false)
+            #expect(stage.run { outcomes.count == 4 && followers.prefix(2).allSatisfy { $0.installed == [true] } })
+            #expect(outcomes[0] == true && outcomes[1] == true)
+            for follower in followers.prefix(2) { #expect(try follower.content() == leader.content()) }
+        }
+    }
+
+    /// Two would take the follower's inbox from each other, part by part, and get nowhere.
+    @Test("one transfer of a shard to a node at a time, the one of the newest term")
+    func again() throws {
+        try SnapshotStage.with { stage in
+            let leader = try stage.start(1, rate: 1 << 20)
             let follower = try stage.start(2)
             _ = try leader.fill(1_000)
             var outcomes: [Int: Bool] = [:]
-            for number in 0..<4 { leader.send(to: follower) { outcomes[number] = $0 } }
-            leader.links.sendSnapshot(of: leader.shard.shard, to: NodeID(rawValue: 9), message: leader.message) {
-                outcomes[4] = $0
-            }
-            #expect(stage.run { outcomes.count >= 3 })
-            #expect(outcomes[2] == false && outcomes[3] == false && outcomes[4] == false)
-            // Two of the same snapshot meet in one inbox: whatever becomes of each, the follower gets it.
-            #expect(stage.run { outcomes.count == 5 && follower.installed.contains(true) })
+            leader.send(to: follower) { outcomes[0] = $0 }
+            leader.send(to: follower) { outcomes[1] = $0 }
+            #expect(stage.run { outcomes[1] == false && !follower.snapshotFiles.isEmpty })
+            leader.send(to: follower) { outcomes[2] = $0 }
+            #expect(stage.run { outcomes[2] == false } && outcomes[0] == nil)
+            leader.term = Term(rawValue: 5)
+            leader.send(to: follower) { outcomes[3] = $0 }
+            #expect(stage.run { outcomes.count == 4 && !follower.installed.isEmpty })
+            #expect(outcomes[0] == false && outcomes[3] == true && follower.installed == [true])
             #expect(try follower.content() == leader.content())
         }
     }
@@ -110,6 +131,8 @@ private final class SnapshotSite: PeerReceiver {
     let peers: PeerLinks
     let links: SnapshotLinks
     var server: GRPCServer
+    /// Of the messages that it sends.
+    var term = Term(rawValue: 4)
     private(set) var installed: [Bool] = []
 
     init(_ number: UInt32, _ stage: SnapshotStage, rate: UInt64, reserve: UInt64) throws {
@@ -125,7 +148,7 @@ private final class SnapshotSite: PeerReceiver {
             loop: stage.loop, workers: stage.workers, area: area, limits: limits, logger: .silent
         ) { $0 == shard.shard ? .init(store: shard, ranges: ranges) : nil }
         var settings = PeerSettings(role: "storage-node", user: getuid())
-        settings.attemptMilliseconds = 20_000
+        settings.attemptMilliseconds = HangLimit.milliseconds
         let clock = SystemClock()
         peers = PeerLinks(
             loop: stage.loop, settings: settings, tls: nil,
@@ -145,7 +168,7 @@ private final class SnapshotSite: PeerReceiver {
         peers.receiver = self
         server = try serve()
         peers.update(
-            (1...2).map {
+            (1...4).map {
                 PeerLinks.Peer(
                     node: NodeID(rawValue: $0), uid: Bytes(repeating: UInt8($0), count: 16),
                     addresses: [stage.address($0)])
@@ -190,7 +213,7 @@ private final class SnapshotSite: PeerReceiver {
     func message(_ index: LogIndex) -> Message? {
         let metadata = SnapshotMetadata(
             last: EntryID(term: Term(rawValue: 3), index: index), membership: Membership(voters: [node]))
-        return Message(from: node, to: node, term: Term(rawValue: 4), body: .snapshot(metadata))
+        return Message(from: node, to: node, term: term, body: .snapshot(metadata))
     }
 
     func send(to peer: SnapshotSite, _ completion: @escaping (Bool) -> Void) {
@@ -208,7 +231,7 @@ private final class SnapshotSite: PeerReceiver {
 
     func received(_ message: Message, of shard: ShardID, payload: ByteView) {
         guard case .snapshot(let metadata) = message.body else { return }
-        #expect(message.term == Term(rawValue: 4) && message.to == node && message.from != node)
+        #expect(message.term >= Term(rawValue: 4) && message.to == node && message.from != node)
         // As a group does: one that is applied already is of no use.
         guard metadata.last.index > self.shard.appliedIndex, !self.shard.isInstalling else { return }
         snapshots.installSnapshot(metadata, of: shard) { [self] in installed.append($0) }
@@ -251,7 +274,7 @@ private final class SnapshotStage {
             holds = condition()
             if holds { loop.stop() }
         }
-        let limit = loop.schedule(afterMilliseconds: 30_000) { [loop] in loop.stop() }
+        let limit = loop.schedule(afterMilliseconds: HangLimit.milliseconds) { [loop] in loop.stop() }
         loop.run()
         poll.cancel()
         limit.cancel()
