@@ -48,7 +48,7 @@ struct PlacementDirectorTests {
     func joinAndDrain() throws {
         try Stage.with { directory in
             let stage = try Stage(
-                disk: SimulatedDisk(seed: 11), directory: directory, leaseMilliseconds: 600, supportedReplicas: 16,
+                disk: SimulatedDisk(seed: 11), directory: directory, leaseMilliseconds: 2000, supportedReplicas: 16,
                 nodes: 3)
             var nodes: [PaperNode] = []
             stage.run {
@@ -87,29 +87,35 @@ struct PlacementDirectorTests {
     @Test("a cluster whose nodes keep one replica says that nothing can move, and stays as it is")
     func single() throws {
         try Stage.with { directory in
-            let stage = try Stage(disk: SimulatedDisk(seed: 12), directory: directory, leaseMilliseconds: 600)
+            let stage = try Stage(disk: SimulatedDisk(seed: 12), directory: directory)
             var answers: [GRPCStatus.Code] = []
             var described: DescribeResponse?
             var node: PaperNode?
             stage.run {
                 node = try? PaperNode(stage, "n1")
+                let channel = stage.channel()
                 func ask(_ path: String, _ request: Bytes) {
-                    stage.channel().unary(path: path, request: request) { result in
-                        switch result {
-                        case .failure(let status): answers.append(status.code)
-                        case .success(let bytes):
-                            described = try? bytes.withUnsafeBytes { try DescribeResponse(decoding: $0) }
-                        }
-                        guard answers.count == 3, described != nil else { return }
-                        node?.lease.release { stage.finish() }
+                    channel.unary(path: path, request: request) { result in
+                        if case .failure(let status) = result { answers.append(status.code) }
+                        if answers.count == 3 { node?.lease.release { stage.finish() } }
                     }
                 }
-                stage.loop.schedule(afterMilliseconds: 1000) {
-                    ask(PlacementPath.drainNode, NodeRequest(node: 1).encode())
-                    ask(PlacementPath.rebalance, RebalanceRequest(isDryRun: true).encode())
-                    ask(PlacementPath.activateNode, NodeRequest(node: 9).encode())
-                    ask(PlacementPath.describe, [])
+                func describe() {
+                    channel.unary(path: PlacementPath.describe, request: []) { result in
+                        described = (try? result.get()).flatMap { bytes in
+                            try? bytes.withUnsafeBytes { try DescribeResponse(decoding: $0) }
+                        }
+                        // The node reports some time after it has joined.
+                        guard described?.reports.count == 4 else {
+                            stage.loop.schedule(afterMilliseconds: 10) { describe() }
+                            return
+                        }
+                        ask(PlacementPath.drainNode, NodeRequest(node: 1).encode())
+                        ask(PlacementPath.rebalance, RebalanceRequest(isDryRun: true).encode())
+                        ask(PlacementPath.activateNode, NodeRequest(node: 9).encode())
+                    }
                 }
+                describe()
             }
             #expect(answers.filter { $0 == .unimplemented }.count == 2)
             #expect(described?.placement?.replicaLimit == 1 && described?.placement?.replicationFactor == 3)

@@ -164,9 +164,15 @@ struct PlacementServiceTests {
         try Stage.with { directory in
             let stage = try Stage(disk: SimulatedDisk(seed: 2), directory: directory, leaseMilliseconds: 300)
             let watcher = stage.watcher()
-            var wasServed = false
+            var wasServed = false, isRegistered = false
+            let request = RegisterRequest(uid: Bytes(0..<16), addresses: ["a:1"], incarnation: 1, cluster: 0)
             stage.run {
                 watcher.onChange = { map in
+                    if !isRegistered {
+                        // Now that the watcher sees what follows.
+                        isRegistered = true
+                        stage.channel().unary(path: PlacementPath.registerNode, request: request.encode()) { _ in }
+                    }
                     if map.isServed { wasServed = true }
                     if map.nodes.first?.state == .down {
                         #expect(wasServed)
@@ -175,8 +181,6 @@ struct PlacementServiceTests {
                     }
                 }
                 watcher.start()
-                let request = RegisterRequest(uid: Bytes(0..<16), addresses: ["a:1"], incarnation: 1, cluster: 0)
-                stage.channel().unary(path: PlacementPath.registerNode, request: request.encode()) { _ in }
             }
         }
     }

@@ -199,6 +199,8 @@ struct NodeStreamTests {
                     #expect(outcome == .failed(.deadlineExceeded))
                     silent?.answer()
                     _ = caller.write()
+                case _ where outcome == .failed(.outcomeUnknown):
+                    _ = caller.write()  // The machine was busy for that long.
                 default:
                     #expect(outcome == .reply(.ok))
                     stage.finish()

@@ -198,6 +198,8 @@ struct RoutingTests {
                     guard ticket == 3 else { return }
                     cast.leads[2] = true
                     caller.call([4])
+                } else if outcome == .failed(.unavailable), caller.made < 100 {
+                    caller.call([4])  // The machine was busy for that long; it has certainly not been done.
                 } else {
                     #expect(outcome == .reply(.ok) && Array(cast.done.joined()) == [4])
                     stage.finish()
