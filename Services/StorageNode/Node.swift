@@ -129,8 +129,11 @@ final class Node {
 
     /// Why the node could not serve a request; nil when it could.
     var complaint: String? {
-        if executors.isEmpty { return "no shard is assigned to this node" }
-        if let shard = executors.first(where: { !$0.isServing && !$0.isFollowing }) {
+        // A node that was drained, or has just joined, holds no shard and is well.
+        guard let map, map.map.shards.allSatisfy({ !$0.replicas.isEmpty }) else {
+            return "no shard is assigned to this node"
+        }
+        if let shard = executors.first(where: { $0.isPlanned && !$0.isServing && !$0.isFollowing }) {
             return "shard \(shard.shard) has no leader"
         }
         return nil
@@ -143,6 +146,7 @@ final class Node {
         updatePeers(map)
         slotsPerBucket = Slot.count / map.bucketCount
         var owners: [ShardExecutor?] = Array(repeating: nil, count: map.bucketCount)
+        for executor in executors { executor.isPlanned = map.shard(executor.shard)?.replicas.contains(id) ?? false }
         for shard in map.shards where shard.replicas.contains(id) {
             do {
                 let executor =

@@ -47,7 +47,7 @@ extension Node {
 
     /// What this node tells the coordinator of its shards.
     var reports: [ReplicaReport] {
-        executors.map { executor in
+        executors.filter { $0.isPlanned || $0.isServing }.map { executor in
             ReplicaReport(
                 shard: executor.shard, term: executor.group.term, isLeader: executor.isServing,
                 version: executor.versionInForce, applied: executor.store.appliedIndex,

@@ -91,6 +91,9 @@ final class ShardExecutor {
     private var isFenced = false
     /// Where the membership in force lies in the log, at the latest: committed, if that is.
     private(set) var membershipIndex = LogIndex.zero
+    /// The map gives this node a replica of the shard. One that was moved away stays as it is until the next start:
+    /// its group may still need its vote for leaving.
+    var isPlanned = true
     /// The newest membership that the map has asked for, and the newest that is in force.
     var plannedVersion: UInt64 = 0
     var versionInForce: UInt64 = 0
