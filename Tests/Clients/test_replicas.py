@@ -73,6 +73,11 @@ def shards(cluster, node):
     return {row["id"]: row for row in cluster.process(node)["details"]["shards"]}
 
 
+def has_three_voters(cluster):
+    rows = cluster.process("coordinator-1")["details"]["shards"]
+    return all(len(row["replicas"]) == 3 and not row["learners"] and row["settled"] for row in rows)
+
+
 def process_of(cluster, number):
     """The id of the process that the coordinator calls node `number`."""
     nodes = cluster.process("coordinator-1")["details"]["nodes"]
@@ -123,6 +128,8 @@ def test_a_node_is_drained_and_comes_back(three):
         three.orbit("node", "activate", "3")
         before = load.count()
         wait_until(lambda: load.count() > before + 500, what="writes after the drain")
+        # Until then some shards have two voters, and cannot do without either.
+        wait_until(lambda: has_three_voters(three), what="the third replica of each shard")
     load.check()
     assert not load.errors, set(load.errors)
 
