@@ -85,7 +85,8 @@ let package = Package(
                 "Replication", "ServiceKit", "Peers",
             ]),
         service(
-            "Coordinator", ["Base", "Crypto", "Contracts", "Placement", "Net", "Raft", "Replication", "ServiceKit"]),
+            "Coordinator",
+            ["Base", "Crypto", "Contracts", "Placement", "Net", "Raft", "Replication", "ServiceKit", "Peers"]),
         service("Orbit", ["Base", "Crypto", "Contracts", "DataModel", "Net", "ServiceKit"]),
 
         // Tests: units beside seeded simulation; real clients live in Tests/Clients (Python).

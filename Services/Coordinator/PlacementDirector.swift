@@ -5,14 +5,16 @@ import Placement
 
 /// Lets the planner look at the cluster as it is, and makes commands of the steps it proposes. Loop-confined.
 ///
-/// What it knows beyond the state (reports, how long nodes have been down) is gone with a restart, so it waits for as
-/// long as a lease lasts before it plans: by then every node that lives has said what it holds.
+/// What it knows beyond the state (reports, how long nodes have been down, that an operator wants to rebalance) is gone
+/// with a restart or a fail-over, so it waits for as long as a lease lasts before it plans: by then every node that
+/// lives has said what it holds.
 package final class PlacementDirector {
     private let loop: EventLoop
     private let ledger: CommandLedger
     private let logger: Logger
     /// On the loop's clock: not before this.
-    private let begin: UInt64
+    private var begin: UInt64
+    private let patience: UInt64
     private var downSince: [NodeID: UInt64] = [:]
     private var isRoundDue = false
     /// What the nodes said last.
@@ -27,7 +29,21 @@ package final class PlacementDirector {
         self.loop = loop
         self.ledger = ledger
         self.logger = logger
-        begin = loop.now &+ patienceMilliseconds &* 1_000_000
+        patience = patienceMilliseconds &* 1_000_000
+        begin = loop.now &+ patience
+    }
+
+    /// This coordinator leads from now on.
+    func takeOver() {
+        giveUp()
+        begin = loop.now &+ patience
+    }
+
+    /// Somebody else leads and plans.
+    func giveUp() {
+        reports = ReplicaReports()
+        downSince = [:]
+        isRebalancing = false
     }
 
     // MARK: What nodes say
@@ -58,11 +74,12 @@ package final class PlacementDirector {
         loop.schedule(afterMilliseconds: 0) { [weak self] in self?.round() }
     }
 
-    private var mayPlan: Bool { ledger.state.replicaLimit > 1 && loop.now >= begin }
+    private var mayPlan: Bool { ledger.isLeading && ledger.state.replicaLimit > 1 && loop.now >= begin }
 
     /// Asks the planner once and submits what it proposes.
     func round() {
         isRoundDue = false
+        guard ledger.isLeading else { return }
         noteWhoIsDown()
         guard mayPlan else { return }
         let shards = ledger.state.plannedShards(reports)

@@ -6,7 +6,8 @@ import ServiceKit
 
 /// `orbit.v1.PlacementService` over gRPC: turns requests into commands, and durable outcomes into answers.
 ///
-/// It also ends leases: time enters here, from the loop's clock, and only here. Loop-confined.
+/// It also ends leases: time enters here, from the loop's clock, and only here. Of several coordinators only the one
+/// that leads does any of that; the others say who does. Loop-confined.
 package final class PlacementService {
     private let loop: EventLoop
     private let ledger: CommandLedger
@@ -17,6 +18,9 @@ package final class PlacementService {
     private var timers: [LoopTimer] = []
     package let director: PlacementDirector
     private let committedIndex: () -> LogIndex
+    /// Where somebody else leads: addresses with commas between, empty when nobody is known to. Nil: there is nobody
+    /// else.
+    private let otherLeader: () -> String?
 
     /// A lease shorter than the timer's period would end unseen.
     private static let expiryPeriod = 100
@@ -25,20 +29,20 @@ package final class PlacementService {
     /// - Parameters:
     ///   - leaseMilliseconds: how long a lease lasts; renewals come three times as often.
     ///   - committedIndex: for `Describe`.
+    ///   - otherLeader: for those that come to a coordinator that does not lead; nil when it is the only one.
     package init(
         loop: EventLoop, ledger: CommandLedger, access: PlacementAccess, leaseMilliseconds: UInt64, logger: Logger,
-        committedIndex: @escaping () -> LogIndex = { .zero }
+        committedIndex: @escaping () -> LogIndex = { .zero }, otherLeader: @escaping () -> String? = { nil }
     ) {
         self.loop = loop
         self.ledger = ledger
         self.access = access
         self.logger = logger
         self.committedIndex = committedIndex
+        self.otherLeader = otherLeader
         leases = LeaseTable(durationNanoseconds: leaseMilliseconds * 1_000_000)
         director = PlacementDirector(
             loop: loop, ledger: ledger, patienceMilliseconds: leaseMilliseconds, logger: logger)
-        // Holders of before a restart get a whole lease from now: theirs may still run, and they may still renew.
-        for (node, token) in ledger.state.leaseHolders { leases.extend(node, token, now: loop.now) }
         ledger.onMapChanged = { [unowned self] map in announce(map) }
     }
 
@@ -59,7 +63,9 @@ package final class PlacementService {
         server.registerUnary(path: PlacementPath.allocateIDs) { [self] request, call in
             answer(call) { () throws(DatabaseError) in allocate(try AllocateIDsRequest(decoding: request), call) }
         }
-        server.registerUnary(path: PlacementPath.describe) { [self] _, call in describe(call) }
+        server.registerUnary(path: PlacementPath.describe) { [self] _, call in
+            answer(call) { () throws(DatabaseError) in describe(call) }
+        }
         server.register(path: PlacementPath.watch) { [self] stream in MapWatch(self, stream) }
         registerOperations(on: server)
         timers = [
@@ -73,9 +79,52 @@ package final class PlacementService {
 
     /// Ends the watches, and stops ending leases and planning: the process drains.
     package func shutDown() {
+        stop()
+        for watch in watchers.values {
+            watch.end(GRPCStatus(.unavailable, "the coordinator is shutting down"), trailers: directions)
+        }
+    }
+
+    /// Stops ending leases and planning, and tells nobody.
+    package func stop() {
         for timer in timers { timer.cancel() }
         timers = []
-        for watch in watchers.values { watch.end() }
+    }
+
+    // MARK: Leadership
+
+    /// This coordinator leads from now on.
+    ///
+    /// Holders of leases get a whole one from now, whatever this coordinator has heard of them: theirs may still run,
+    /// and they may still renew. None of theirs outlasts it, because nobody who led before has renewed any since.
+    package func takeOver() {
+        leases = LeaseTable(durationNanoseconds: leases.durationNanoseconds)
+        for (node, token) in ledger.state.leaseHolders { leases.extend(node, token, now: loop.now) }
+        director.takeOver()
+    }
+
+    /// Somebody else leads, or nobody: those who watch go there.
+    package func giveUp() {
+        leases = LeaseTable(durationNanoseconds: leases.durationNanoseconds)
+        director.giveUp()
+        for watch in watchers.values { redirect(watch) }
+    }
+
+    fileprivate func redirect(_ watch: MapWatch) {
+        watch.end(GRPCStatus(.unavailable, Self.notLeading), trailers: directions)
+    }
+
+    private static let notLeading = "this coordinator does not lead"
+
+    private var directions: GRPCMetadata {
+        var trailers = GRPCMetadata()
+        if let leader = otherLeader() { trailers.add(PlacementPath.leaderTrailer, leader) }
+        return trailers
+    }
+
+    /// A refusal; that we do not lead comes with who does, and says that nothing was done.
+    private func fail(_ call: GRPCUnaryCall, _ error: DatabaseError) {
+        call.fail(Self.status(error), trailers: error.code == .notLeader ? directions : GRPCMetadata())
     }
 
     // MARK: Methods
@@ -95,7 +144,7 @@ package final class PlacementService {
             certificateName: access.certificateName(of: call.stream.peer))
         ledger.submit(.registerNode(registration)) { [self] result in
             switch result {
-            case .failure(let error): call.fail(Self.status(error))
+            case .failure(let error): fail(call, error)
             case .success(let events): registered(events, call)
             }
         }
@@ -126,9 +175,15 @@ package final class PlacementService {
             leases.extend(node, request.fencingToken, now: loop.now)
             director.take(request.reports.map { ReplicaReport($0) }, from: node)
             let response = RenewResponse(leaseMilliseconds: leaseMilliseconds).encode()
-            ledger.whenDurable { call.reply(response) }
+            reply(response, call)
         } catch {
-            ledger.whenDurable { call.fail(Self.status(error)) }
+            ledger.whenDurable { [self] lost in fail(call, lost ?? error) }
+        }
+    }
+
+    private func reply(_ response: Bytes, _ call: GRPCUnaryCall) {
+        ledger.whenDurable { [self] lost in
+            if let lost { fail(call, lost) } else { call.reply(response) }
         }
     }
 
@@ -144,7 +199,7 @@ package final class PlacementService {
         try checkCertificate(call, node)
         ledger.submit(.expireLease(node: node, fencingToken: request.fencingToken)) { [self] result in
             switch result {
-            case .failure(let error): call.fail(Self.status(error))
+            case .failure(let error): fail(call, error)
             case .success:
                 leases.end(node, request.fencingToken)
                 logger.info("lease released", ["node": .count(node.rawValue)])
@@ -154,9 +209,9 @@ package final class PlacementService {
     }
 
     private func allocate(_ request: AllocateIDsRequest, _ call: GRPCUnaryCall) {
-        ledger.submit(.allocateIDs(kind: request.kind, count: request.count)) { result in
+        ledger.submit(.allocateIDs(kind: request.kind, count: request.count)) { [self] result in
             switch result {
-            case .failure(let error): call.fail(Self.status(error))
+            case .failure(let error): fail(call, error)
             case .success(let events):
                 guard case .idsAllocated(_, let range)? = events.first else {
                     call.fail(GRPCStatus(.internalError, "an allocation without outcome"))
@@ -168,7 +223,8 @@ package final class PlacementService {
     }
 
     private func describe(_ call: GRPCUnaryCall) {
-        ledger.whenDurable { [self] in
+        ledger.whenDurable { [self] lost in
+            if let lost { return fail(call, lost) }
             let response = DescribeResponse(
                 map: ledger.publishedMap.map { ShardMapMessage($0) },
                 leases: leases.remaining(now: loop.now).map {
@@ -188,7 +244,11 @@ package final class PlacementService {
 
     /// Answers a request that failed before it became a command.
     private func answer(_ call: GRPCUnaryCall, _ body: () throws(DatabaseError) -> Void) {
-        do throws(DatabaseError) { try body() } catch { call.fail(Self.status(error)) }
+        guard ledger.isLeading else {
+            call.fail(GRPCStatus(.unavailable, Self.notLeading), trailers: directions)
+            return
+        }
+        do throws(DatabaseError) { try body() } catch { fail(call, error) }
     }
 
     /// A life or a lease that is over is the caller's state, not a passing condition: it must not simply try again.
@@ -214,7 +274,7 @@ package final class PlacementService {
         let node = NodeID(rawValue: request.node)
         ledger.submit(.setDraining(node, isDraining)) { [self] result in
             switch result {
-            case .failure(let error): call.fail(Self.status(error))
+            case .failure(let error): fail(call, error)
             case .success:
                 logger.info(isDraining ? "node drains" : "node is active", ["node": .count(node.rawValue)])
                 director.roundSoon()
@@ -228,7 +288,7 @@ package final class PlacementService {
         let response = RebalanceResponse(
             moves: forecast.moves.map { .init($0) }, isTruncated: !forecast.isComplete
         ).encode()
-        ledger.whenDurable { call.reply(response) }
+        reply(response, call)
     }
 
     // MARK: Leases
@@ -241,8 +301,8 @@ package final class PlacementService {
                 case .success:
                     director.forget(node)
                     logger.warning("node is down: its lease ran out", ["node": .count(node.rawValue)])
-                case .failure(let error) where error.code == .staleMap:
-                    break  // It has a newer registration, or gave the lease back.
+                case .failure(let error) where error.code == .staleMap || !ledger.isLeading:
+                    break  // It has a newer registration, or gave the lease back; or that is for another coordinator.
                 case .failure(let error):
                     logger.error("lease not ended", ["node": .count(node.rawValue), "error": .describing(error)])
                     leases.extend(node, token, now: loop.now)
@@ -261,8 +321,16 @@ package final class PlacementService {
 
     fileprivate func add(_ watch: MapWatch, knownEpoch: UInt64) {
         watchers[ObjectIdentifier(watch)] = watch
-        guard let map = ledger.publishedMap, map.epoch.rawValue != knownEpoch else { return }
-        watch.offer(map.epoch, ShardMapMessage(map).encode())
+        guard ledger.isLeading else { return redirect(watch) }
+        // The first map is one that nobody has gone beyond yet; what comes after it may be published at any time.
+        ledger.whenDurable { [self] lost in
+            if let lost {
+                return watch.end(
+                    Self.status(lost), trailers: lost.code == .notLeader ? directions : GRPCMetadata())
+            }
+            guard let map = ledger.publishedMap, map.epoch.rawValue != knownEpoch else { return }
+            watch.offer(map.epoch, ShardMapMessage(map).encode())
+        }
     }
 
     fileprivate func remove(_ watch: MapWatch) { watchers[ObjectIdentifier(watch)] = nil }
@@ -274,6 +342,7 @@ private final class MapWatch: GRPCStreamHandler {
     private let service: PlacementService
     private let stream: GRPCServerStream
     private var held: (epoch: MapEpoch, message: Bytes)?
+    private var lastOffer = MapEpoch(rawValue: 0)
     private var hasRequest = false
 
     init(_ service: PlacementService, _ stream: GRPCServerStream) {
@@ -301,6 +370,12 @@ private final class MapWatch: GRPCStreamHandler {
     }
 
     func offer(_ epoch: MapEpoch, _ message: Bytes) {
+        guard epoch > lastOffer else { return }
+        lastOffer = epoch
+        send(epoch, message)
+    }
+
+    private func send(_ epoch: MapEpoch, _ message: Bytes) {
         guard stream.isWritable else {
             held = (epoch, message)
             return
@@ -311,10 +386,10 @@ private final class MapWatch: GRPCStreamHandler {
     func writable() {
         guard let held else { return }
         self.held = nil
-        offer(held.epoch, held.message)
+        send(held.epoch, held.message)
     }
 
     func closed(_ status: GRPCStatus) { service.remove(self) }
 
-    func end() { stream.finish(GRPCStatus(.unavailable, "the coordinator is shutting down")) }
+    func end(_ status: GRPCStatus, trailers: GRPCMetadata) { stream.finish(status, trailers: trailers) }
 }

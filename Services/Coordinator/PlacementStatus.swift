@@ -6,6 +6,23 @@ import ServiceKit
 extension PlacementNode {
     /// For `/status`.
     package var statusMembers: [JSON.Member] {
+        // The cluster is shown once, by who leads.
+        let raft = isAlone ? [] : raftMembers
+        return raft + (isAlone || ledger.isLeading ? clusterMembers : [])
+    }
+
+    private var raftMembers: [JSON.Member] {
+        let status = raftStatus
+        return [
+            .init("raft", .text(ledger.isLeading ? "leads" : "follows")),
+            .init("leader", .integer(Int64(status.leader?.rawValue ?? 0))),
+            .init("term", .integer(Int64(clamping: status.term.rawValue))),
+            .init("committed", .integer(Int64(clamping: status.commit.rawValue))),
+            .init("coordinators", .array(status.membership.voters.map { .integer(Int64($0.rawValue)) })),
+        ]
+    }
+
+    private var clusterMembers: [JSON.Member] {
         guard let map = ledger.publishedMap else { return [] }
         return [
             .init("cluster", .text(String(map.cluster, radix: 16))),
@@ -59,6 +76,9 @@ extension PlacementNode {
         }
         metrics.sampledGauge("orbit_placement_watchers", help: "Streams that watch the shard map") { [self] in
             Double(service.watcherCount)
+        }
+        metrics.sampledGauge("orbit_placement_leading", help: "1 while this coordinator leads") { [self] in
+            ledger.isLeading ? 1 : 0
         }
         metrics.sampledGauge("orbit_placement_served", help: "1 while every shard has a leader that is up") { [self] in
             ledger.publishedMap?.isServed == true ? 1 : 0

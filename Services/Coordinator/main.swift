@@ -1,9 +1,11 @@
 // The coordinator: keeps who is a member, who holds which shard and who holds a lease, and tells everybody.
 //
 // One loop thread decides, one log thread makes durable. Nothing is said before it is durable. Data does not pass
-// through here: while the coordinator is away the cluster goes on with the map it has, until leases run out.
+// through here: while the coordinator is away the cluster goes on with the map it has, until leases run out. Of three
+// one leads; while two of them are there the cluster has a coordinator.
 
 import Base
+import Crypto
 import Glibc
 import Net
 import Placement
@@ -30,10 +32,16 @@ let description = ServiceDescription(
             help: "What is evened out: spread (numbers; the default), least-loaded (bytes and work), sticky (nothing)"),
         ConfigurationOption(
             "replacement-delay", .duration, help: "How long a node may be down before it is replaced (default 5m)"),
+        ConfigurationOption(
+            "id", .integer(1...9999), default: "1", help: "The number of this coordinator among several"),
+        ConfigurationOption(
+            "peers", .list,
+            help: "All coordinators where there are several (3 or 5), this one too: 1=host:port,2=…,3=…; for ever"),
         ConfigurationOption("lease", .duration, default: "10s", help: "How long a silent node counts as a member"),
     ],
     check: { configuration in
         try configuration.checkAddresses("listen")
+        try checkPeers(configuration, configuration.clusterTLS(.client))
         try checkLease(configuration)
     })
 
@@ -41,6 +49,14 @@ let description = ServiceDescription(
     guard (500...3_600_000).contains(configuration.milliseconds("lease")) else {
         throw ConfigurationError("--lease takes 500ms to 1h")
     }
+}
+
+/// The coordinators as configured; every one of them has the TLS that its addresses need.
+@discardableResult
+@Sendable func checkPeers(_ configuration: Configuration, _ tls: TLSContext?) throws -> CoordinatorGroup {
+    let group = try CoordinatorGroup(id: configuration.integer("id"), members: configuration.list("peers"))
+    for address in group.addresses.values.joined() { _ = try configuration.requireTLS(tls, for: address) }
+    return group
 }
 
 Service.run(description) { service in
@@ -56,11 +72,15 @@ Service.run(description) { service in
     settings.replacementDelayMilliseconds = configuration.optionalInteger("replacement-delay").map {
         UInt64(clamping: $0)
     }
+    let clientTLS = try configuration.clusterTLS(.client)
+    settings.group = try checkPeers(configuration, clientTLS)
     let disk = PosixDisk()
     let lock = try DirectoryLock(settings.directory, disk: disk)
     let access = PlacementAccess(user: getuid(), isInsecure: configuration.bool("insecure"))
     let tls = try service.clusterTLS(.server)
-    let node = try PlacementNode(settings, loop: service.loop, disk: disk, access: access, logger: service.logger)
+    let node = try PlacementNode(
+        settings, loop: service.loop, disk: disk, access: access, logger: service.logger, tls: clientTLS,
+        metrics: service.metrics)
     for address in try service.listenAddresses() {
         let listener = try node.server.listen(on: address, tls: try service.requireTLS(tls, for: address))
         service.addresses.append(listener.boundAddress)

@@ -39,6 +39,8 @@ private final class DiskLog: CommandLog {
     }
 
     func noteFlushed(_ index: LogIndex) { flushed = index }
+    var leaseIsValid: Bool { true }
+    func confirmLeadership(_ body: @escaping (Bool) -> Void) { body(true) }
 
     /// Writes what was proposed; it is lost in a crash until `sync`.
     func write() throws { try log.write(&batch) }
@@ -57,6 +59,9 @@ private final class MemoryLog: CommandLog {
     var isFull = false
     var flushed = LogIndex.zero
     var lastIndex: LogIndex { LogIndex(rawValue: UInt64(entries.count)) }
+    var leaseIsValid = true
+    var confirmations: [(Bool) -> Void] = []
+    func confirmLeadership(_ body: @escaping (Bool) -> Void) { confirmations.append(body) }
 
     func propose(_ payload: ByteView) throws(DatabaseError) -> LogIndex {
         guard !isFull else { throw DatabaseError(.diskFull, "full") }
@@ -79,6 +84,7 @@ struct CommandLedgerTests {
     func answersWait() throws {
         let log = MemoryLog()
         let ledger = CommandLedger(log: log, state: PlacementState())
+        ledger.lead()
         var said: [String] = []
         var maps: [UInt64] = []
         ledger.onMapChanged = { maps.append($0.epoch.rawValue) }
@@ -87,7 +93,7 @@ struct CommandLedgerTests {
         ledger.submit(Self.create) { result in
             if case .failure = result { said.append("refused") }
         }
-        ledger.whenDurable { said.append("read") }
+        ledger.whenDurable { _ in said.append("read") }
         #expect(said.isEmpty, "a refusal and a read saw what is not durable, so they wait too")
         #expect(maps.isEmpty)
         #expect(ledger.publishedMap == nil)
@@ -108,6 +114,7 @@ struct CommandLedgerTests {
     func fullDisk() {
         let log = MemoryLog()
         let ledger = CommandLedger(log: log, state: PlacementState())
+        ledger.lead()
         log.isFull = true
         var error: DatabaseError?
         ledger.submit(Self.create) { result in
@@ -121,13 +128,14 @@ struct CommandLedgerTests {
     func snapshots() throws {
         let log = MemoryLog()
         let ledger = CommandLedger(log: log, state: PlacementState(), snapshotInterval: 10)
+        ledger.lead()
         ledger.submit(Self.create) { _ in }
         for _ in 0..<25 { ledger.submit(.allocateIDs(kind: "index", count: 1)) { _ in } }
         #expect(log.flushed == .zero)
         log.committedIndex = log.lastIndex
         ledger.committed(log.lastIndex)
         #expect(log.flushed.rawValue > 15)
-        var replay = CommandLedger.Replay()
+        var replay = CommandReplay()
         // Segments go as a whole: entries before the snapshot may be there, without those before them.
         for index in Int(log.flushed.rawValue) - 3..<log.entries.count {
             try log.entries[index].withUnsafeBytes { view in
@@ -137,9 +145,84 @@ struct CommandLedgerTests {
         #expect(try replay.finish().state == ledger.state)
     }
 
+    @Test("without a lease nothing that was not proposed is answered before the others have been asked")
+    func confirmation() {
+        let log = MemoryLog()
+        let ledger = CommandLedger(log: log, state: PlacementState())
+        ledger.lead()
+        log.leaseIsValid = false
+        var said: [String] = []
+        ledger.submit(Self.create) { _ in said.append("created") }
+        ledger.whenDurable { _ in said.append("read") }
+        log.committedIndex = log.lastIndex
+        ledger.committed(log.lastIndex)
+        #expect(said == ["created"], "its own entry says that it led")
+        ledger.whenDurable { _ in said.append("later read") }
+        #expect(log.confirmations.count == 1)
+        log.confirmations.removeFirst()(true)
+        #expect(said == ["created", "read"], "the later read came after the question")
+        #expect(log.confirmations.count == 1)
+        log.confirmations.removeFirst()(false)
+        #expect(said == ["created", "read"])
+        log.leaseIsValid = true
+        ledger.whenDurable { _ in said.append("last") }
+        #expect(said == ["created", "read", "later read", "last"])
+    }
+
+    @Test("leadership lost: what was proposed is unknown and may come back, what was asked goes elsewhere")
+    func leadershipLost() {
+        let log = MemoryLog()
+        let ledger = CommandLedger(log: log, state: PlacementState())
+        var codes: [ErrorCode?] = []
+        func note(_ result: Result<[PlacementEvent], DatabaseError>) {
+            if case .failure(let error) = result { codes.append(error.code) } else { codes.append(nil) }
+        }
+        ledger.submit(Self.create, note)
+        ledger.lead()
+        ledger.submit(Self.create, note)
+        log.committedIndex = log.lastIndex
+        ledger.committed(log.lastIndex)
+        ledger.submit(Self.register(1), note)
+        ledger.submit(Self.create, note)
+        ledger.whenDurable { codes.append($0?.code) }
+        #expect(codes == [.notLeader, nil])
+        ledger.follow()
+        #expect(codes == [.notLeader, nil, .outcomeUnknown, .notLeader, .notLeader])
+        #expect(ledger.state.leaseHolders.isEmpty)
+        var maps: [UInt64] = []
+        ledger.onMapChanged = { maps.append($0.epoch.rawValue) }
+        log.entries[1].withUnsafeBytes { ledger.apply(LogIndex(rawValue: 2), $0) }
+        #expect(ledger.state.leaseHolders.map(\.fencingToken) == [1] && maps == [2])
+        var damage: DatabaseError?
+        ledger.onDamage = { damage = $0 }
+        log.entries[0].withUnsafeBytes { ledger.apply(LogIndex(rawValue: 3), $0) }
+        #expect(damage?.code == .corruption, "the cluster is created once")
+    }
+
+    @Test("one of several begins behind what its log has lost, with the first snapshot that is left")
+    func replayStart() throws {
+        func start(mark: UInt64, _ entries: [(UInt64, PlacementCommand)]) throws -> UInt64 {
+            var start = ReplayStart(mark: LogIndex(rawValue: mark))
+            for (index, command) in entries {
+                var entry = ByteBuffer()
+                command.encode(into: &entry)
+                let bytes = entry.readable.bytes
+                try bytes.withUnsafeBytes { view in try start.add(LogIndex(rawValue: index), view) }
+            }
+            return try start.finish().rawValue
+        }
+        let snapshot = PlacementCommand.snapshot(PlacementState())
+        #expect(try start(mark: 0, [(2, Self.create), (5, snapshot)]) == 0)
+        #expect(try start(mark: 3, [(4, Self.register(1)), (5, snapshot), (9, snapshot)]) == 4)
+        #expect(try start(mark: 4, [(2, Self.create), (5, snapshot)]) == 4)
+        #expect(try start(mark: 4, []) == 4)
+        #expect(try start(mark: 3, [(5, snapshot), (9, snapshot), (8, Self.create), (10, snapshot)]) == 4)
+        #expect(throws: DatabaseError.self) { try start(mark: 3, [(5, snapshot), (5, Self.create)]) }
+    }
+
     @Test("a log that does not fit together is refused")
     func badLog() throws {
-        var replay = CommandLedger.Replay()
+        var replay = CommandReplay()
         var entry = ByteBuffer()
         Self.register(1).encode(into: &entry)
         let bytes = entry.readable.bytes
@@ -155,12 +238,13 @@ struct CommandLedgerTests {
         var incarnation: UInt64 = 0
         for life in 0..<6 as Range<UInt64> {
             let segments = try DiskLog.open(disk, seed: seed &* 100 &+ life)
-            var replay = CommandLedger.Replay()
+            var replay = CommandReplay()
             try segments.replay { record throws(DatabaseError) in try replay.add(record.index, record.payload) }
             let (state, entries) = try replay.finish()
             let log = DiskLog(segments)
             let ledger = CommandLedger(
                 log: log, state: state, entriesSinceSnapshot: entries, snapshotInterval: 20)
+            ledger.lead()
             #expect(ledger.publishedMap?.epoch.rawValue ?? 0 >= epoch, "seed \(seed), life \(life)")
             if state.cluster == nil {
                 #expect(epoch == 0, "seed \(seed), life \(life)")
