@@ -40,6 +40,32 @@ struct ClusterTests {
             ])
     }
 
+    @Test("three nodes come with three coordinators, and everybody knows all of them")
+    func coordinators() throws {
+        let plan = try ClusterPlan(
+            options {
+                $0.nodes = 64
+                $0.coordinators = ClusterOptions.coordinators(forNodes: 64)
+                $0.portOffset = 100
+                $0.isInsecure = true
+            })
+        let coordinators = plan.processes.filter { $0.role == .coordinator }
+        #expect(coordinators.map(\.id) == ["coordinator-1", "coordinator-2", "coordinator-3"])
+        #expect(
+            coordinators[2].arguments == [
+                "--data", "/d/coordinator-3", "--listen", "unix:/d/run/c3,127.0.0.1:50148", "--admin",
+                "unix:/d/run/c3.admin", "--shards", "1", "--nodes", "64", "--id", "3", "--peers",
+                "1=unix:/d/run/c1,1=127.0.0.1:50150,2=unix:/d/run/c2,2=127.0.0.1:50149,"
+                    + "3=unix:/d/run/c3,3=127.0.0.1:50148", "--insecure",
+            ])
+        for spec in plan.processes where spec.role != .coordinator {
+            #expect(spec.arguments.contains("unix:/d/run/c1,unix:/d/run/c2,unix:/d/run/c3"))
+        }
+        let addresses = plan.processes.flatMap(\.addresses)
+        #expect(Set(addresses).count == addresses.count, "no two processes serve at one address")
+        #expect([1, 2, 3, 64].map(ClusterOptions.coordinators(forNodes:)) == [1, 1, 3, 3])
+    }
+
     @Test("names in a gateway's certificate where its clients reach it")
     func serverNames() {
         func names(_ listen: String) -> [String] {
@@ -85,6 +111,7 @@ struct ClusterTests {
         let made = options {
             $0.nodes = 3
             $0.shards = 16
+            $0.coordinators = 3
             $0.portOffset = 200
             $0.listen = "0.0.0.0"
             $0.isInsecure = true

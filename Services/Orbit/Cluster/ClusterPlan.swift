@@ -7,6 +7,8 @@ package struct ClusterOptions: Hashable, Sendable {
     package var data: String
     package var nodes = 1
     package var shards = 1
+    /// One, or three that survive the loss of one of them. Fixed when the cluster is made.
+    package var coordinators = 1
     package var portOffset = 0
     /// The address that gateways bind.
     package var listen = "127.0.0.1"
@@ -17,6 +19,9 @@ package struct ClusterOptions: Hashable, Sendable {
     package var replicationFactor: Int?
 
     package init(data: String) { self.data = data }
+
+    /// How many coordinators a new cluster of so many nodes gets: whoever asks for three nodes wants to lose one.
+    package static func coordinators(forNodes nodes: Int) -> Int { nodes >= 3 ? 3 : 1 }
 }
 
 /// One process of the cluster: what it is and how it is started.
@@ -39,7 +44,7 @@ package struct ProcessSpec: Hashable, Sendable {
         case storageNode = "storage-node"
         case respGateway = "resp-gw"
 
-        /// Before any `--port-offset`; storage nodes count up from theirs.
+        /// Before any `--port-offset`; storage nodes count up from theirs, coordinators down.
         package var port: Int {
             switch self {
             case .coordinator: 50050
@@ -106,19 +111,37 @@ package struct ClusterPlan: Hashable, Sendable {
         guard longest.utf8.count <= SocketAddress.maximumPathLength else {
             throw UsageError("\(options.data) is too long for the sockets in it: choose a shorter --data directory")
         }
-        var processes = [Self.coordinator(options, paths)]
+        var processes: [ProcessSpec] = []
+        for number in 1...options.coordinators { processes.append(Self.coordinator(number, options, paths)) }
         for number in 1...options.nodes { processes.append(Self.node(number, options, paths)) }
         processes.append(try Self.gateway(options, paths))
         self.processes = processes
     }
 
-    private static func coordinator(_ options: ClusterOptions, _ paths: ClusterPaths) -> ProcessSpec {
-        let id = "coordinator-1"
-        let addresses = ["unix:\(paths.run)/c1", "127.0.0.1:\(ProcessSpec.Role.coordinator.port + options.portOffset)"]
+    private static func coordinator(_ number: Int, _ options: ClusterOptions, _ paths: ClusterPaths) -> ProcessSpec {
+        var more = ["--shards", "\(options.shards)", "--nodes", "\(options.nodes)"]
+        if let factor = options.replicationFactor { more += ["--replication-factor", "\(factor)"] }
+        if options.coordinators > 1 {
+            let members = (1...options.coordinators).flatMap { member in
+                coordinatorAddresses(member, options, paths).map { "\(member)=\($0)" }
+            }
+            more += ["--id", "\(number)", "--peers", members.joined(separator: ",")]
+        }
         return spec(
-            .coordinator, id, "c1", addresses, paths, options,
-            ["--shards", "\(options.shards)", "--nodes", "\(options.nodes)"]
-                + (options.replicationFactor.map { ["--replication-factor", "\($0)"] } ?? []))
+            .coordinator, "coordinator-\(number)", "c\(number)", coordinatorAddresses(number, options, paths), paths,
+            options, more)
+    }
+
+    private static func coordinatorAddresses(
+        _ number: Int, _ options: ClusterOptions, _ paths: ClusterPaths
+    ) -> [String] {
+        let port = ProcessSpec.Role.coordinator.port - (number - 1) + options.portOffset
+        return ["unix:\(paths.run)/c\(number)", "127.0.0.1:\(port)"]
+    }
+
+    /// Where the others find the coordinators.
+    private static func coordinators(_ options: ClusterOptions, _ paths: ClusterPaths) -> String {
+        (1...options.coordinators).map { "unix:\(paths.run)/c\($0)" }.joined(separator: ",")
     }
 
     private static func node(_ number: Int, _ options: ClusterOptions, _ paths: ClusterPaths) -> ProcessSpec {
@@ -126,7 +149,7 @@ package struct ClusterPlan: Hashable, Sendable {
         let port = ProcessSpec.Role.storageNode.port + number - 1 + options.portOffset
         return spec(
             .storageNode, id, "n\(number)", ["unix:\(paths.run)/n\(number)", "127.0.0.1:\(port)"], paths, options,
-            ["--coordinator", "unix:\(paths.run)/c1", "--fsync", options.fsync])
+            ["--coordinator", coordinators(options, paths), "--fsync", options.fsync])
     }
 
     private static func gateway(_ options: ClusterOptions, _ paths: ClusterPaths) throws(UsageError) -> ProcessSpec {
@@ -139,7 +162,7 @@ package struct ClusterPlan: Hashable, Sendable {
         }
         let admin = "unix:\(paths.run)/g1.admin"
         var addresses = [address]
-        var arguments = ["--listen", address, "--coordinator", "unix:\(paths.run)/c1", "--admin", admin]
+        var arguments = ["--listen", address, "--coordinator", coordinators(options, paths), "--admin", admin]
         let tlsAddress = role.tlsPort.map { "\(host):\($0 + options.portOffset)" }
         if let tlsAddress {
             addresses.append(tlsAddress)

@@ -3,7 +3,8 @@ import ServiceKit
 
 /// What `cluster.json` remembers of a cluster: what it was made with, and how it was last started.
 ///
-/// The number of nodes and shards is fixed when the cluster is made; the rest may differ from start to start.
+/// The numbers of nodes, shards and coordinators are fixed when the cluster is made; the rest may differ from start to
+/// start.
 package struct ClusterState: Hashable, Sendable {
     package static let formatVersion: Int64 = 1
 
@@ -18,6 +19,7 @@ package struct ClusterState: Hashable, Sendable {
             [
                 .init("format", .integer(Self.formatVersion)), .init("nodes", .integer(Int64(options.nodes))),
                 .init("shards", .integer(Int64(options.shards))),
+                .init("coordinators", .integer(Int64(options.coordinators))),
                 .init("portOffset", .integer(Int64(options.portOffset))),
                 .init("listen", .text(options.listen)), .init("fsync", .text(options.fsync)),
                 .init("insecure", .bool(options.isInsecure)), .init("restart", .bool(options.restarts)),
@@ -45,6 +47,12 @@ package struct ClusterState: Hashable, Sendable {
         options.fsync = fsync
         options.isInsecure = isInsecure
         options.restarts = restarts
+        // Clusters of before there could be several have one.
+        let coordinators = document["coordinators"]?.integer ?? 1
+        guard coordinators == 1 || coordinators == 3 else {
+            throw DatabaseError(.corruption, "cluster.json holds a number out of range")
+        }
+        options.coordinators = Int(coordinators)
         if let factor = document["replicationFactor"]?.integer {
             guard (1...9).contains(factor) else {
                 throw DatabaseError(.corruption, "cluster.json holds a number out of range")

@@ -1,6 +1,7 @@
 import Base
 import Contracts
 import Net
+import ServiceKit
 
 extension Command {
     static let node = Command(
@@ -49,26 +50,31 @@ extension Command {
     }
 }
 
-/// Asks the coordinator of a local cluster, over its Unix socket, and waits for the answer.
+/// Asks the coordinator of a local cluster that leads, over its Unix socket, and waits for the answer.
 struct PlacementOperator {
     private let loop: EventLoop
-    private let channel: GRPCClientChannel
+    private let coordinators: CoordinatorClient
+    /// Covers a fail-over.
     private static let callTimeout: UInt64 = 5_000_000_000
+    /// One that does not answer is left for the next.
+    private static let attemptTimeout: UInt64 = 1_500_000_000
+    private static let retryMilliseconds = 100
     private static let patienceMilliseconds = 600_000
 
     init(_ plan: ClusterPlan) throws {
-        guard let address = plan.processes.first(where: { $0.role == .coordinator })?.addresses.first else {
-            throw UsageError("the cluster has no coordinator")
-        }
+        let addresses = plan.processes.filter { $0.role == .coordinator }.compactMap(\.addresses.first)
+        guard !addresses.isEmpty else { throw UsageError("the cluster has no coordinator") }
         loop = try EventLoop()
-        channel = GRPCClientChannel(loop: loop, address: try SocketAddress(parsing: address))
+        coordinators = CoordinatorClient(
+            loop: loop, addresses: try addresses.map { try SocketAddress(parsing: $0) })
     }
 
-    /// One call; a refusal becomes an error in the coordinator's own words.
+    /// One call; a refusal becomes an error in the coordinator's own words. While no coordinator leads it is made
+    /// again: everything that is asked here may be asked twice.
     func call(_ path: String, _ request: Bytes) throws -> Bytes {
         var answer: Result<Bytes, GRPCStatus> = .failure(GRPCStatus(.unavailable, "no answer"))
-        loop.schedule(afterMilliseconds: 0) { [loop, channel] in
-            channel.unary(path: path, request: request, deadline: loop.now + Self.callTimeout) { result in
+        loop.schedule(afterMilliseconds: 0) { [self] in
+            attempt(path, request, until: loop.now + Self.callTimeout) { result in
                 answer = result
                 loop.stop()
             }
@@ -77,6 +83,23 @@ struct PlacementOperator {
         switch answer {
         case .success(let bytes): return bytes
         case .failure(let status): throw UsageError("the coordinator refuses: \(status.message)")
+        }
+    }
+
+    private func attempt(
+        _ path: String, _ request: Bytes, until deadline: UInt64,
+        _ completion: @escaping (Result<Bytes, GRPCStatus>) -> Void
+    ) {
+        let isAlone = coordinators.addresses.count == 1
+        let end = isAlone ? deadline : min(deadline, loop.now + Self.attemptTimeout)
+        coordinators.unary(path: path, request: request, deadline: end) { result in
+            let again = loop.now + UInt64(Self.retryMilliseconds) * 1_000_000
+            guard case .failure(let status) = result, !isAlone, again < deadline,
+                [.unavailable, .unknown, .deadlineExceeded].contains(status.code)
+            else { return completion(result) }
+            loop.schedule(afterMilliseconds: Self.retryMilliseconds) {
+                attempt(path, request, until: deadline, completion)
+            }
         }
     }
 

@@ -8,7 +8,8 @@ extension Command {
         "up", summary: "Starts a local cluster of real processes and keeps it running.",
         options: [
             .data, .json,
-            CommandOption("nodes", "N", "storage nodes; fixed when the cluster is made (default 1)"),
+            CommandOption(
+                "nodes", "N", "storage nodes; fixed when the cluster is made (default 1); from 3 on, 3 coordinators"),
             CommandOption("shards", "N", "shards; fixed when the cluster is made (default: one per node)"),
             CommandOption("replication-factor", "N", "replicas of a shard (default 3), as far as nodes can keep them"),
             CommandOption("detach", nil, "return when the cluster is ready; orbit down ends it"),
@@ -57,6 +58,7 @@ struct UpCommand {
         let shards = try arguments.number("shards", in: 1...1024)
         options.nodes = nodes ?? known?.nodes ?? 1
         options.shards = shards ?? known?.shards ?? options.nodes
+        options.coordinators = known?.coordinators ?? ClusterOptions.coordinators(forNodes: options.nodes)
         if let known, known.nodes != options.nodes || known.shards != options.shards {
             throw UsageError(
                 "the cluster in \(data) was made with \(known.nodes) nodes and \(known.shards) shards; "
