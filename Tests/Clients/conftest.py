@@ -103,18 +103,6 @@ class Cluster:
     def process(self, identifier):
         return next(row for row in self.status()["processes"] if row["id"] == identifier)
 
-    def admin_status(self, identifier):
-        """What one process says of itself, without asking the others: one of them may be stopped."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(10)
-            short = identifier.replace("coordinator-", "c").replace("storage-node-", "n")
-            connection.connect(f"{self.data}/run/{short}.admin")
-            connection.sendall(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            answer = b""
-            while chunk := connection.recv(65536):
-                answer += chunk
-        return json.loads(answer.split(b"\r\n\r\n", 1)[1])
-
     def pids(self):
         """Pids by id, read from the pid files: they work without a supervisor too."""
         found = {}

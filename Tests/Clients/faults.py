@@ -51,14 +51,30 @@ def admin_status(path):
 
 
 class View:
-    """What coordinator and nodes say of shards and replicas. `nodes` are the names of storage nodes by number."""
+    """What coordinators and nodes say of shards and replicas. `nodes` are the names of storage nodes by number."""
 
     def __init__(self, data, nodes):
         self.run = pathlib.Path(data, "run")
         self.nodes = nodes
+        self.newest = {}
 
     def map(self):
-        return admin_status(self.run / "c1.admin") or {}
+        """What the coordinator that leads says; while none does, what was said last."""
+        for path in sorted(self.run.glob("c*.admin")):
+            status = admin_status(path) or {}
+            if "shards" in status:
+                self.newest = status
+        return self.newest
+
+    def coordinator(self):
+        """The coordinator that leads."""
+
+        def leading():
+            statuses = {path.name: admin_status(path) or {} for path in self.run.glob("c*.admin")}
+            names = [name for name, status in statuses.items() if "shards" in status]
+            return f"coordinator-{names[0][1]}" if len(names) == 1 else None
+
+        return wait_until(leading, what="a leader of the coordinators")
 
     def replicas(self):
         """The fewest replicas of a shard."""

@@ -29,7 +29,7 @@ NODES = 3
 STOPPED = 3.0  # Seconds of a SIGSTOP: several leases and elections.
 CUT = 15.0 if IS_LONG else 5.0  # Seconds of a cut; the long one outlasts a node's lease at the coordinator.
 GATEWAY = "resp-gw-1"
-COORDINATOR = "coordinator-1"
+COORDINATOR = "coordinator"  # The one that leads.
 
 pytestmark = pytest.mark.faults
 
@@ -134,10 +134,11 @@ def test_a_gateway_or_a_coordinator_is_killed(three, victim):
         load = three.load(f"{victim}:{number}")
         load.wait_for(500)
         before = three.cluster.pids()
-        kill(before[victim], signal.SIGKILL)
+        name = three.view.coordinator() if victim == COORDINATOR else victim
+        kill(before[name], signal.SIGKILL)
         if victim == COORDINATOR:
             load.wait_for(500, 10)  # Clients go on without it.
-        wait_restart(three.cluster, before, [victim])
+        wait_restart(three.cluster, before, [name])
         load.wait_for(500)
         three.settle(load)
 
@@ -148,7 +149,7 @@ def test_a_leader_and_the_coordinator_are_killed_together(three):
     load = three.load("both")
     load.wait_for(500)
     before = three.cluster.pids()
-    victims = [f"storage-node-{view.leader(view.shards()[0])}", COORDINATOR]
+    victims = [f"storage-node-{view.leader(view.shards()[0])}", view.coordinator()]
     for victim in victims:
         kill(before[victim], signal.SIGKILL)
     wait_restart(three.cluster, before, victims)
