@@ -45,9 +45,7 @@ class Replicated:
     def __init__(self, nodes):
         self.name = f"{nodes} node{'s' * (nodes > 1)}"
         self.cluster = Cluster("--nodes", str(nodes), "--fsync", "always", password=PASSWORD).start()
-        rows = self.cluster.status()["processes"]  # The coordinator that leads knows the shards and their replicas.
-        map = next(row["details"] for row in rows if row["role"] == "coordinator" and "shards" in row["details"])
-        self.replicas = min(len(shard["replicas"]) for shard in map["shards"])
+        self.replicas = min(len(shard["replicas"]) for shard in self.cluster.coordinator()["shards"])
 
     def cpu(self):
         return sum(map(cpu_seconds, self.cluster.pids().values()))

@@ -103,6 +103,15 @@ class Cluster:
     def process(self, identifier):
         return next(row for row in self.status()["processes"] if row["id"] == identifier)
 
+    def coordinator(self):
+        """What the coordinator that leads says of the cluster."""
+
+        def leading():
+            rows = [row["details"] for row in self.status()["processes"] if row["role"] == "coordinator"]
+            return next((details for details in rows if "shards" in details), None)
+
+        return wait_until(leading, what="a coordinator that leads")
+
     def pids(self):
         """Pids by id, read from the pid files: they work without a supervisor too."""
         found = {}

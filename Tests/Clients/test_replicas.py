@@ -74,13 +74,13 @@ def shards(cluster, node):
 
 
 def has_three_voters(cluster):
-    rows = cluster.process("coordinator-1")["details"]["shards"]
+    rows = cluster.coordinator()["shards"]
     return all(len(row["replicas"]) == 3 and not row["learners"] and row["settled"] for row in rows)
 
 
 def process_of(cluster, number):
     """The id of the process that the coordinator calls node `number`."""
-    nodes = cluster.process("coordinator-1")["details"]["nodes"]
+    nodes = cluster.coordinator()["nodes"]
     addresses = next(node["addresses"] for node in nodes if node["id"] == number)
     rows = cluster.status()["processes"]
     return next(row["id"] for row in rows if set(addresses) & set(row["addresses"]))
