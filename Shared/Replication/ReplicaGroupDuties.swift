@@ -216,13 +216,14 @@ extension ReplicaGroup {
         guard !isDelivering, !isStoreTaken else { return }
         isDelivering = true
         while committedIndex < core.commitIndex {
+            let before = committedIndex
             if let leadership, committedIndex >= leadership.first {
                 deliverOwn(leadership)
             } else {
                 deliverOthers(through: min(core.commitIndex, leadership?.first ?? core.commitIndex))
                 reportLeadership()
             }
-            if groups.hasFailed { break }
+            if groups.hasFailed || committedIndex == before { break }
         }
         isDelivering = false
         step(.applied(committedIndex))

@@ -31,6 +31,7 @@ package final class ReplicaGroups: PeerReceiver {
     /// Called when the log cannot be read: the process must stop.
     package var onFailure: (LogError) -> Void
     private(set) var hasFailed = false
+    private var isClosed = false
 
     private let clock: any Clock
     private var random: any RandomSource
@@ -118,6 +119,7 @@ package final class ReplicaGroups: PeerReceiver {
     package func close() {
         writer.submit()
         writer.close()
+        isClosed = true
         release()
     }
 
@@ -148,7 +150,8 @@ package final class ReplicaGroups: PeerReceiver {
     }
 
     func fail(_ error: LogError) {
-        guard !hasFailed else { return }
+        // What is reported after the end may ask for entries that can be read no more, and that nobody needs.
+        guard !hasFailed, !isClosed else { return }
         hasFailed = true
         onFailure(error)
     }

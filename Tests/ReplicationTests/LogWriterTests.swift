@@ -110,6 +110,23 @@ struct LogWriterTests {
         #expect(log.state(1).hardState.term == Term(rawValue: 1))
     }
 
+    /// As when a node is stopped while the first entries of a term are on their way to the disk.
+    @Test func whatIsReportedAfterTheEndNeedsNoLog() throws {
+        let fixture = LogFixture()
+        let mailbox = Mailbox()
+        let log = try fixture.open()
+        let writer = try LogWriter(
+            log: log, durability: .always, onDurable: { mailbox.post($0) }, onFailure: { mailbox.post($0) })
+        let id = NodeID(rawValue: 1)
+        let groups = ReplicaGroups(id: id, writer: writer, clock: SystemClock(), onFailure: { mailbox.post($0) })
+        let group = groups.add(try Self.recovered(log, 1), founding: Membership(voters: [id]))
+        group.start()
+        groups.close()
+        mailbox.serve(writer)
+        #expect(mailbox.failure == nil)
+        #expect(try fixture.open().state(1).lastIndex == group.lastIndex)
+    }
+
     @Test(arguments: [Durability.always, .everySecond]) func termsGrowAndIndexesGoOn(durability: Durability) throws {
         let fixture = LogFixture()
         for life in 1...3 as ClosedRange<UInt64> {
