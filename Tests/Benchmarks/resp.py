@@ -17,7 +17,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Tests" / "Clients"))
-from conftest import Cluster, free_offset, wait_until  # noqa: E402
+from conftest import Cluster, Ports, wait_until  # noqa: E402
 
 TICK = os.sysconf("SC_CLK_TCK")
 PASSWORD = "benchmark"
@@ -70,7 +70,8 @@ class Redis:
 
     def __init__(self, policy):
         self.directory = tempfile.mkdtemp(prefix="orbit-bench-redis-", dir="/tmp")
-        self.port = 6379 + free_offset(9000)
+        self.ports = Ports(9000)
+        self.port = 6379 + self.ports.offset
         options = {
             "port": self.port, "bind": "127.0.0.1", "dir": self.directory, "appendonly": "yes", "appendfsync": policy,
             "save": "", "daemonize": "no", "user": f"orbit on >{PASSWORD} ~* &* +@all",
@@ -89,6 +90,7 @@ class Redis:
         self.process.terminate()
         self.process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
+        self.ports.release()
 
 
 class Orbit:

@@ -1,5 +1,6 @@
 """The harness: clusters of real processes, made by `orbit up` in a temporary directory, one port offset each."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -28,13 +29,38 @@ def wait_until(condition, seconds=120.0, what="the condition"):
         time.sleep(0.01)  # Polling is bounded by `seconds`; nothing is assumed to be done after a while.
 
 
-def free_offset(start=1000):
-    """A port offset at which all ports of a small cluster are free. Runs side by side begin at different places."""
-    first = start + os.getpid() % (15000 - start) // 100 * 100
-    for offset in (*range(first, 15000, 100), *range(start, first, 100)):
-        if all(_is_free(port + offset) for port in (6379, 6380, *range(50048, 50054))):
-            return offset
-    raise RuntimeError("no free ports")
+class Ports:
+    """A port offset at which all ports of a small cluster are free. No other test run on this machine takes it before
+    `release`: ports that are only looked at may be somebody's by the time they are used."""
+
+    def __init__(self, start=1000):
+        for self.offset in range(start, 15000, 100):
+            self._lock = _locked(pathlib.Path(tempfile.gettempdir(), f"orbit-test-ports-{self.offset}"))
+            if self._lock is None:
+                continue
+            if all(_is_free(port + self.offset) for port in (6379, 6380, *range(50048, 50054))):
+                return
+            self.release()
+        raise RuntimeError("no free ports")
+
+    def release(self):
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _locked(path):
+    """The descriptor of a file that is locked as long as it is open, or None when somebody else has it."""
+    try:
+        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except PermissionError:
+        return None  # Another user's.
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock
+    except BlockingIOError:
+        os.close(lock)
+        return None
 
 
 def _is_free(port):
@@ -55,7 +81,8 @@ class Cluster:
         self._holder = None if data else tempfile.TemporaryDirectory(prefix="orbit-", dir="/tmp")
         self.data = str(data) if data else self._holder.name
         self.options = options
-        self.offset = free_offset()
+        self._ports = Ports()
+        self.offset = self._ports.offset
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("ORBIT_")}
         if password:
             self.environment["ORBIT_PASSWORD"] = password
@@ -83,6 +110,7 @@ class Cluster:
         self.orbit("down", check=False, timeout=60)
         for pid in self.pids().values():
             kill(pid, signal.SIGKILL)
+        self._ports.release()
         if self._holder:
             self._holder.cleanup()
 

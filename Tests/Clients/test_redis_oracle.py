@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import wait_until
+from conftest import Ports, wait_until
 
 SEED = int(os.environ.get("ORBIT_ORACLE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 COMMANDS = int(os.environ.get("ORBIT_ORACLE_COMMANDS", "3000"))
@@ -48,9 +48,8 @@ def oracle(tmp_path_factory):
     """A redis-server of its own: started by hand, never as a service."""
     if not shutil.which("redis-server"):
         pytest.skip("redis-server is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    ports = Ports()
+    port = 6379 + ports.offset
     directory = tmp_path_factory.mktemp("oracle")
     server = subprocess.Popen(
         ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(directory)],
@@ -63,6 +62,7 @@ def oracle(tmp_path_factory):
     server.kill()
     server.wait()
     server.stdout.close()
+    ports.release()
 
 
 @pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])
