@@ -144,7 +144,7 @@ final class ShardExecutor {
     /// Evaluates one invocation. The reply goes to `ready`, or waits here for the entry that it observed.
     @inline(__always)
     func evaluate(_ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder) {
-        guard isServing else { return stream.refuse(invocation.id, leader: group.leader) }
+        guard isServing, !isRebuilding else { return stream.refuse(invocation.id, leader: group.leader) }
         invocations &+= 1
         let mark = ready.size
         beginEntry()
@@ -180,10 +180,6 @@ final class ShardExecutor {
     /// The timestamp for the operation (reads need none), or nil after refusing it.
     @inline(__always)
     private func admit(_ isWrite: Bool, _ id: UInt64, _ ready: ReplyBatchEncoder) -> Timestamp? {
-        if isRebuilding {
-            ready.error(id, DatabaseError(.busy, "The shard is recovering from a refused write; try again"))
-            return nil
-        }
         guard isWrite else { return clock.last }
         guard !log.writer.isFull else {
             ready.error(

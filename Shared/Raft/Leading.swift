@@ -236,6 +236,7 @@ extension RaftCore {
         advanceCommit(to: index, &effects)
         membershipCommitted(&effects)
         answerReads(&effects)
+        handOver(&effects)
     }
 
     // MARK: Leadership transfer
@@ -259,10 +260,11 @@ extension RaftCore {
         handOver(&effects)
     }
 
-    /// Tells the target to campaign once it has everything.
+    /// Tells the target to campaign once it has everything, and everything is known here to be committed: whoever
+    /// proposed it has an answer then.
     private mutating func handOver(_ effects: inout Effects) {
         guard isLeader, let transfer, !transfer.isAsked, let position = position(of: transfer.target),
-            peers[position].matched == log.last.index
+            peers[position].matched == log.last.index, commitIndex == log.last.index
         else { return }
         self.transfer?.isAsked = true
         hasForfeitedLease = true
