@@ -24,6 +24,13 @@ extension RaftCore {
             // Older than what is agreed; everything up to there matches.
             return acknowledge(.matched(commitIndex), append, peer, &effects)
         }
+        if append.previous.index == commitIndex, commitIndex == log.base.index, commitIndex > .zero,
+            append.previous.term > log.base.term
+        {
+            // Committed, so it is the leader's entry. A store that was ahead of its log after a crash knows the index
+            // only, and began with the last term that the log had.
+            log.correctBase(append.previous.term)
+        }
         let ours = log.term(at: append.previous.index)
         guard ours == append.previous.term || (ours != nil && has(.acceptAppendWithoutLogCheck)) else {
             let hint = log.lastEntry(notBeyond: append.previous)

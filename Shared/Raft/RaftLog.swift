@@ -91,6 +91,12 @@ struct RaftLog: Sendable {
         }
     }
 
+    /// What the entry at the compaction point is called, if that had been forgotten.
+    mutating func correctBase(_ term: Term) {
+        base.term = term
+        if last.index == base.index { last = base }
+    }
+
     /// Begins anew behind a snapshot.
     mutating func reset(to snapshot: SnapshotMetadata, forgettingTerm: Bool) {
         let term = forgettingTerm ? Term(rawValue: 0) : snapshot.last.term

@@ -114,15 +114,7 @@ struct ReplicaGroupTests {
         var (acknowledged, installed, stuck) = (0, 0, 0)
         for _ in 0..<40 {
             let run = seeds.next()
-            let cluster = try Cluster(seed: run) {
-                $0.cacheBytes = 500
-                $0.retainedBytes = 300
-            }
-            var random = SplitMix64(seed: run)
-            for _ in 0..<600 where cluster.violation == nil { try disturb(cluster, &random) }
-            cluster.cutOff = nil
-            for replica in cluster.replicas where random.oneIn(2) { try replica.restart() }
-            cluster.settle(ticks: 200)
+            let cluster = try disturbed(run)
             try #require(cluster.violation == nil, "seed \(seed), run \(run)")
             acknowledged += cluster.acknowledged.count
             installed += cluster.replicas.reduce(0) { $0 + $1.installed }
@@ -140,6 +132,28 @@ struct ReplicaGroupTests {
         }
         // What a run must have met to mean something.
         #expect(acknowledged > 300 && installed > 0 && stuck < 10, "\(acknowledged) \(installed) \(stuck)")
+    }
+
+    /// Its store holds an entry of a term that its log has lost: it must not be stuck there.
+    @Test(arguments: [6_554_511_255_680_277_443, 13_314_283_977_983_957_855] as [UInt64])
+    func aStoreAheadOfItsLogCatchesUp(run: UInt64) throws {
+        let cluster = try disturbed(run)
+        #expect(cluster.violation == nil)
+        for replica in cluster.replicas { #expect(replica.store.applied == cluster.agreed) }
+    }
+
+    /// A group after a time of faults and a time of peace.
+    private func disturbed(_ run: UInt64) throws -> Cluster {
+        let cluster = try Cluster(seed: run) {
+            $0.cacheBytes = 500
+            $0.retainedBytes = 300
+        }
+        var random = SplitMix64(seed: run)
+        for _ in 0..<600 where cluster.violation == nil { try disturb(cluster, &random) }
+        cluster.cutOff = nil
+        for replica in cluster.replicas where random.oneIn(2) { try replica.restart() }
+        cluster.settle(ticks: 200)
+        return cluster
     }
 
     private func disturb(_ cluster: Cluster, _ random: inout SplitMix64) throws {
