@@ -132,6 +132,12 @@ class SplitCluster:
         path = f"{self.data}/run/{gateway}"
         return redis.Redis(unix_socket_path=path, **{"socket_timeout": 3, **more})
 
+    def signal(self, name, number):
+        """Stops, continues or ends a process; one that is killed is gone when this returns."""
+        self.processes[name].send_signal(number)
+        if number == signal.SIGKILL:
+            self.processes[name].wait()
+
     def ended(self):
         """Processes that have died."""
         return [name for name, process in self.processes.items() if process.poll() is not None]

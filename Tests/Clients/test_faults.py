@@ -267,6 +267,31 @@ def test_the_network_is_cut(split, cut):
     print(f"{cut.__name__}: {load.summary()}")
 
 
+def test_a_stopped_leader_wakes_up_with_questions(split):
+    """One gateway still asks the stopped leader, another one follows its successor: the answers must not contradict."""
+    view = split.view
+    view.wait_led()
+    shard = view.shards()[0]
+    leader = view.leader(shard)
+    connects = [lambda gateway=gateway, **more: split.connect(gateway, **more) for gateway in ("g1", "g2")]
+    load = Load("stopped", connects)
+    load.wait_for(500)
+    split.signal(f"n{leader}", signal.SIGSTOP)
+    try:
+        wait_until(lambda: view.leader(shard) not in (None, leader), 30, f"another leader of shard {shard}")
+        split.signal("g2", signal.SIGKILL)
+        split.start("g2")
+        load.wait_for(500)
+    finally:
+        split.signal(f"n{leader}", signal.SIGCONT)
+    load.wait_for(500)
+    view.wait_led()
+    load.finish()
+    wait_until(view.agree, 30, "agreement of the replicas")
+    assert not split.ended(), split.logs()
+    print(f"stopped: {load.summary()}")
+
+
 class SmallDisk:
     """A file system in memory, mounted where one node keeps its data."""
 
