@@ -7,6 +7,7 @@ before they answer; with three replicas two of them have.
 import argparse
 import csv
 import dataclasses
+import os
 import pathlib
 import subprocess
 
@@ -120,6 +121,7 @@ def main():
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "docs" / "benchmarks-replication.md")
     arguments = parser.parse_args()
+    busy = os.getloadavg()[0]
     runs, replicas = compare(arguments.rounds, arguments.nodes)
     text = [
         "# Benchmarks of replication", "",
@@ -127,7 +129,8 @@ def main():
         "own coordinator and gateway, the same `redis-benchmark` client on the same machine, rounds interleaved;",
         "`--fsync always`. The ratio is the median of the per-round ratios, three replicas to one. CPU is user and",
         "system time of all processes of the cluster.",
-        "", f"{machine()}; {arguments.rounds} rounds; {KEYS} random keys, values of {SIZE} bytes; {replicas} replicas.",
+        "", f"{machine()}; {arguments.rounds} rounds; {KEYS} random keys, values of {SIZE} bytes; {replicas} replicas;",
+        f"load average before the run {busy:.1f} (near 0 on a quiet machine: above 1, the figures are not worth much).",
         "", *table(runs),
     ]  # fmt: skip
     print("\n".join(text))
