@@ -34,18 +34,23 @@ import Testing
         _ harness: Harness, _ address: SocketAddress, _ text: String, size: Int = .max
     ) async throws -> String {
         let client = Witness()
+        let bytes = Array(text.utf8)
+        var offset = min(bytes.count, size)
+        let first = Array(bytes[..<offset])
         try await harness.run { loop in
             Connector.connect(loop: loop, to: address) { result in
                 switch result {
-                case .success(let connection): client.attach(connection)
+                case .success(let connection):
+                    client.attach(connection)
+                    // At once: the test's task may get its turn only when the server takes the client for idle.
+                    connection.output.append(first)
+                    connection.setNeedsFlush()
                 case .failure(let error): client.fail(error)
                 }
             }
             return
         }
         await client.until(harness) { $0.connection != nil || $0.failure != nil || $0.reason != nil }
-        let bytes = Array(text.utf8)
-        var offset = 0
         while offset < bytes.count {
             let end = min(bytes.count, size == .max ? bytes.count : offset + size)
             try await client.send(harness, Array(bytes[offset..<end]))
@@ -140,7 +145,7 @@ import Testing
             let idle = try await exchange(harness, address, "")
             #expect(idle == "")
         }
-        // Long enough for the request to get there on a busy machine.
+        // Long enough for the request to get there.
         limits.idleMilliseconds = 2000
         try await withServer(limits) { harness, address in
             let slow = try await exchange(harness, address, "GET /livez HT")
