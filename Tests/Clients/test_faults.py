@@ -96,7 +96,7 @@ def lose_leader(faulted, number, fault):
     key = faulted.key_on(shard, name)
     load = faulted.load(name, probed=[key])
     load.wait_for(500 + random.randrange(500))
-    victim = view.leader(shard)
+    victim = wait_until(lambda: view.leader(shard), 30, f"{name}: a leader of shard {shard}")
     before = faulted.cluster.pids()
     pid = before[f"storage-node-{victim}"]
     kill(pid, signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
@@ -105,7 +105,7 @@ def lose_leader(faulted, number, fault):
         gap = wait_until(lambda: load.gap(key, at), 30, f"{name}: a write of shard {shard} without node {victim}")
         if fault == "stop":
             wait_until(lambda: time.monotonic_ns() - at >= STOPPED * 1e9, what="the end of the stop")
-            assert view.leader(shard) not in (None, victim)
+            wait_until(lambda: view.leader(shard) not in (None, victim), 30, f"{name}: another leader")
     finally:
         kill(pid, signal.SIGCONT)
     if fault == "kill":
@@ -182,7 +182,7 @@ def test_every_replica_holds_everything(three):
             break
         before = three.cluster.pids()
         shard = min(wanted - led)[0]
-        victim = f"storage-node-{view.leader(shard)}"
+        victim = f"storage-node-{wait_until(lambda: view.leader(shard), 30, f'a leader of shard {shard}')}"
         kill(before[victim], signal.SIGKILL)
         wait_until(lambda: view.leader(shard), 30, f"another leader of shard {shard}")
         wait_restart(three.cluster, before, [victim])
@@ -242,7 +242,7 @@ def test_the_network_is_cut(split, cut):
     view = split.view
     view.wait_led()
     shard = view.shards()[0]
-    leader = view.leader(shard)
+    leader = wait_until(lambda: view.leader(shard), 30, f"a leader of shard {shard}")
     peers = [number for number in range(1, NODES + 1) if number != leader]
     connects = [lambda gateway=gateway, **more: split.connect(gateway, **more) for gateway in ("g1", "g2")]
     load = Load(cut.__name__, connects)
@@ -272,7 +272,7 @@ def test_a_stopped_leader_wakes_up_with_questions(split):
     view = split.view
     view.wait_led()
     shard = view.shards()[0]
-    leader = view.leader(shard)
+    leader = wait_until(lambda: view.leader(shard), 30, f"a leader of shard {shard}")
     connects = [lambda gateway=gateway, **more: split.connect(gateway, **more) for gateway in ("g1", "g2")]
     load = Load("stopped", connects)
     load.wait_for(500)
