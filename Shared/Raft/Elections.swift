@@ -8,11 +8,20 @@ extension RaftCore {
             now &+ span.lowerBound &+ random.next(below: span.upperBound &- span.lowerBound &+ 1)
     }
 
+    /// Whether it may stand for election: as a voter, or, while the membership that leaves it out is not committed, as
+    /// a voter of the one before. The change may have reached only those whom it leaves out, and then nobody else's
+    /// log is long enough to win (Raft dissertation, 4.2.2).
+    private var mayStand: Bool {
+        if membership.isVoter(id) { return true }
+        guard membershipIndex > commitIndex, membershipIndex > log.base.index else { return false }
+        return log.membership(at: membershipIndex.previous).membership.isVoter(id)
+    }
+
     /// Tries to become leader: asks first whether it could win, so that a replica that was cut off does not come back
     /// with a higher term and depose a leader that works.
     mutating func campaign(_ effects: inout Effects) {
         resetElectionTimer()
-        guard membership.isVoter(id), installing == nil, !isLeader else { return }
+        guard mayStand, installing == nil, !isLeader else { return }
         if membership.isOnlyVoter(id) {
             // Nobody else to ask, nor to be ahead of. What a lone replica has, is all there is: a cut log is no reason
             // to wait for somebody.
