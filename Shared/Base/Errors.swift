@@ -27,6 +27,8 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
     case busy = 23
     case diskFull = 24
     case corruption = 25
+    /// A call that came again: it was executed, and its reply is not there any more.
+    case alreadyExecuted = 26
 
     /// SQLSTATE (PostgreSQL appendix A), MySQL error number, CQL error code (v5 section 9), gRPC status, RESP prefix.
     package struct Row: Hashable, Sendable {
@@ -65,6 +67,7 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
         case .busy: Self.row("53300", 1040, 0x1001, 8, 429, "BUSY", .sameRequest, false)
         case .diskFull: Self.row("53100", 1021, 0x0000, 8, 507, "MISCONF", .sameRequest, false)
         case .corruption: Self.row("XX001", 1030, 0x0000, 15, 500, "ERR", .never, false)
+        case .alreadyExecuted: Self.row("55000", 1105, 0x2200, 6, 409, "ERR", .never, false)
         }
     }
 
