@@ -61,6 +61,9 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
         self.rights = rights
     }
 
+    /// The session of the batch whose calls are evaluated now; with a call's id it is the call's token.
+    var session: UInt64 { decoder.session }
+
     /// How long the calls that are evaluated now have waited here.
     var waitedMilliseconds: UInt64 { (loop.now &- arrival) / 1_000_000 }
 
@@ -156,12 +159,13 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     /// True if the call has been put in line (or refused), because too much has to leave before its reply.
     private func hasToWait(_ invocation: borrowing InvocationView) -> Bool {
         let (connection, call, settings) = (invocation.connection, invocation.encoded, node.settings)
+        // Nothing of a unary call's replies leaves before the last is there. A line does not know its calls' sessions.
+        let mayWait = !(invocation.isIdempotent || isUnary)
         if !waiting.contains(connection) {
             let isOverShare = !isUnary && shares[connection] > settings.replyShare
             guard isOverShare || outstanding > settings.replyBacklog else { return false }
         }
-        // Nothing of a unary call's replies leaves before the last is there.
-        if isUnary || !waiting.append(call, of: connection, arrival: arrival) {
+        if !mayWait || !waiting.append(call, of: connection, arrival: arrival) {
             ready.error(invocation.id, Self.backlogged)
         }
         return true

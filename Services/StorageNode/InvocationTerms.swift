@@ -25,9 +25,8 @@ enum InvocationTerms {
     static func refusal(
         of invocation: borrowing InvocationView, waitedMilliseconds: UInt64, rights: CallerRights
     ) -> DatabaseError? {
-        guard invocation.transaction == 0, !invocation.isIdempotent else {
-            return DatabaseError(
-                .featureNotSupported, "Transactions and idempotency tokens are not supported yet")
+        guard invocation.transaction == 0 else {
+            return DatabaseError(.featureNotSupported, "Transactions are not supported yet")
         }
         let limit = UInt64(invocation.deadlineMilliseconds)
         guard limit == 0 || waitedMilliseconds < limit else {
@@ -48,7 +47,7 @@ enum InvocationTerms {
         }
     }
 
-    private static func isWrite(_ operation: OperationView) -> Bool {
+    static func isWrite(_ operation: OperationView) -> Bool {
         switch operation {
         case .call(let call): call.method.isWrite
         case .record(let record): record.kind == .put || record.kind == .delete

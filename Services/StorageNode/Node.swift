@@ -34,6 +34,8 @@ struct NodeSettings {
     var log = SegmentedLog.Options()
     /// Bytes of replies that one stream may have outstanding, and one client connection of it; past that, calls wait.
     var replyBacklog = 64 << 20, replyShare = 4 << 20
+    /// What a shard remembers of calls with tokens.
+    var outcomes = OutcomeLimits()
 }
 
 /// The shards of one process and what they share.
@@ -194,6 +196,7 @@ final class Node {
             shard: shard.id, buckets: shard.buckets, clock: clock, group: group, log: log, store: records,
             runtime: runtime,
             records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
+            outcomes: OutcomeMemory(reader: reader, buckets: buckets, limits: settings.outcomes),
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
         executor.onServing = { [unowned self, unowned executor] in
             logger.info(
@@ -286,15 +289,34 @@ final class Node {
             stream.refuse(invocation.id, leader: nil)
             return
         }
-        if invocation.hasTerms,
-            let refusal = InvocationTerms.refusal(
-                of: invocation, waitedMilliseconds: stream.waitedMilliseconds, rights: stream.rights)
-        {
-            if !invocation.trace.isEmpty { noteRefusal(refusal, id: invocation.id, trace: invocation.trace) }
-            ready.error(invocation.id, refusal)
-            return
+        if invocation.hasTerms {
+            return dispatchWithTerms(invocation, to: executor, bucket: bucket, on: stream, ready: ready)
         }
         executor.evaluate(invocation, on: stream, ready: ready)
+    }
+
+    /// The same for a call that demands more than its operation.
+    @inline(never)
+    private func dispatchWithTerms(
+        _ invocation: borrowing InvocationView, to executor: ShardExecutor, bucket: Int, on stream: InvocationStream,
+        ready: ReplyBatchEncoder
+    ) {
+        if let refusal = InvocationTerms.refusal(
+            of: invocation, waitedMilliseconds: stream.waitedMilliseconds, rights: stream.rights)
+        {
+            if !invocation.trace.isEmpty { noteRefusal(refusal, id: invocation.id, trace: invocation.trace) }
+            return ready.error(invocation.id, refusal)
+        }
+        // A read may be made as often as one likes.
+        guard invocation.isIdempotent, InvocationTerms.isWrite(invocation.operation) else {
+            return executor.evaluate(invocation, on: stream, ready: ready)
+        }
+        do throws(DatabaseError) {
+            let token = try InvocationToken(invocation, session: stream.session, bucket: bucket)
+            executor.evaluate(invocation, token, on: stream, ready: ready)
+        } catch {
+            ready.error(invocation.id, error)
+        }
     }
 
     /// Tells of a refused call that somebody traces; of a few a second, because each line costs microseconds.

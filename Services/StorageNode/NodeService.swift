@@ -27,6 +27,10 @@ extension Node {
         metrics.sampledGauge("orbit_activations", help: "Actors in memory") { [self] in
             Double(executors.reduce(0) { $0 + $1.activations })
         }
+        metrics.sampledGauge("orbit_outcomes", help: "Outcomes of calls with tokens that led shards remember") {
+            [self] in
+            Double(executors.reduce(0) { $0 + $1.outcomes.count })
+        }
         metrics.sampledCounter("orbit_log_bytes_total", help: "Bytes written to the log") { [self] in
             Double(logStatistics.bytes)
         }

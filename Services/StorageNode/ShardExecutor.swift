@@ -61,6 +61,7 @@ final class ShardExecutor {
     private let log: NodeLog
     private let runtime: ActorRuntime
     private let records: RecordTable
+    let outcomes: OutcomeMemory
     /// Called when the shard begins or ceases to be served here.
     var onServing: (() -> Void)?
     /// Called when the coordinator should hear of the shard.
@@ -106,12 +107,12 @@ final class ShardExecutor {
 
     init(
         shard: ShardID, buckets: [Range<Int>], clock: NodeClock, group: ReplicaGroup, log: NodeLog, store: ShardStore,
-        runtime: ActorRuntime, records: RecordTable,
+        runtime: ActorRuntime, records: RecordTable, outcomes: OutcomeMemory,
         onFatal: @escaping (any Error) -> Void
     ) {
         self.buckets = buckets
         (self.shard, self.clock, self.group, self.log, self.store) = (shard, clock, group, log, store)
-        (self.runtime, self.records, self.onFatal) = (runtime, records, onFatal)
+        (self.runtime, self.records, self.outcomes, self.onFatal) = (runtime, records, outcomes, onFatal)
         group.onCommitted = { [unowned self] index in committed(upTo: index) }
         group.onApply = { [unowned self] index, effects in apply(effects, index) }
         group.onRole = { [unowned self] role in change(role) }
@@ -160,7 +161,7 @@ final class ShardExecutor {
             guard admit(isWrite, invocation.id, ready) != nil else { return }
             observed = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
         case .unknown:
-            ready.error(invocation.id, DatabaseError(.featureNotSupported, "This node does not know the operation"))
+            ready.error(invocation.id, Self.unknownOperation)
             return
         }
         if !group.isAlone, observed <= group.committedIndex, !group.leaseIsValid {
@@ -168,6 +169,44 @@ final class ShardExecutor {
             observed = openIndex
         }
         if observed > group.committedIndex { hold(from: mark, until: observed, on: stream, ready: ready) }
+        effectsAdded()
+    }
+
+    private static let unknownOperation = DatabaseError(.featureNotSupported, "This node does not know the operation")
+
+    /// Evaluates a write with a token, once: when it comes again, it gets the reply that it had. Its outcome is in the
+    /// entry that has its effects, and its answer waits for that entry, the first time and every other.
+    func evaluate(
+        _ invocation: borrowing InvocationView, _ token: InvocationToken, on stream: InvocationStream,
+        ready: ReplyBatchEncoder
+    ) {
+        guard isServing, !isRebuilding else { return stream.refuse(invocation.id, leader: group.leader) }
+        invocations &+= 1
+        let mark = ready.size
+        do throws(DatabaseError) {
+            if let known = try outcomes.recall(token.token, digest: token.digest) {
+                known.answer(invocation.id, ready)
+                if known.index > group.committedIndex { hold(from: mark, until: known.index, on: stream, ready: ready) }
+                return
+            }
+        } catch {
+            return ready.error(invocation.id, error)
+        }
+        beginEntry()
+        guard let timestamp = admit(true, invocation.id, ready) else { return }
+        switch invocation.operation {
+        case .call(let call):
+            _ = runtime.evaluate(
+                call, id: invocation.id, now: clock.wallMilliseconds, writeTimestamp: timestamp, entryIndex: openIndex,
+                replies: ready)
+        case .record(let record):
+            _ = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
+        case .unknown: return ready.error(invocation.id, Self.unknownOperation)
+        }
+        outcomes.remember(
+            token.token, digest: token.digest, reply: ready.tail(from: mark), at: timestamp, entryIndex: openIndex,
+            into: open)
+        hold(from: mark, until: openIndex, on: stream, ready: ready)
         effectsAdded()
     }
 
@@ -231,6 +270,7 @@ final class ShardExecutor {
                 now: clock.wallMilliseconds, writeTimestamp: timestamp, entryIndex: openIndex,
                 limit: Self.maintenanceStep)
             _ = try runtime.collectGarbage(entryIndex: openIndex, limit: Self.maintenanceStep)
+            try outcomes.expire(now: clock.wallMilliseconds, limit: Self.maintenanceStep, into: open)
         } catch {
             onFatal(error)
         }
@@ -326,6 +366,7 @@ final class ShardExecutor {
         guard isRebuilding, proposed.isEmpty else { return }
         runtime.reset(committed: group.committedIndex)
         records.reset()
+        outcomes.reset()
         isRebuilding = false
     }
 
@@ -392,12 +433,14 @@ final class ShardExecutor {
         bound = .zero
         runtime.reset(committed: group.committedIndex)
         records.reset()
+        outcomes.reset()
     }
 
     /// A snapshot has taken the place of the records.
     private func replaced() {
         runtime.reset(committed: group.committedIndex)
         records.reset()
+        outcomes.reset()
     }
 
     /// An entry that was not proposed here: Raft's own, or (with several replicas) one of another leader.
@@ -427,6 +470,7 @@ final class ShardExecutor {
     private func settle(upTo index: LogIndex) {
         runtime.didCommit(index)
         records.committed(upTo: index)
+        outcomes.committed(upTo: index)
         while let batch = waiting.first, batch.index <= index {
             _ = waiting.popFirst()
             batch.stream.holds(-batch.replies.size)

@@ -17,6 +17,8 @@ let description = ServiceDescription(
         ConfigurationOption(
             "fsync", .choice(["always", "everysec"]), default: "always", help: "When a write counts as done"),
         ConfigurationOption("actor-memory", .bytes, default: "256MB", help: "Memory of decoded hot state, per shard"),
+        ConfigurationOption(
+            "token-retention", .duration, default: "10m", help: "How long the outcome of a call with a token is kept"),
         ConfigurationOption("block-cache", .bytes, default: "64MB", help: "Memory of the store's block cache"),
     ],
     check: { try $0.checkAddresses("listen", "coordinator") })
@@ -28,6 +30,7 @@ Service.run(description) { service in
         durability: options.string("fsync") == "always" ? .always : .everySecond,
         actorMemory: options.bytes("actor-memory"))
     settings.store.blockCacheBytes = options.bytes("block-cache")
+    settings.outcomes.retentionMilliseconds = options.milliseconds("token-retention")
     service.dataDirectory = settings.directory
     if case .everySecond = settings.durability {
         service.logger.warning("fsync everysec: power loss may cost the last second of acknowledged writes")

@@ -123,8 +123,8 @@ def test_terms_are_kept_or_refused(node, stubs, request):
     assert ask(SET, deadline_ms=10_000, trace=bytes(25)).kind == caller.messages.Reply.OK
     assert ask(consistency=caller.messages.ANY).data == b"x"
     assert ask(principal="ada").kind == (caller.messages.Reply.DATA if is_gateway else error)
-    for terms in ({"consistency": 2, "method": SET}, {"consistency": 9}, {"idempotent": True}, {"transaction": 1},
-                  {"schema": 1}):
+    assert ask(SET, idempotent=True).kind == caller.messages.Reply.OK
+    for terms in ({"consistency": 2, "method": SET}, {"consistency": 9}, {"transaction": 1}, {"schema": 1}):
         assert ask(**terms).kind == error, terms
 
 

@@ -65,11 +65,8 @@ struct InvocationTermsTests {
         #expect(refusal { $0.consistency = 3 } == .featureNotSupported)
     }
 
-    @Test("transactions and idempotency tokens are refused until they are kept")
-    func notYet() {
-        #expect(refusal { $0.transaction = 1 } == .featureNotSupported)
-        #expect(refusal { $0.isIdempotent = true } == .featureNotSupported)
-    }
+    @Test("transactions are refused until they are kept")
+    func notYet() { #expect(refusal { $0.transaction = 1 } == .featureNotSupported) }
 
     @Test("a schema version is known if it is none")
     func schema() {
@@ -122,7 +119,7 @@ struct InvocationTermsTests {
             (Self.batch(.set, [4 << 3, 100]), .ok), (Self.batch(.get, name + trace), .text("1")),
             (Self.batch(.get, [8 << 3, 2]), .text("1")), (Self.batch(.set, [8 << 3, 2]), .error(.invalidArgument)),
             (Self.batch(.set, [8 << 3, 3]), .error(.featureNotSupported)),
-            (Self.batch(.set, [9 << 3, 1] + trace), .error(.featureNotSupported)),
+            (Self.batch(.set, [9 << 3, 1] + trace), .error(.invalidArgument)),  // A token without a session.
             (Self.batch(.set, transaction), .error(.featureNotSupported)),
             (Self.batch(.set, header: schema), .error(.featureNotSupported)),
             (Self.batch(.set, footer: schema), nil),  // A header that comes too late.

@@ -73,6 +73,18 @@ package final class ReplyBatchEncoder {
         replies.truncate(to: mark)
     }
 
+    /// What was appended since `size` was `mark`, encoded; valid until the next change.
+    package func tail(from mark: Int) -> ByteView {
+        let view = replies.readable
+        return ByteView(rebasing: view[min(max(mark, 0), view.count)...])
+    }
+
+    /// Appends a reply as another encoder has encoded it (`tail`): that of the same invocation, made before.
+    package func append(encoded reply: ByteView) {
+        replies.append(reply)
+        count += 1
+    }
+
     /// Moves everything to the end of `other`.
     package func moveAll(to other: ReplyBatchEncoder) {
         other.replies.append(replies.readable)
