@@ -41,7 +41,7 @@ extension Node {
     /// waits for their leader.
     static func founding(_ shard: ShardMap.Shard, as id: NodeID) -> Raft.Membership {
         shard.version <= 1 && shard.voters.contains(id)
-            ? Raft.Membership(voters: shard.voters)
+            ? Raft.Membership(voters: shard.voters, version: shard.version)
             : Raft.Membership(voters: shard.voters.filter { $0 != id }, learners: [id])
     }
 
@@ -101,11 +101,13 @@ extension ShardExecutor {
 
     /// As leader, brings the group's membership to what the map asks for, a step at a time.
     func pursue(_ planned: ShardMap.Shard) {
-        guard isServing, planned.version >= plannedVersion else { return }
-        plannedVersion = planned.version
-        let wanted = Raft.Membership(voters: planned.voters, learners: planned.learners)
+        guard isServing else { return }
+        let wanted = Raft.Membership(
+            voters: planned.voters, learners: planned.learners, version: planned.version)
         let present = group.membership
         guard !present.isJoint, group.committedIndex >= membershipIndex else { return }
+        // An earlier leader knew a newer map: it comes here too, and until then nothing is to be done.
+        guard present.version <= planned.version else { return }
         guard present == wanted else {
             // Busy: asked again with the next tick.
             try? group.propose(wanted)

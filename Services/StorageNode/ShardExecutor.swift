@@ -95,8 +95,7 @@ final class ShardExecutor {
     /// The map gives this node a replica of the shard. One that was moved away stays as it is until the next start:
     /// its group may still need its vote for leaving.
     var isPlanned = true
-    /// The newest membership that the map has asked for, and the newest that is in force.
-    var plannedVersion: UInt64 = 0
+    /// The newest version of the planned membership that is in force, as far as this replica has seen it as leader.
     var versionInForce: UInt64 = 0
     /// Whom the map has asked to lead last.
     var lastTransfer: NodeID?

@@ -95,6 +95,8 @@ package enum Refusal: Hashable, Sendable {
     case busy
     /// Another change of membership is not through yet, or the leader has not committed an entry of its term.
     case membershipInProgress
+    /// The membership in force is of a later version than this one.
+    case outdated
     /// Not a membership, or not a target.
     case invalid
 }

@@ -7,7 +7,8 @@ import Base
 package struct Membership: Hashable, Sendable, CustomStringConvertible {
     /// What a group may count at most, learners included.
     package static let limit = 32
-    private static let formatVersion: UInt8 = 1
+    /// Format 2 adds the version, and is written only where there is one: whoever has none writes what he always did.
+    private static let formatVersion: UInt8 = 1, versionedFormat: UInt8 = 2
 
     /// The voters, ascending; while joint, the old ones.
     package let voters: [NodeID]
@@ -15,13 +16,17 @@ package struct Membership: Hashable, Sendable, CustomStringConvertible {
     package let incoming: [NodeID]?
     /// Who receives the log and has no vote. While joint it may name a voter that is becoming a learner.
     package let learners: [NodeID]
+    /// Which state of a plan it carries out; 0 where nobody plans. It never falls: a leader that knows an older plan
+    /// cannot undo what an earlier one did by a newer.
+    package let version: UInt64
 
     /// Sorts, and drops what is named twice.
-    package init(voters: [NodeID], incoming: [NodeID]? = nil, learners: [NodeID] = []) {
+    package init(voters: [NodeID], incoming: [NodeID]? = nil, learners: [NodeID] = [], version: UInt64 = 0) {
         func tidy(_ nodes: [NodeID]) -> [NodeID] { Array(Set(nodes)).sorted() }
         self.voters = tidy(voters)
         self.incoming = incoming.map(tidy)
         self.learners = tidy(learners)
+        self.version = version
     }
 
     package var isJoint: Bool { incoming != nil }
@@ -34,7 +39,7 @@ package struct Membership: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// What a joint membership leads to; itself when it is not joint.
-    package var final: Membership { Membership(voters: incoming ?? voters, learners: learners) }
+    package var final: Membership { Membership(voters: incoming ?? voters, learners: learners, version: version) }
 
     /// Everybody, each once, ascending.
     package var everyone: [NodeID] { Array(Set(voters + (incoming ?? []) + learners)).sorted() }
@@ -61,7 +66,8 @@ package struct Membership: Hashable, Sendable, CustomStringConvertible {
 
     /// The payload of a configuration entry, and what a snapshot's manifest keeps.
     package func encoded() -> Bytes {
-        var bytes: Bytes = [Self.formatVersion, incoming == nil ? 0 : 1]
+        var bytes: Bytes = [version == 0 ? Self.formatVersion : Self.versionedFormat, incoming == nil ? 0 : 1]
+        if version != 0 { withUnsafeBytes(of: version.littleEndian) { bytes.append(contentsOf: $0) } }
         for side in [voters, incoming ?? [], learners] {
             bytes.append(UInt8(truncatingIfNeeded: side.count))
             for node in side {
@@ -74,7 +80,14 @@ package struct Membership: Hashable, Sendable, CustomStringConvertible {
     /// Nil for anything that `encoded` does not write.
     package static func decode(_ view: ByteView) -> Membership? {
         var reader = ByteReader(view)
-        guard reader.byte() == formatVersion, let joint = reader.byte(), joint <= 1 else { return nil }
+        guard let format = reader.byte(), format == formatVersion || format == versionedFormat,
+            let joint = reader.byte(), joint <= 1
+        else { return nil }
+        var version: UInt64 = 0
+        if format == versionedFormat {
+            guard let known = reader.littleEndian(UInt64.self), known != 0 else { return nil }
+            version = known
+        }
         var sides: [[NodeID]] = []
         for _ in 0..<3 {
             guard let count = reader.byte(), Int(count) <= limit else { return nil }
@@ -88,14 +101,15 @@ package struct Membership: Hashable, Sendable, CustomStringConvertible {
             sides.append(side)
         }
         guard reader.isAtEnd, joint == 1 || sides[1].isEmpty else { return nil }
-        let membership = Membership(voters: sides[0], incoming: joint == 1 ? sides[1] : nil, learners: sides[2])
+        let membership = Membership(
+            voters: sides[0], incoming: joint == 1 ? sides[1] : nil, learners: sides[2], version: version)
         return membership.isWellFormed ? membership : nil
     }
 
-    /// `[1 2 3] → [1 2 4], learners [5]`
+    /// `[1 2 3] → [1 2 4], learners [5], version 7`
     package var description: String {
         func list(_ nodes: [NodeID]) -> String { "[" + nodes.map(\.description).joined(separator: " ") + "]" }
         return list(voters) + (incoming.map { " → " + list($0) } ?? "")
-            + (learners.isEmpty ? "" : ", learners \(list(learners))")
+            + (learners.isEmpty ? "" : ", learners \(list(learners))") + (version == 0 ? "" : ", version \(version)")
     }
 }

@@ -17,6 +17,10 @@ extension RaftCore {
             effects.refusal = .invalid
             return
         }
+        guard target.version >= membership.version else {
+            effects.refusal = .outdated
+            return
+        }
         guard hasOwnCommit, membershipIndex <= commitIndex, !membership.isJoint else {
             effects.refusal = .membershipInProgress
             return
@@ -27,7 +31,9 @@ extension RaftCore {
             appendMembership(target, &effects)
         } else {
             appendMembership(
-                Membership(voters: membership.voters, incoming: target.voters, learners: target.learners), &effects)
+                Membership(
+                    voters: membership.voters, incoming: target.voters, learners: target.learners,
+                    version: target.version), &effects)
         }
     }
 

@@ -241,6 +241,7 @@ package final class ReplicaGroup {
         case .transferring: DatabaseError(.notLeader, "leadership is being handed over")
         case .busy: DatabaseError(.busy, "too much waits for the followers")
         case .membershipInProgress: DatabaseError(.busy, "another change of the membership is not through yet")
+        case .outdated: DatabaseError(.staleMap, "the membership in force is of a later version")
         case .invalid: DatabaseError(.invalidArgument, "not a membership, or not a voter")
         }
     }

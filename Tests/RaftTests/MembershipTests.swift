@@ -13,6 +13,7 @@ struct MembershipTests {
         Membership(voters: [node(3), node(1), node(2)], learners: [node(9)]),
         Membership(voters: [node(1), node(2), node(3)], incoming: [node(2), node(3), node(4)], learners: [node(1)]),
         Membership(voters: (1...32).map { node($0) }),
+        Membership(voters: [node(1), node(2)], incoming: [node(2)], version: 1 << 40),
     ]
 
     @Test("survives its bytes", arguments: samples)
@@ -42,6 +43,7 @@ struct MembershipTests {
         #expect(!joint.isQuorum { [node(3), node(4), node(5)].contains($0) })
         #expect(joint.isQuorum { [node(1), node(3), node(5)].contains($0) })
         #expect(joint.final == Membership(voters: [node(3), node(4), node(5)]))
+        #expect(Membership(voters: [node(1)], incoming: [node(2)], version: 3).final.version == 3)
         #expect(!Membership(voters: [node(1)], learners: [node(1)]).isWellFormed)
         #expect(Membership(voters: [node(1), node(2)], incoming: [node(2)], learners: [node(1)]).isWellFormed)
     }
