@@ -114,7 +114,7 @@ final class CoordinatorLinks: SnapshotSource, SnapshotSink {
     /// From now on coordinators of another cluster are refused.
     func note(cluster: UInt64) {
         guard identity.cluster != cluster else { return }
-        do { try identity.join(cluster, directory, disk: disk) } catch {
+        do { try identity.join(cluster, as: group.id, directory, disk: disk) } catch {
             return logger.error("the cluster is not noted", ["error": .describing(error)])
         }
         join()

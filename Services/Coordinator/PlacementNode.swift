@@ -114,13 +114,13 @@ package final class PlacementNode: TickFlushable {
                 if record.kind == .entry { try replay.add(record.index, record.payload) }
             }
             let (state, entries) = try replay.finish()
-            return (try segments.recovered(shard, applied: known.lastIndex), state, entries)
+            return (try segments.recovered(shard, applied: known.lastIndex, on: group.id), state, entries)
         }
         var start = ReplayStart(mark: known.markIndex)
         try segments.replay { record throws(DatabaseError) in
             if record.kind == .entry { try start.add(record.index, record.payload) }
         }
-        return (try segments.recovered(shard, applied: try start.finish()), PlacementState(), 0)
+        return (try segments.recovered(shard, applied: try start.finish(), on: group.id), PlacementState(), 0)
     }
 
     private static func makeGroups(

@@ -53,7 +53,7 @@ final class Membership {
 
     private func granted(_ grant: NodeLease.Grant, _ map: ShardMapMessage?) {
         do {
-            try identity.join(grant.cluster, directory, disk: PosixDisk())
+            try identity.join(grant.cluster, as: grant.node, directory, disk: PosixDisk())
         } catch {
             fatal("the node cannot join the cluster", error)
         }

@@ -27,6 +27,8 @@ import Storage
 /// What a node is told at its start.
 struct NodeSettings {
     var directory: String
+    /// Who the node was when it wrote its log; nil if it does not know.
+    var id: NodeID?
     var durability: Durability
     /// Actor memory over all shards, in bytes.
     var actorMemory: Int
@@ -92,14 +94,15 @@ final class Node {
         let store = try store ?? RocksDBStore(directory: settings.directory + "/store", options: settings.store)
         let segments = try SegmentedLog(disk: disk, directory: settings.directory + "/log", options: settings.log)
         let started = loop.now
-        recoveredStores = try Self.replay(segments, over: store)
+        recoveredStores = try Self.replay(segments, as: settings.id, over: store)
         var bound = Timestamp.zero
         let applied = recoveredStores.mapValues(\.appliedIndex)
         snapshotArea = SnapshotArea(disk, path: settings.directory + "/snapshots")
         try snapshotArea.sweep { (shard: ShardID) throws(StoreError) in applied[shard] ?? .zero }
         for (shard, records) in recoveredStores {
             bound = max(bound, try ClockBoundRecord.read(shard, from: records))
-            recoveredReplicas[shard] = try segments.recovered(shard, applied: records.appliedIndex)
+            recoveredReplicas[shard] = try segments.recovered(
+                shard, applied: records.appliedIndex, on: settings.id)
         }
         self.store = store
         clock = NodeClock(loop: loop, clock: HybridClock(clock: systemClock, above: bound))
@@ -115,11 +118,14 @@ final class Node {
 
     /// Applies what the log holds above each shard's store, of shards with one replica: of the others only the leader
     /// knows what is committed, and their groups hand it out.
-    private static func replay(_ log: SegmentedLog, over store: any Store) throws -> [ShardID: ShardStore] {
+    private static func replay(
+        _ log: SegmentedLog, as id: NodeID?, over store: any Store
+    ) throws -> [ShardID: ShardStore] {
         var stores: [ShardID: ShardStore] = [:]
         for shard in log.shards.keys { stores[shard] = try ShardStore(shard: shard, store: store) }
         try log.replay { (record: LogRecord) throws(DatabaseError) in
-            guard let shard = stores[record.shard], record.index > shard.appliedIndex, log.isSingle(record.shard)
+            guard let shard = stores[record.shard], record.index > shard.appliedIndex,
+                log.isSingle(record.shard, on: id)
             else { return }
             let effects = record.kind == .entry ? record.payload : ByteView(start: nil, count: 0)
             do throws(StoreError) { try shard.apply(effects, index: record.index) } catch { throw error.databaseError }

@@ -29,6 +29,7 @@ Service.run(description) { service in
         directory: options.string("data"),
         durability: options.string("fsync") == "always" ? .always : .everySecond,
         actorMemory: options.bytes("actor-memory"))
+    settings.id = NodeIdentity.lastNode(settings.directory, disk: PosixDisk())
     settings.store.blockCacheBytes = options.bytes("block-cache")
     settings.outcomes.retentionMilliseconds = options.milliseconds("token-retention")
     service.dataDirectory = settings.directory

@@ -36,21 +36,26 @@ package struct RecoveredReplica: Sendable {
 }
 
 extension SegmentedLog {
-    /// Whether everything that the log holds of `shard` is committed, since the shard has one replica: then a restart
-    /// applies all of it at once (`replay`). With several replicas only what the leader says is committed, and
-    /// `ReplicaGroup` hands it out.
-    package func isSingle(_ shard: ShardID) -> Bool {
+    /// Whether everything that the log holds of `shard` is committed, since the shard has one replica, this `node`:
+    /// then a restart applies all of it at once (`replay`). With several replicas, or one that is elsewhere, only what
+    /// the leader says is committed, and `ReplicaGroup` hands it out; so it does for a node that does not know who it
+    /// is.
+    package func isSingle(_ shard: ShardID, on node: NodeID?) -> Bool {
         guard let membership = state(of: shard).membership else { return true }  // Nothing was logged without one.
-        return membership.everyone.count == 1
+        return node.map { membership.everyone == [$0] } ?? false
     }
 
     /// A shard's replica as log and store remember it. Call it before the log belongs to a `LogWriter`.
     ///
-    /// - Parameter applied: how far the shard's store got, after `replay` if it `isSingle`.
-    package func recovered(_ shard: ShardID, applied: LogIndex) throws(LogError) -> RecoveredReplica {
+    /// - Parameters:
+    ///   - applied: how far the shard's store got, after `replay` if it `isSingle`.
+    ///   - node: whose log it is.
+    package func recovered(
+        _ shard: ShardID, applied: LogIndex, on node: NodeID?
+    ) throws(LogError) -> RecoveredReplica {
         var journal = state(of: shard)
         let membership = journal.membership ?? Membership(voters: [])
-        let isAlone = isSingle(shard)
+        let isAlone = isSingle(shard, on: node)
         let mayVote = isAlone || !recovery.wasCut
         if let snapshot = journal.unfinishedInstallation(applied: applied) {
             journal.note(restartAt: snapshot.last.index, snapshot.last.term)

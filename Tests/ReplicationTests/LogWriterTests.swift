@@ -64,7 +64,7 @@ struct LogWriterTests {
     ) throws -> RecoveredReplica {
         let last = log.state(shard).lastIndex
         return try log.recovered(
-            ShardID(rawValue: shard), applied: max(last, LogIndex(rawValue: applied)))
+            ShardID(rawValue: shard), applied: max(last, LogIndex(rawValue: applied)), on: NodeID(rawValue: 1))
     }
 
     private struct LogStart {

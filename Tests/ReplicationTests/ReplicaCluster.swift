@@ -153,7 +153,7 @@ final class TestReplica: PeerTransport, SnapshotSource, SnapshotSink {
         logOptions.segmentBytes = 4096
         let log = try SegmentedLog(
             disk: disk, directory: "/log", options: logOptions, random: SplitMix64(seed: random.next()))
-        let recovered = try log.recovered(Cluster.shard, applied: LogIndex(rawValue: UInt64(applied)))
+        let recovered = try log.recovered(Cluster.shard, applied: LogIndex(rawValue: UInt64(applied)), on: id)
         let writer = LogWriter(
             stepped: log, durability: .always, onDurable: { durable.add($0) },
             onFailure: { durable.fail($0) })

@@ -107,6 +107,42 @@ struct ReplicaGroupTests {
         #expect(second.group.membership == Membership(voters: voters))
     }
 
+    /// A leader that knows an older plan cannot undo what was done by a newer one, whoever did it and after a restart.
+    @Test func anOlderPlanIsRefused() throws {
+        let cluster = try Cluster(seed: 6)
+        let first = try cluster.elect()
+        let everybody = cluster.replicas.map(\.id)
+        let voters = everybody.filter { $0 != first.id }
+        // The change of the plan's number alone is worth an entry: the next leader must know it.
+        try first.group.propose(Membership(voters: everybody, version: 4))
+        cluster.settle()
+        #expect(cluster.replicas.allSatisfy { $0.group.membership.version == 4 })
+        try first.group.propose(Membership(voters: voters, version: 5))
+        cluster.settle()
+        let second = try cluster.elect(except: first)
+        #expect(second.group.membership == Membership(voters: voters, version: 5))
+        #expect(throws: DatabaseError.self) { try second.group.propose(Membership(voters: everybody, version: 4)) }
+        #expect(throws: DatabaseError.self) { try second.group.propose(Membership(voters: everybody)) }
+        cluster.settle()
+        #expect(second.group.membership.version == 5)
+        try second.restart()
+        #expect(second.group.membership == Membership(voters: voters, version: 5))
+    }
+
+    /// A membership of one says that all is committed to that one node only.
+    @Test func aLogIsItsOwnersAlone() throws {
+        let log = try LogFixture().open()
+        let shard = ShardID(rawValue: 1), owner = NodeID(rawValue: 3), other = NodeID(rawValue: 4)
+        var batch = LogBatch()
+        batch.append(Membership(voters: [owner]), at: .zero, shard: shard)
+        try log.write(&batch)
+        try log.append([entry(1), entry(2)])
+        #expect(log.isSingle(shard, on: owner) && !log.isSingle(shard, on: other) && !log.isSingle(shard, on: nil))
+        // Elsewhere the entries are there, and nothing is taken for committed.
+        let found = try log.recovered(shard, applied: .zero, on: other)
+        #expect(found.applied == .zero)
+    }
+
     /// Whatever is lost, late or crashed: what was acknowledged is there, everywhere the same.
     @Test func survivesFaults() throws {
         let seed = freshSeed("replica groups")

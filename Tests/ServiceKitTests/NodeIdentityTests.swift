@@ -28,11 +28,22 @@ struct NodeIdentityTests {
     func cluster() throws {
         let disk = SimulatedDisk(seed: 1)
         var identity = try NodeIdentity.open("/n", disk: disk)
-        #expect(identity.cluster == 0)
-        try identity.join(7, "/n", disk: disk)
-        try identity.join(7, "/n", disk: disk)
-        #expect(throws: DatabaseError.self) { try identity.join(8, "/n", disk: disk) }
-        #expect(try NodeIdentity.open("/n", disk: disk).cluster == 7)
+        let node = NodeID(rawValue: 3)
+        #expect(identity.cluster == 0 && identity.node == nil)
+        #expect(NodeIdentity.lastNode("/n", disk: disk) == nil && NodeIdentity.lastNode("/m", disk: disk) == nil)
+        try identity.join(7, as: node, "/n", disk: disk)
+        try identity.join(7, as: node, "/n", disk: disk)
+        #expect(throws: DatabaseError.self) { try identity.join(8, as: node, "/n", disk: disk) }
+        #expect(NodeIdentity.lastNode("/n", disk: disk) == node)
+        identity = try NodeIdentity.open("/n", disk: disk)
+        #expect(identity.cluster == 7 && identity.node == node)
+        // A directory of before the number was written down has none, until it joins again.
+        let text = Bytes("uid = \(identity.uid)\nincarnation = 4\ncluster = 7\n".utf8)
+        try text.withUnsafeBytes { try disk.replace("/n/identity", with: $0) }
+        identity = try NodeIdentity.open("/n", disk: disk)
+        #expect(identity.node == nil && identity.incarnation == 5)
+        try identity.join(7, as: node, "/n", disk: disk)
+        #expect(NodeIdentity.lastNode("/n", disk: disk) == node)
     }
 
     @Test("refuses a file that is damaged")

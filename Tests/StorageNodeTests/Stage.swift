@@ -169,6 +169,7 @@ final class Stage {
         disk: any Disk = SimulatedDisk(seed: 1), store: (any Store)? = MemoryStore(), _ begin: @escaping (Stage) -> Void
     ) throws {
         var given = NodeSettings(directory: directory + "/data", durability: .always, actorMemory: 64 << 20)
+        given.id = NodeID(rawValue: 1)
         given.log.segmentBytes = 4 << 20
         settings?(&given)
         let stage = try Stage(directory, shards: shards, settings: given, disk: disk, store: store)

@@ -10,6 +10,8 @@ package struct NodeIdentity: Hashable, Sendable {
     package let incarnation: UInt64
     /// 0 until the node has joined one.
     package private(set) var cluster: UInt64
+    /// Its number in the cluster; nil until it has been given one (or by a release that did not write it down).
+    package private(set) var node: NodeID?
 
     private static let fileName = "identity"
 
@@ -26,11 +28,12 @@ package struct NodeIdentity: Hashable, Sendable {
                 throw DatabaseError(
                     .corruption, "\(path) is damaged: restore it from a copy, or the node's data belongs to nobody")
             }
-            identity = NodeIdentity(uid: known.uid, incarnation: known.incarnation + 1, cluster: known.cluster)
+            identity = NodeIdentity(
+                uid: known.uid, incarnation: known.incarnation + 1, cluster: known.cluster, node: known.node)
         } else {
             try makeDurable(directory, disk)
             identity = NodeIdentity(
-                uid: NodeUID(high: random.next(), low: random.next()), incarnation: 1, cluster: 0)
+                uid: NodeUID(high: random.next(), low: random.next()), incarnation: 1, cluster: 0, node: nil)
         }
         try identity.save(directory, disk)
         return identity
@@ -46,25 +49,33 @@ package struct NodeIdentity: Hashable, Sendable {
         for parent in parents.reversed() { try disk.syncDirectory(parent) }
     }
 
-    /// Remembers the cluster that the node joined; from then on no other accepts its data.
-    package mutating func join(_ cluster: UInt64, _ directory: String, disk: any Disk) throws {
-        guard self.cluster != cluster else { return }
-        guard self.cluster == 0 else {
+    /// The number under which the node in `directory` last served, without counting a start; nil if that is not known.
+    package static func lastNode(_ directory: String, disk: any Disk) -> NodeID? {
+        guard let bytes = try? disk.read("\(directory)/\(fileName)", limit: 4096) else { return nil }
+        return NodeIdentity(parsing: String(decoding: bytes, as: UTF8.self))?.node
+    }
+
+    /// Remembers the cluster that the node joined, and as whom; from then on no other accepts its data.
+    package mutating func join(_ cluster: UInt64, as node: NodeID, _ directory: String, disk: any Disk) throws {
+        guard self.cluster != cluster || self.node != node else { return }
+        guard self.cluster == 0 || self.cluster == cluster else {
             throw DatabaseError(.invalidArgument, "the data in \(directory) belongs to another cluster")
         }
-        self.cluster = cluster
+        (self.cluster, self.node) = (cluster, node)
         try save(directory, disk)
     }
 
     private func save(_ directory: String, _ disk: any Disk) throws {
-        let text = "uid = \(uid)\nincarnation = \(incarnation)\ncluster = \(cluster)\n"
+        let number = node.map { "node = \($0.rawValue)\n" } ?? ""
+        let text = "uid = \(uid)\nincarnation = \(incarnation)\ncluster = \(cluster)\n\(number)"
         try Bytes(text.utf8).withUnsafeBytes { try disk.replace("\(directory)/\(Self.fileName)", with: $0) }
     }
 
-    private init(uid: NodeUID, incarnation: UInt64, cluster: UInt64) {
+    private init(uid: NodeUID, incarnation: UInt64, cluster: UInt64, node: NodeID?) {
         self.uid = uid
         self.incarnation = incarnation
         self.cluster = cluster
+        self.node = node
     }
 
     private init?(parsing text: String) {
@@ -78,6 +89,9 @@ package struct NodeIdentity: Hashable, Sendable {
             let incarnation = values["incarnation"].flatMap({ UInt64($0) }), incarnation < .max,
             let cluster = values["cluster"].flatMap({ UInt64($0) })
         else { return nil }
-        self.init(uid: uid, incarnation: incarnation, cluster: cluster)
+        let node = values["node"].flatMap { UInt32($0) }
+        guard node != nil || values["node"] == nil else { return nil }
+        self.init(
+            uid: uid, incarnation: incarnation, cluster: cluster, node: node.map { NodeID(rawValue: $0) })
     }
 }

@@ -88,7 +88,8 @@ final class SimulatedNode {
         for number in 0..<world.plan.shards {
             let shard = ShardID(rawValue: UInt32(number + 1))
             let shardStore = try ShardStore(shard: shard, store: store)
-            recovered.append((shardStore, try segments.recovered(shard, applied: shardStore.appliedIndex)))
+            recovered.append(
+                (shardStore, try segments.recovered(shard, applied: shardStore.appliedIndex, on: id)))
         }
         let reports = LogReports()
         let writer = LogWriter(
