@@ -136,6 +136,9 @@ package struct PlacementPlanner: Sendable {
         if let leaving = membership.move?.replacing {
             if isStillWanted(leaving, shard) { return .keepReplica(shard.id, leaving) }
             if let step = removal(of: leaving, from: shard) { return step }
+            // Nobody could lead without it, or too few would be left, because what came with the newcomer went again,
+            // and none is too many. The move ends here, so that a repair can bring a replica that makes up for it.
+            if membership.voters.count <= target(shard) { return .keepReplica(shard.id, leaving) }
         }
         // The worst goes: one that is lost or drains, else one whose zone has others; the leader last. It may be the
         // newcomer itself, when its node began to drain before the other could leave.
