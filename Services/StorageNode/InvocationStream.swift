@@ -81,10 +81,12 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
             }
             var refusal: DatabaseError?
             var isHeaderKnown = false
+            let share = node.settings.replyShare
             try decoder.decode(message) { invocation in
                 owed += 1
                 if !isHeaderKnown {
                     isHeaderKnown = true
+                    newestRoute = decoder.route
                     refusal =
                         InvocationTerms.refusal(ofSchemaVersion: decoder.schemaVersion)
                         ?? node.observe(decoder.bookmark)
@@ -93,13 +95,12 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
                     ready.error(invocation.id, refusal)
                     return
                 }
-                newestRoute = decoder.route
                 if newestRoute < fence {
                     ready.error(invocation.id, Self.notLed)
                     return
                 }
                 // One connection cannot have its share outstanding while all together have less.
-                let isBusy = outstanding > node.settings.replyShare || !waiting.isEmpty
+                let isBusy = outstanding > share || !waiting.isEmpty
                 if isBusy, hasToWait(invocation) { return }
                 evaluate(invocation)
             }

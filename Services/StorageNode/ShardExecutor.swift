@@ -79,13 +79,17 @@ final class ShardExecutor {
     private var spareEncoders: [ReplyBatchEncoder] = []
     private var isProposalScheduled = false
     /// This replica leads, has applied everything from before its term, and its clock is above its predecessor's.
-    private(set) var isServing = false
-    /// The index that the open entry was evaluated for.
+    private(set) var isServing = false { didSet { standChanged() } }
+    /// What is looked at with every call: serving, and nothing to be rebuilt first.
+    private var mayEvaluate = false
+    /// Somebody else could lead: what was read of committed state needs a lease.
+    private var needsLease = false
+    /// The index that the open entry is evaluated for: the log's next one whenever nothing is in it.
     private var openIndex = LogIndex.zero
     /// A read waits for the open entry, even if nothing else is in it.
     private var isEntryNeeded = false
     /// After an abandoned entry: nothing is evaluated until pending state can be rebuilt from the store.
-    private var isRebuilding = false
+    private var isRebuilding = false { didSet { standChanged() } }
     /// Timestamps below may be given to writes of this shard: its log says so, or the open entry will.
     private var bound = Timestamp.zero
     /// This node's clock is not to be trusted: it must not serve.
@@ -118,8 +122,15 @@ final class ShardExecutor {
         group.onInstalled = { [unowned self] _ in replaced() }
         group.onMembership = { [unowned self] _ in
             membershipIndex = group.lastIndex
+            standChanged()
+            followLog()
             onReport?()
         }
+    }
+
+    private func standChanged() {
+        mayEvaluate = isServing && !isRebuilding
+        needsLease = !group.isAlone
     }
 
     /// The index that the next entry gets.
@@ -144,10 +155,9 @@ final class ShardExecutor {
     /// Evaluates one invocation. The reply goes to `ready`, or waits here for the entry that it observed.
     @inline(__always)
     func evaluate(_ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder) {
-        guard isServing, !isRebuilding else { return stream.refuse(invocation.id, leader: group.leader) }
+        guard mayEvaluate else { return stream.refuse(invocation.id, leader: group.leader) }
         invocations &+= 1
         let mark = ready.size
-        beginEntry()
         var observed = LogIndex.zero
         switch invocation.operation {
         case .call(let call):
@@ -163,11 +173,12 @@ final class ShardExecutor {
             ready.error(invocation.id, Self.unknownOperation)
             return
         }
-        if !group.isAlone, observed <= group.committedIndex, !group.leaseIsValid {
+        let committed = group.committedIndex
+        if needsLease, observed <= committed, !group.leaseIsValid {
             isEntryNeeded = true
             observed = openIndex
         }
-        if observed > group.committedIndex { hold(from: mark, until: observed, on: stream, ready: ready) }
+        if observed > committed { hold(from: mark, until: observed, on: stream, ready: ready) }
         effectsAdded()
     }
 
@@ -179,7 +190,7 @@ final class ShardExecutor {
         _ invocation: borrowing InvocationView, _ token: InvocationToken, on stream: InvocationStream,
         ready: ReplyBatchEncoder
     ) {
-        guard isServing, !isRebuilding else { return stream.refuse(invocation.id, leader: group.leader) }
+        guard mayEvaluate else { return stream.refuse(invocation.id, leader: group.leader) }
         invocations &+= 1
         let mark = ready.size
         do throws(DatabaseError) {
@@ -191,7 +202,6 @@ final class ShardExecutor {
         } catch {
             return ready.error(invocation.id, error)
         }
-        beginEntry()
         guard let timestamp = admit(true, invocation.id, ready) else { return }
         switch invocation.operation {
         case .call(let call):
@@ -209,10 +219,15 @@ final class ShardExecutor {
         effectsAdded()
     }
 
-    /// Before anything is evaluated for the open entry: which index that is.
-    @inline(__always)
-    private func beginEntry() {
-        if open.isEmpty, !runtime.hasEffects, !isEntryNeeded { openIndex = nextIndex }
+    /// The log has grown, or what was open is gone. An entry with nothing in it is for the log's next index; one with
+    /// something in it whose place Raft itself has taken must not wait for another.
+    private func followLog() {
+        guard openIndex != nextIndex else { return }
+        if open.isEmpty, !runtime.hasEffects, !isEntryNeeded {
+            openIndex = nextIndex
+        } else if mayEvaluate {
+            abandonOpenEntry(Self.superseded)
+        }
     }
 
     /// The timestamp for the operation (reads need none), or nil after refusing it.
@@ -262,7 +277,6 @@ final class ShardExecutor {
         guard isServing else { return tryToServe() }
         runtime.sweep(now: clock.wallMilliseconds)
         guard !isRebuilding, !log.writer.isFull else { return }
-        beginEntry()
         let timestamp = clock.next()
         do throws(DatabaseError) {
             _ = try runtime.expireDue(
@@ -300,22 +314,19 @@ final class ShardExecutor {
     /// Closes the open entry and hands it to the log.
     func propose() {
         isProposalScheduled = false
-        guard isServing else { return }  // What was open went with the leadership.
+        guard mayEvaluate else { return }  // What was open went with the leadership, or was abandoned.
         runtime.finishEntry(open)
         if isEntryNeeded, open.isEmpty { raiseBound(above: clock.last) }
         isEntryNeeded = false
         guard !open.isEmpty else { return }
-        guard openIndex == nextIndex else {
-            // Raft itself has put an entry in its place: what was evaluated for this index must not wait for another.
-            abandonOpenEntry(Self.superseded)
-            return
-        }
+        guard openIndex == nextIndex else { return abandonOpenEntry(Self.superseded) }
         do throws(DatabaseError) {
             let index = try group.propose(open.payload)
             newestProposal = index
             pendingBytes += open.size
             proposed.append(Proposed(index: index, effects: open))
             open = spareEffects.popLast() ?? EffectBuffer()
+            openIndex = nextIndex
         } catch {
             // A full disk: the entry stays open, and is proposed again by `retry`.
             if error.code != .diskFull { abandonOpenEntry(error) }
@@ -326,7 +337,8 @@ final class ShardExecutor {
 
     /// Called now and then: proposes what a full disk has held up.
     func retry() {
-        if runtime.hasEffects || !open.isEmpty || isEntryNeeded, !isProposalScheduled, !log.writer.isFull {
+        guard mayEvaluate, !isProposalScheduled, !log.writer.isFull else { return }
+        if runtime.hasEffects || !open.isEmpty || isEntryNeeded {
             isProposalScheduled = true
             log.schedule(self)
         }
@@ -367,6 +379,7 @@ final class ShardExecutor {
         records.reset()
         outcomes.reset()
         isRebuilding = false
+        openIndex = nextIndex
     }
 
     // MARK: Leadership
@@ -433,6 +446,7 @@ final class ShardExecutor {
         runtime.reset(committed: group.committedIndex)
         records.reset()
         outcomes.reset()
+        openIndex = nextIndex
     }
 
     /// A snapshot has taken the place of the records.
@@ -478,5 +492,6 @@ final class ShardExecutor {
         }
         if waiting.isEmpty { lastWaiting = nil }
         rebuildIfSettled()
+        followLog()
     }
 }
