@@ -1,7 +1,7 @@
 import Base
 import Glibc
 
-/// A seed for a randomised test: new each run, printed, and replayed with `ORBIT_SEED=…`.
+/// A seed for a randomised test, printed: that of `ORBIT_SEED`, or a new one if that is not a number.
 package func freshSeed(_ what: String) -> UInt64 {
     var random = SystemRandom()
     let given = getenv("ORBIT_SEED").flatMap { UInt64(String(cString: $0)) }
