@@ -54,6 +54,11 @@ struct InFlightRing {
         return entry
     }
 
+    /// The call has not been answered or given up.
+    func contains(_ id: UInt64) -> Bool {
+        id >= oldest && id < next && entries[Int(truncatingIfNeeded: id) & (entries.count - 1)] != nil
+    }
+
     /// The oldest call still in flight.
     var first: (id: UInt64, entry: Entry)? {
         guard oldest < next, let entry = entries[Int(truncatingIfNeeded: oldest) & (entries.count - 1)] else {

@@ -38,6 +38,8 @@ package final class NodeRouter {
     private var streams: [NodeID: NodeStream] = [:]
     private var timer: LoopTimer?
     private var retry: LoopTimer?
+    private let reviewPeriod: Int
+    private var nextReview: LoopTimer?
     private var isClosed = false
     /// Encodes calls that are parked before they were ever sent.
     private var scratch = InvocationBatchEncoder(session: 0)
@@ -55,16 +57,18 @@ package final class NodeRouter {
     private(set) var isRerouting = false
 
     /// `session` is random per loop. A call waits up to `connectPatience` for a connection or a leader and then up to
-    /// `callTimeout` for its answer, in milliseconds; how long it waited is seen every `checkPeriod`.
+    /// `callTimeout` for its answer, in milliseconds; how long it waited is seen every `checkPeriod`. A node whose
+    /// successor is known is given up after five times `reviewPeriod` without a word.
     package init(
         loop: EventLoop, tls: TLSContext?, session: UInt64, callTimeout: UInt64 = 30_000,
-        connectPatience: UInt64 = 5_000, checkPeriod: Int = 250
+        connectPatience: UInt64 = 5_000, checkPeriod: Int = 250, reviewPeriod: Int = 100
     ) {
         self.loop = loop
         self.tls = tls
         self.session = session
         self.callTimeout = callTimeout * 1_000_000
         self.connectPatience = connectPatience * 1_000_000
+        self.reviewPeriod = reviewPeriod
         timer = loop.schedule(afterMilliseconds: checkPeriod, repeating: true) { [unowned self] in expire() }
     }
 
@@ -98,8 +102,8 @@ package final class NodeRouter {
 
     // MARK: The map
 
-    /// Adopts a shard map. A shard whose calls reach a replica that is still one keeps its way; the others look for a
-    /// leader, beginning with the one that the map names.
+    /// Adopts a shard map. A shard whose calls reach a replica that is still one keeps its way while answers come
+    /// (`ShardRoute.review`); the others look for a leader, beginning with the one that the map names.
     package func adopt(_ map: ShardMap) {
         guard map.epoch >= epoch else { return }
         epoch = map.epoch
@@ -121,6 +125,7 @@ package final class NodeRouter {
         // Routes first: a receiver that is told of a failure may call again at once.
         routes = fresh
         for stream in before { stream.close() }
+        review(counts: false)
         reroute()
         closeUnused()
         onChange?()
@@ -191,6 +196,7 @@ package final class NodeRouter {
         isClosed = true
         timer?.cancel()
         retry?.cancel()
+        nextReview?.cancel()
         let (before, parked) = (streams, routes.routes)
         streams = [:]
         routes = Routes()
@@ -218,6 +224,37 @@ package final class NodeRouter {
         }
         if isRerouting { reroute() }
         onChange?()
+    }
+
+    // MARK: Successors
+
+    /// Leaves nodes whose successor the map names, where order is kept, and gives up those that are silent. A process
+    /// that hangs does so for all its shards: the whole connection goes.
+    func review(counts: Bool) {
+        var (hung, isWaiting): ([NodeStream], Bool) = ([], false)
+        for (index, route) in routes.routes.enumerated() {
+            let verdict = route.review(
+                counts: counts, reach: { stream(to: $0)?.isConnected ?? false },
+                isOwed: { $0.owes { self.shardIndex(ofSlot: $0) == index } })
+            switch verdict {
+            case .settled: break
+            case .moved:
+                routes.streams[index] = nil
+                isRerouting = true
+            case .waiting: isWaiting = true
+            case .hung(let stream): hung.append(stream)
+            }
+        }
+        // Routes first: a receiver that is told of a failure may call again at once.
+        for stream in hung { stream.abandon() }
+        guard isWaiting || !hung.isEmpty, nextReview == nil, !isClosed else { return }
+        nextReview = loop.schedule(afterMilliseconds: reviewPeriod) { [unowned self] in
+            nextReview = nil
+            review(counts: true)
+            guard isRerouting else { return }
+            reroute()
+            onChange?()
+        }
     }
 
     // MARK: Parked calls

@@ -56,6 +56,8 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     let node: NodeID
     /// Loop time when the oldest unsent call came while there was no stream; 0: none waits.
     private var waitingSince: UInt64 = 0
+    /// Messages received.
+    private(set) var heard: UInt64 = 0
     var isFlushPending = false
     private let callTimeout: UInt64
     /// Longest time a call waits for a connection, in nanoseconds.
@@ -88,6 +90,16 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     /// was, everything that was called then is answered.
     var nextCall: UInt64 { ring.next }
     var oldestCall: UInt64 { ring.oldest }
+
+    /// Whether a call for such a slot has no answer yet. Looks at every call in flight: cold code.
+    func owes(_ isMeant: (_ slot: UInt32) -> Bool) -> Bool {
+        sent.contains(unsent: batch.message) { id, slot in ring.contains(id) && isMeant(slot) }
+    }
+
+    /// Gives up the connection to a node that is held for hung: what was sent has an unknown outcome (reads are
+    /// unavailable) and is never answered, also if the node wakes up; the rest goes elsewhere. Another connection is
+    /// there once the node says hello.
+    func abandon() { channel.abandon("the storage node does not answer") }
 
     /// Adds a call to the batch of this tick.
     @inline(__always)
@@ -220,6 +232,7 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     }
 
     func received(_ message: ByteView) {
+        heard &+= 1
         do {
             try decoder.decode(message) { reply in
                 guard let entry = ring.remove(reply.id) else { return }  // Given up already: the client has its error.

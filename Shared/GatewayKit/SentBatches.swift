@@ -56,6 +56,17 @@ struct SentBatches: ~Copyable {
         return nil
     }
 
+    /// Whether some call of these batches, or of `unsent`, is one that is looked for.
+    func contains(unsent: ByteView, where isMeant: (_ id: UInt64, _ slot: UInt32) -> Bool) -> Bool {
+        var isFound = false
+        func look(through batch: ByteView) {
+            try? decoder.decode(batch) { if !isFound { isFound = isMeant($0.id, $0.slot) } }
+        }
+        look(through: unsent)
+        for batch in batches[first...] where !isFound { look(through: batch.bytes.readable) }
+        return isFound
+    }
+
     /// The calls of a batch that this process has encoded.
     func forEach(
         in batch: ByteView, from id: UInt64 = 0, _ body: (_ id: UInt64, _ body: Bytes, _ slot: UInt32) -> Void

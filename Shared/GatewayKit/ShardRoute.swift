@@ -11,12 +11,19 @@ import Placement
 /// that stream are answered; what was refused then goes, in its old order and before anything newer, to the next
 /// candidate: whom the node named, else whom the map names, else one replica after the other.
 ///
+/// A node that hangs refuses nothing. The map then names a successor: a leader of a later term than was known when
+/// calls began to go where they go. That alone proves little, for a map can be behind what nodes say. But a target that
+/// owes the shard nothing can be left at once, and one that owes answers and stays silent for `silentReviews` reviews
+/// is held for hung: its connection is given up, with all calls that were on it.
+///
 /// Bounds: `parkedLimit` calls and `byteLimit` bytes; a call that has been parked for the router's patience fails, and
 /// that is certain, for it was not done.
 final class ShardRoute {
     static let parkedLimit = 1 << 17, byteLimit = 64 << 20
     /// How long to wait before the same question is asked again.
     static let retryMilliseconds = 20
+    /// Reviews in a row that find an answer owed and nothing heard, before a target with a successor is given up.
+    static let silentReviews = 5
 
     let shard: ShardID
     private(set) var replicas: [NodeID] = []
@@ -24,8 +31,14 @@ final class ShardRoute {
     /// Where calls went before; they must be answered up to `drainedAt` before others go elsewhere.
     private(set) var previous: NodeStream?
     private var drainedAt: UInt64 = 0
-    /// The map names a leader that is up.
-    private var isLed = false
+    /// Whom the map names as leader, if that node is up.
+    private var leader: NodeID?
+    /// Of the map's newest leader, and of the one that it named when calls began to go where they go.
+    private var term = Term(rawValue: 0)
+    private var knownTerm = Term(rawValue: 0)
+    /// Reviews in a row in which the node that is asked has said nothing, and what it had said before.
+    private var silence = 0
+    private var heard: UInt64 = 0
     /// Who is believed to lead, and who was tried last.
     private var hint: NodeID?
     private var lastTried: NodeID?
@@ -44,13 +57,20 @@ final class ShardRoute {
     /// There is something to find a leader for, or a leader to be found before the gateway is ready.
     var isWaiting: Bool { !replicas.isEmpty }
 
+    /// The map names a leader that is up.
+    private var isLed: Bool { leader != nil }
+
+    /// Who owes answers, or may.
+    private var asked: NodeStream? { target ?? previous }
+
     // MARK: Events
 
     /// `moved`: nodes that are gone, or reached elsewhere now; their streams are being closed.
     func adopt(_ shard: ShardMap.Shard, in map: ShardMap, moved: Set<NodeID>) {
         replicas = shard.replicas
-        let leader = shard.leader.flatMap { map.node($0)?.state == .up ? $0 : nil }
-        isLed = leader != nil
+        leader = shard.leader.flatMap { map.node($0)?.state == .up ? $0 : nil }
+        term = max(term, shard.term)
+        if leader == asked?.node { knownTerm = term }
         if hint == nil || !replicas.contains(hint ?? NodeID(rawValue: 0)) || target == nil { hint = leader }
         if let node = previous?.node, moved.contains(node) { previous = nil }
         guard let target, moved.contains(target.node) || !replicas.contains(target.node) else {
@@ -76,7 +96,7 @@ final class ShardRoute {
     /// Stops sending to a target that has lost its connection, if there are others; true if it has.
     func holdIfLost() -> Bool {
         guard let target, !target.isConnected, replicas.count > 1 else { return false }
-        hint = nil
+        hint = leader == target.node ? nil : leader
         hold(target, isClosing: false)
         return true
     }
@@ -86,6 +106,45 @@ final class ShardRoute {
         lastTried = stream.node
         (previous, drainedAt) = isClosing ? (nil, 0) : (stream, stream.nextCall)
     }
+
+    // MARK: A successor
+
+    /// What a review has found.
+    enum Review {
+        /// Nobody is asked whose successor is known.
+        case settled
+        /// The node that was asked owes the shard nothing: calls go to its successor from now on.
+        case moved
+        case waiting
+        case hung(NodeStream)
+    }
+
+    /// Looks whether the node that is asked has a successor by the map. Only reviews with `counts` make a silence
+    /// longer: they come in even intervals, each after what had arrived was read, so that a gateway which was itself
+    /// held up does not take its own sleep for the node's. `reach` answers whether a node can be asked at once;
+    /// `isOwed`, whether a stream owes an answer to this shard.
+    func review(counts: Bool, reach: (NodeID) -> Bool, isOwed: (NodeStream) -> Bool) -> Review {
+        guard let asked, let leader, leader != asked.node, replicas.contains(leader), term > knownTerm else {
+            silence = 0
+            return .settled
+        }
+        if !isOwed(asked) {
+            silence = 0
+            guard reach(leader) else { return .waiting }
+            hold(asked, isClosing: true)
+            hint = leader
+            notBefore = 0
+            return .moved
+        }
+        if silence == 0 || asked.heard != heard {
+            (silence, heard) = (1, asked.heard)
+        } else if counts {
+            silence += 1
+        }
+        return silence > Self.silentReviews ? .hung(asked) : .waiting
+    }
+
+    // MARK: Parked calls
 
     /// False when there is no room (or nobody could ever answer): nothing has changed then.
     func park(_ call: ParkedCall) -> Bool {
@@ -129,6 +188,8 @@ final class ShardRoute {
             guard candidate.isConnected || replicas.count == 1 else { continue }
             target = candidate
             hint = nil
+            knownTerm = term
+            silence = 0
             return candidate
         }
         return nil

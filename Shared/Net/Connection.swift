@@ -157,6 +157,13 @@ import Glibc
     /// Ends the connection at once and reports `reason` to the handler.
     package func close(reason: CloseReason) { finish(reason) }
 
+    /// Ends the connection at once, and has the kernel forget what it has not delivered: a peer that is reached again
+    /// later must not be given it then.
+    package func reset() {
+        if phase != .closed { Socket.discardUnsent(fd) }
+        finish(.local)
+    }
+
     /// Calls `deadlineReached` about that long from now (100 ms coarse, never early), replacing the deadline before.
     package func setDeadline(afterMilliseconds delay: Int) {
         guard phase == .open else { return }

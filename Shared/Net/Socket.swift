@@ -30,6 +30,12 @@ enum Socket {
         set(fd, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, Int32(clamping: stallMilliseconds))
     }
 
+    /// Closing it will drop what the kernel has not delivered, and reset the connection.
+    static func discardUnsent(_ fd: Int32) {
+        var option = linger(l_onoff: 1, l_linger: 0)
+        _ = setsockopt(fd, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
+    }
+
     /// The error the kernel holds for a socket.
     static func pendingError(_ fd: Int32) -> SystemError {
         var code: Int32 = 0

@@ -26,14 +26,14 @@ final class Caller: ReplyReceiver {
 
     /// Calls GET, or SET when there is a value.
     @discardableResult
-    func call(_ value: Bytes? = nil) -> UInt64 {
+    func call(_ value: Bytes? = nil, slot: UInt32 = 0) -> UInt64 {
         let ticket = nextTicket
         nextTicket += 1
         let method: Method = value == nil ? .get : .set
         (value ?? []).withUnsafeBytes { bytes in
             withUnsafePointer(to: bytes) { argument in
                 router.call(
-                    connection: 1, slot: 0, method: method, database: 0, key: ByteView(rebasing: bytes.prefix(1)),
+                    connection: 1, slot: slot, method: method, database: 0, key: ByteView(rebasing: bytes.prefix(1)),
                     flags: 0,
                     numbers: .init(start: nil, count: 0),
                     arguments: .init(start: argument, count: value == nil ? 0 : 1),
@@ -109,11 +109,12 @@ final class Stage {
 
     var address: SocketAddress { .unix(path: directory + "/n") }
 
-    private init(_ directory: String, callTimeout: UInt64, patience: UInt64) throws {
+    private init(_ directory: String, callTimeout: UInt64, patience: UInt64, reviewPeriod: Int) throws {
         self.directory = directory
         loop = try EventLoop()
         router = NodeRouter(
-            loop: loop, tls: nil, session: 7, callTimeout: callTimeout, connectPatience: patience, checkPeriod: 5)
+            loop: loop, tls: nil, session: 7, callTimeout: callTimeout, connectPatience: patience, checkPeriod: 5,
+            reviewPeriod: reviewPeriod)
         caller = Caller(router)
     }
 
@@ -153,7 +154,7 @@ final class Stage {
     /// Runs a story in a directory of its own until `finish`; the timer only ends a test that would hang.
     static func run(
         callTimeout: UInt64 = UInt64(HangLimit.milliseconds), patience: UInt64 = UInt64(HangLimit.milliseconds),
-        _ begin: (Stage) throws -> Void
+        reviewPeriod: Int = 100, _ begin: (Stage) throws -> Void
     ) throws {
         var template = Array("/tmp/orbit-gateway-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp") }
@@ -162,7 +163,7 @@ final class Stage {
             unlink(path + "/n")
             rmdir(path)
         }
-        let stage = try Stage(path, callTimeout: callTimeout, patience: patience)
+        let stage = try Stage(path, callTimeout: callTimeout, patience: patience, reviewPeriod: reviewPeriod)
         stage.loop.schedule(afterMilliseconds: HangLimit.milliseconds) { stage.loop.stop() }
         try begin(stage)
         stage.loop.run()

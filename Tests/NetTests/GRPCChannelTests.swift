@@ -174,6 +174,42 @@ struct GRPCChannelTests {
         }
     }
 
+    @Test("gives up a connection: its calls end at once, nothing of theirs comes later, the next ones get another")
+    func abandon() async throws {
+        try await onLoop { loop, finish in
+            let server = GRPCServer(loop: loop)
+            var late: GRPCServerStream?
+            server.register(path: "/t.T/Late") { stream in
+                let recorder = CallRecorder()
+                recorder.onMessage = { _ in late = stream }
+                return recorder
+            }
+            server.registerUnary(path: "/t.T/Reverse") { request, call in call.reply(request.bytes.reversed()) }
+            let listener = try server.listen(on: Self.anyPort)
+            let channel = GRPCClientChannel(loop: loop, address: listener.boundAddress)
+            let recorder = CallRecorder()
+            channel.open(path: "/t.T/Late", handler: recorder).send([1])
+            channel.onStateChange = { state in
+                guard state == .ready else { return }
+                func giveUp() {
+                    // Once the call is with the server.
+                    guard late != nil else { return loop.runLater(giveUp) }
+                    channel.abandon("it hangs")
+                    #expect(recorder.closed == [GRPCStatus(.unavailable, "it hangs")])
+                }
+                if recorder.closed.isEmpty { return giveUp() }
+                late?.send([2])
+                channel.unary(path: "/t.T/Reverse", request: [1, 2]) { result in
+                    #expect(result == .success([2, 1]))
+                    #expect(recorder.messages.isEmpty && recorder.closed.count == 1)
+                    channel.close()
+                    server.close()
+                    finish()
+                }
+            }
+        }
+    }
+
     @Test("drains: open calls finish, new ones go elsewhere, then nothing is left")
     func drain() async throws {
         try await onLoop { loop, finish in

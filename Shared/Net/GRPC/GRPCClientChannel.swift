@@ -231,6 +231,14 @@ package final class GRPCClientChannel {
         onStateChange?(next)
     }
 
+    /// Gives up the connection to a server that is held for hung, and makes another one. Calls end with UNAVAILABLE,
+    /// none of their answers comes later, and what has not been delivered never will be.
+    package func abandon(_ reason: String) {
+        guard state != .closed else { return }
+        let endpoints = [current].compactMap { $0 } + retired.values
+        for endpoint in endpoints { endpoint.abandon(GRPCStatus(.unavailable, reason)) }
+    }
+
     /// Ends every call with UNAVAILABLE, and the channel.
     package func close() {
         guard state != .closed else { return }

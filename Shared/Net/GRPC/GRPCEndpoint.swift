@@ -89,6 +89,12 @@ final class GRPCEndpoint: ConnectionHandler, GRPCConnectionOwner, TickFlushable 
         connection.close(afterFlush: true)
     }
 
+    /// The same at once: nothing more is read, and nothing that has not been delivered will be.
+    func abandon(_ status: GRPCStatus) {
+        lose(status)
+        connection.reset()
+    }
+
     // MARK: - For the gRPC connection
 
     var now: UInt64 { loop.now }
