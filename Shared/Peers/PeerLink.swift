@@ -36,7 +36,8 @@ final class PeerLink: GRPCStreamHandler, TickFlushable {
     private var buffered = 0
     private var isDropNoted = false
     private var failures: UInt64 = 0
-    private var complaint = ""
+    /// That there is no link has been logged, and since then there was none.
+    private var isMissed = false
     /// Loop time of the newest answer.
     private var lastHeard: UInt64 = 0
     /// When the question was sent that is not answered yet; 0: none.
@@ -153,7 +154,7 @@ final class PeerLink: GRPCStreamHandler, TickFlushable {
         timer = nil
         state = .up
         failures = 0
-        complaint = ""
+        isMissed = false
         figures.connects.add()
         owner.logger.info("peer connected", ["peer": .count(node.rawValue)])
         answered(hello.clock)
@@ -166,10 +167,14 @@ final class PeerLink: GRPCStreamHandler, TickFlushable {
         case .waiting, .closed: return
         case .connecting, .greeting, .up: break
         }
-        if reason != complaint {
-            complaint = reason
-            owner.logger.warning("no link to a peer", ["peer": .count(node.rawValue), "reason": .text(reason)])
+        // Once: the attempts that follow fail at each of the peer's addresses in turn, each in its own words.
+        let fields: Logger.Fields = ["peer": .count(node.rawValue), "reason": .text(reason)]
+        if isMissed {
+            owner.logger.debug("still no link to a peer", fields)
+        } else {
+            owner.logger.warning("no link to a peer", fields)
         }
+        isMissed = true
         state = .waiting
         cut()  // What was on its way is lost too, perhaps: `unreachable` follows in any case.
         failures &+= 1
