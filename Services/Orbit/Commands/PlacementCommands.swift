@@ -33,20 +33,26 @@ extension Command {
     ) { arguments in
         let placement = try PlacementOperator(existingCluster(arguments).0)
         let isDryRun = arguments.has("dry-run")
-        let answer = try placement.call(
-            PlacementPath.rebalance, RebalanceRequest(isDryRun: isDryRun).encode())
-        let response = try answer.withUnsafeBytes { try RebalanceResponse(decoding: $0) }
+        var response = try placement.rebalance(isDryRun: isDryRun)
         let console = Console()
         for move in response.moves { console.out(PlacementOperator.words(move)) }
         if response.isTruncated { console.out("… and more") }
         if response.moves.isEmpty { console.out("Nothing to do: replicas and leaders are even.") }
         guard !isDryRun, !response.moves.isEmpty else { return 0 }
-        try placement.watch { described in
-            guard let placement = described.placement, placement.isRebalancing else { return nil }
-            return "\(placement.movesLeft) steps left"
+        for _ in 0..<PlacementOperator.rebalanceLimit {
+            try placement.watch { described in
+                guard let placement = described.placement, placement.isRebalancing else { return nil }
+                return "\(placement.movesLeft) steps left"
+            }
+            // A coordinator that took over in the midst of it does not know what was asked of its predecessor.
+            response = try placement.rebalance(isDryRun: false)
+            if response.moves.isEmpty {
+                console.out("Rebalanced.")
+                return 0
+            }
+            console.progress("more is left to do: asked again")
         }
-        console.out("Rebalanced.")
-        return 0
+        throw UsageError("\(response.moves.count) steps are left, and the coordinators change; orbit status shows more")
     }
 }
 
@@ -60,6 +66,8 @@ struct PlacementOperator {
     private static let attemptTimeout: UInt64 = 1_500_000_000
     private static let retryMilliseconds = 100
     private static let patienceMilliseconds = 600_000
+    /// Times that a rebalance is asked for, once for each fail-over of the coordinator in the midst of it.
+    static let rebalanceLimit = 10
 
     init(_ plan: ClusterPlan) throws {
         let addresses = plan.processes.filter { $0.role == .coordinator }.compactMap(\.addresses.first)
@@ -101,6 +109,12 @@ struct PlacementOperator {
                 attempt(path, request, until: deadline, completion)
             }
         }
+    }
+
+    /// Has replicas evened out; a dry run only says what that takes.
+    func rebalance(isDryRun: Bool) throws -> RebalanceResponse {
+        try call(PlacementPath.rebalance, RebalanceRequest(isDryRun: isDryRun).encode())
+            .withUnsafeBytes { try RebalanceResponse(decoding: $0) }
     }
 
     /// The number of the node that a process of the plan, or a number, names.
