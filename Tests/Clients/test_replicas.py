@@ -15,7 +15,7 @@ NODES = ("storage-node-1", "storage-node-2", "storage-node-3")
 
 @pytest.fixture(scope="module")
 def three():
-    with Cluster("--nodes", "3") as running:
+    with Cluster("--nodes", "3", "--zone", "a,b") as running:
         yield running
 
 
@@ -78,6 +78,11 @@ def has_three_voters(cluster):
     return all(len(row["replicas"]) == 3 and not row["learners"] and row["settled"] for row in rows)
 
 
+def zone_order(node):
+    """Nodes by their number in the plan: which id each has depends on who registered first."""
+    return next(address for address in node["addresses"] if address.startswith("unix:"))
+
+
 def process_of(cluster, number):
     """The id of the process that the coordinator calls node `number`."""
     nodes = cluster.coordinator()["nodes"]
@@ -91,6 +96,10 @@ def test_every_shard_has_three_replicas(three):
     assert [len(rows) for rows in held] == [3, 3, 3]
     leaders = [sum(rows[number]["leader"] for rows in held) for number in range(3)]
     assert leaders == [1, 1, 1]
+
+
+def test_nodes_have_zones_in_turn(three):
+    assert [node["zone"] for node in sorted(three.coordinator()["nodes"], key=zone_order)] == ["a", "b", "a"]
 
 
 @pytest.mark.parametrize("victim", NODES)

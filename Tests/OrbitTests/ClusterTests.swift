@@ -66,6 +66,25 @@ struct ClusterTests {
         #expect([1, 2, 3, 64].map(ClusterOptions.coordinators(forNodes:)) == [1, 1, 3, 3])
     }
 
+    @Test("gives the nodes their zones in turn")
+    func zones() throws {
+        let plan = try ClusterPlan(
+            options {
+                $0.nodes = 3
+                $0.zones = ["a", "b"]
+            })
+        let given = plan.processes.map { spec in
+            spec.arguments.firstIndex(of: "--zone").map { spec.arguments[$0 + 1] }
+        }
+        #expect(given == [nil, "a", "b", "a", nil])
+        #expect(try ClusterOptions.zones("", nodes: 1).isEmpty)
+        #expect(try ClusterOptions.zones("rack-1,é", nodes: 2) == ["rack-1", "é"])
+        let long = String(repeating: "x", count: 65)
+        for text in ["a,,b", ",", "a b", "a\n", "a,b,c,d", long] {
+            #expect(throws: UsageError.self) { try ClusterOptions.zones(text, nodes: 3) }
+        }
+    }
+
     @Test("names in a gateway's certificate where its clients reach it")
     func serverNames() {
         func names(_ listen: String) -> [String] {
@@ -116,6 +135,7 @@ struct ClusterTests {
             $0.listen = "0.0.0.0"
             $0.isInsecure = true
             $0.restarts = false
+            $0.zones = ["a", "b"]
         }
         let text = ClusterState(options: made).encode()
         #expect(try ClusterState(parsing: Bytes(text.utf8), data: "/d").options == made)

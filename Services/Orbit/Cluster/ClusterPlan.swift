@@ -17,11 +17,28 @@ package struct ClusterOptions: Hashable, Sendable {
     package var restarts = true
     /// Replicas of a shard; nil leaves it to the coordinator.
     package var replicationFactor: Int?
+    /// Given to the nodes in turn; empty: nodes have no zone.
+    package var zones: [String] = []
 
     package init(data: String) { self.data = data }
 
     /// How many coordinators a new cluster of so many nodes gets: whoever asks for three nodes wants to lose one.
     package static func coordinators(forNodes nodes: Int) -> Int { nodes >= 3 ? 3 : 1 }
+
+    /// The labels of `--zone`. An empty list takes the nodes' zones away.
+    package static func zones(_ list: String, nodes: Int) throws(UsageError) -> [String] {
+        if list.isEmpty { return [] }
+        let zones = list.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+        for zone in zones {
+            guard (1...64).contains(zone.utf8.count), zone.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F }) else {
+                throw UsageError("--zone takes labels of 1 to 64 bytes without blanks, with commas between")
+            }
+        }
+        guard zones.count <= nodes else {
+            throw UsageError("--zone names \(zones.count) zones, and nodes there are \(nodes)")
+        }
+        return zones
+    }
 }
 
 /// One process of the cluster: what it is and how it is started.
@@ -147,9 +164,10 @@ package struct ClusterPlan: Hashable, Sendable {
     private static func node(_ number: Int, _ options: ClusterOptions, _ paths: ClusterPaths) -> ProcessSpec {
         let id = "storage-node-\(number)"
         let port = ProcessSpec.Role.storageNode.port + number - 1 + options.portOffset
+        var more = ["--coordinator", coordinators(options, paths), "--fsync", options.fsync]
+        if !options.zones.isEmpty { more += ["--zone", options.zones[(number - 1) % options.zones.count]] }
         return spec(
-            .storageNode, id, "n\(number)", ["unix:\(paths.run)/n\(number)", "127.0.0.1:\(port)"], paths, options,
-            ["--coordinator", coordinators(options, paths), "--fsync", options.fsync])
+            .storageNode, id, "n\(number)", ["unix:\(paths.run)/n\(number)", "127.0.0.1:\(port)"], paths, options, more)
     }
 
     private static func gateway(_ options: ClusterOptions, _ paths: ClusterPaths) throws(UsageError) -> ProcessSpec {

@@ -14,7 +14,8 @@ package struct ClusterState: Hashable, Sendable {
 
     /// The document that is stored.
     package func encode() -> String {
-        let factor = options.replicationFactor.map { [JSON.Member("replicationFactor", .integer(Int64($0)))] } ?? []
+        var more = options.replicationFactor.map { [JSON.Member("replicationFactor", .integer(Int64($0)))] } ?? []
+        if !options.zones.isEmpty { more.append(.init("zones", .array(options.zones.map { .text($0) }))) }
         return JSON.object(
             [
                 .init("format", .integer(Self.formatVersion)), .init("nodes", .integer(Int64(options.nodes))),
@@ -23,7 +24,7 @@ package struct ClusterState: Hashable, Sendable {
                 .init("portOffset", .integer(Int64(options.portOffset))),
                 .init("listen", .text(options.listen)), .init("fsync", .text(options.fsync)),
                 .init("insecure", .bool(options.isInsecure)), .init("restart", .bool(options.restarts)),
-            ] + factor
+            ] + more
         ).encoded(isPretty: true) + "\n"
     }
 
@@ -59,6 +60,7 @@ package struct ClusterState: Hashable, Sendable {
             }
             options.replicationFactor = Int(factor)
         }
+        options.zones = (document["zones"]?.elements ?? []).compactMap(\.text)
         self.options = options
     }
 

@@ -12,6 +12,8 @@ extension Command {
                 "nodes", "N", "storage nodes; fixed when the cluster is made (default 1); from 3 on, 3 coordinators"),
             CommandOption("shards", "N", "shards; fixed when the cluster is made (default: one per node)"),
             CommandOption("replication-factor", "N", "replicas of a shard (default 3), as far as nodes can keep them"),
+            CommandOption(
+                "zone", "LIST", "zones for the nodes in turn, with commas between; replicas are spread over them"),
             CommandOption("detach", nil, "return when the cluster is ready; orbit down ends it"),
             CommandOption("port-offset", "K", "add K to every port, so that clusters live side by side"),
             CommandOption("listen", "ADDR", "interface on which gateways serve clients (default 127.0.0.1)"),
@@ -71,6 +73,10 @@ struct UpCommand {
         options.restarts = !arguments.has("no-restart")
         options.replicationFactor =
             try arguments.number("replication-factor", in: 1...9) ?? known?.replicationFactor
+        let zones = try arguments.text("zone").map { (text) throws(UsageError) in
+            try ClusterOptions.zones(text, nodes: options.nodes)
+        }
+        options.zones = zones ?? known?.zones ?? []
         return options
     }
 
