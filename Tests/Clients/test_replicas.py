@@ -102,6 +102,14 @@ def test_nodes_have_zones_in_turn(three):
     assert [node["zone"] for node in sorted(three.coordinator()["nodes"], key=zone_order)] == ["a", "b", "a"]
 
 
+def test_users_of_all_shards_are_listed(three):
+    names = [f"user{number}" for number in range(12)]
+    for name in names:
+        three.orbit("user", "add", name, "--generate")
+    listed = [line.split()[0] for line in three.orbit("user", "list").stdout.splitlines()]
+    assert listed == ["NAME", *sorted(["orbit", *names])]
+
+
 @pytest.mark.parametrize("victim", NODES)
 def test_a_node_that_is_killed_costs_a_moment(three, victim):
     with Load(three) as load:

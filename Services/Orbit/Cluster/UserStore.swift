@@ -64,12 +64,17 @@ struct UserStore {
         perform(.delete, key: Self.key(name), completion)
     }
 
-    /// Every user: key, value, key, value, …
-    func list(_ completion: @escaping Completion) { perform(.scan, key: [], completion) }
+    /// Users of a page, unless the records are large.
+    static let pageLimit = 1_000
+
+    /// Users of the shard that has the slot, from behind `key`: key, value, key, value, …
+    func page(ofShardWith slot: UInt32, after key: Bytes, limit: Int, _ completion: @escaping Completion) {
+        perform(.scan, key: key, slot: slot, limit: limit, completion)
+    }
 
     private func perform(
         _ kind: RecordOperationView.Kind, key: Bytes, value: Bytes = [], onlyIfAbsent: Bool = false,
-        _ completion: @escaping Completion
+        slot: UInt32? = nil, limit: Int = 0, _ completion: @escaping Completion
     ) {
         var encoder = InvocationBatchEncoder(session: 0)
         encoder.begin(bookmark: .zero, schemaVersion: 0, mapEpoch: MapEpoch(rawValue: 0))
@@ -81,7 +86,8 @@ struct UserStore {
                 operation.key = key
                 operation.value = value
                 operation.onlyIfAbsent = onlyIfAbsent
-                encoder.append(id: 1, slot: UInt32(Slot.ofPartition(key).rawValue), record: operation)
+                operation.limit = limit
+                encoder.append(id: 1, slot: slot ?? UInt32(Slot.ofPartition(key).rawValue), record: operation)
                 return encoder.message.bytes
             }
         }

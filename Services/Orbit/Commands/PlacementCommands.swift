@@ -1,5 +1,6 @@
 import Base
 import Contracts
+import DataModel
 import Net
 import ServiceKit
 
@@ -115,6 +116,13 @@ struct PlacementOperator {
     func rebalance(isDryRun: Bool) throws -> RebalanceResponse {
         try call(PlacementPath.rebalance, RebalanceRequest(isDryRun: isDryRun).encode())
             .withUnsafeBytes { try RebalanceResponse(decoding: $0) }
+    }
+
+    /// A slot of each shard, by the map.
+    func slotOfEachShard() throws -> [UInt32] {
+        guard let map = try describe().map, map.bucketCount > 0 else { return [] }
+        let width = UInt32(Slot.count) / map.bucketCount
+        return map.shards.compactMap { shard in shard.buckets.first.map { $0.first &* width } }
     }
 
     /// The number of the node that a process of the plan, or a number, names.

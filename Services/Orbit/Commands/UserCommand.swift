@@ -85,14 +85,37 @@ struct UserCommand {
     }
 
     private func list() throws {
-        guard case .list(let items) = try wait({ store.list($0) }) else { return }
-        var rows = [["NAME", "STATE", "RULES"]]
-        // Keys and values alternate; a value says everything.
-        for index in stride(from: 1, to: items.count, by: 2) {
-            let record = try items[index].withUnsafeBytes { try UserRecord(decoding: $0) }
-            rows.append([record.name, record.isEnabled ? "enabled" : "disabled", record.rules])
+        var records: [UserRecord] = []
+        for slot in try slotOfEachShard() { records += try users(ofShardWith: slot) }
+        records.sort { $0.name < $1.name }
+        let rows = records.map { [$0.name, $0.isEnabled ? "enabled" : "disabled", $0.rules] }
+        for line in Console.table([["NAME", "STATE", "RULES"]] + rows) { console.out(line) }
+    }
+
+    /// A node that is asked by its address may have no coordinator: it has one shard then.
+    private func slotOfEachShard() throws -> [UInt32] {
+        guard !arguments.has("node") else { return [0] }
+        return try PlacementOperator(Command.existingCluster(arguments).0).slotOfEachShard()
+    }
+
+    private func users(ofShardWith slot: UInt32) throws -> [UserRecord] {
+        var (records, last, limit): ([UserRecord], Bytes, Int) = ([], [], UserStore.pageLimit)
+        while true {
+            let reply: UserStore.Reply
+            do {
+                reply = try wait { store.page(ofShardWith: slot, after: last, limit: limit, $0) }
+            } catch let error as DatabaseError where error.code == .limitExceeded && limit > 1 {
+                limit /= 2  // Large records: fewer at a time.
+                continue
+            }
+            guard case .list(let items) = reply else { return records }
+            // Keys and values alternate; a value says everything.
+            for index in stride(from: 1, to: items.count, by: 2) {
+                records.append(try items[index].withUnsafeBytes { try UserRecord(decoding: $0) })
+            }
+            guard items.count >= 2 * limit else { return records }
+            last = items[items.count - 2]
         }
-        for line in Console.table(rows) { console.out(line) }
     }
 
     private func existing() throws -> UserRecord {
