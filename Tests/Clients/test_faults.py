@@ -123,9 +123,10 @@ def test_the_leader_is_lost(three, fault):
             times.append(lose_leader(three, number, fault))
     finally:
         report(f"{fault}: from the leader's loss to the next acknowledged write", times)
-    if fault == "kill":
-        assert max(times) <= (3 if IS_LONG else 10)
-        assert not IS_LONG or statistics.median(times) <= 1
+    # Seconds: p50 and the longest. A short run, perhaps on a busy machine, only notices that nothing fails over.
+    median, longest = {"kill": (1, 3), "stop": (2, 5)}[fault]
+    assert max(times) <= (longest if IS_LONG else 20)
+    assert not IS_LONG or statistics.median(times) <= median
 
 
 @pytest.mark.parametrize("victim", [GATEWAY, COORDINATOR])
