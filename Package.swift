@@ -92,7 +92,8 @@ let package = Package(
         // Tests: units beside seeded simulation; real clients live in Tests/Clients (Python).
         module("TestKit", ["Base", "Replication"]),
         .executableTarget(
-            name: "Simulation", dependencies: ["Base", "Raft", "Storage", "Replication", "TestKit"],
+            name: "Simulation",
+            dependencies: ["Base", "DataModel", "Raft", "Storage", "Actors", "Replication", "TestKit"],
             path: "Tests/Simulation", swiftSettings: strict),
         tests("Base", ["TestKit"]),
         tests("DataModel", ["Base", "TestKit"]),

@@ -98,6 +98,9 @@ enum SimulatedKey {
 
     static func session(_ shard: Int, _ session: Int) -> Bytes { [UInt8(shard + 1), 1, UInt8(session)] }
 
+    /// The bucket whose keys are the outcomes that the shard remembers: they begin with the shard's byte and 2.
+    static func outcomes(_ shard: Int) -> BucketID { BucketID(rawValue: UInt16(shard + 1) << 8 | 2) }
+
     /// Of a payload: the same for the same bytes only.
     static func digest(_ payload: ByteView) -> UInt64 {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325

@@ -31,12 +31,17 @@ final class SimulatedShard {
     /// Committed and not in the store yet.
     private var recent: [(index: LogIndex, payload: Bytes)] = []
     private var job: FlushJob?
+    /// With actors: which requests were executed. Without, each replica finds out when it applies.
+    private let outcomes: SimulatedOutcomes
+    /// Pending state is wrong, and can be made anew when nothing is pending any more.
+    private var isRebuilding = false
     /// With the bug `forgetSessions`.
     private var isForgetful: Bool { world.bug == .driver(.forgetSessions) }
     private static let nothing = WriteBatch().effects.bytes
 
     init(_ number: Int, _ group: ReplicaGroup, _ store: ShardStore, on node: SimulatedNode) {
         (self.number, self.group, self.store, self.node) = (number, group, store, node)
+        outcomes = SimulatedOutcomes(number, store)
         world = node.world
         hasActors = node.world.plan.hasActors
         group.onCommitted = { [unowned self] in committed(through: $0) }
@@ -48,7 +53,7 @@ final class SimulatedShard {
     // MARK: Asking
 
     func handle(_ request: ClientRequest) {
-        guard group.isLeading else { return refuse(request) }
+        guard group.isLeading, !isRebuilding else { return refuse(request) }
         switch request.action {
         case .read: read(request)
         case .write(let number): write(request, SimulatedEntry(request, number: number, isAppend: false))
@@ -62,16 +67,12 @@ final class SimulatedShard {
 
     private func write(_ request: ClientRequest, _ entry: SimulatedEntry) {
         guard hasActors else { return propose(request, entry) { entry.encode(into: &$0) } }
-        if let last = remembered(request) {
-            // Executed before: answered when that, and whatever was seen here, is committed.
-            waiting.append((store.appliedIndex, request, last == request.sequence ? .done : .unknown, nil))
-            return release()
-        }
+        guard !isKnown(request) else { return }
         var entry = entry
         let activation = activate(request.key)
         (entry.base, entry.term, entry.node) = (activation.value.version, term, node.id.rawValue)
         let value = activation.value.after(entry)
-        let effects = effects(of: entry, value)
+        let effects = pendingEffects(request, value)
         let payload = { (buffer: inout ByteBuffer) in
             entry.encode(into: &buffer)
             buffer.append(effects)
@@ -97,15 +98,43 @@ final class SimulatedShard {
             if world.bug == .driver(.replyBeforeCommit) { node.reply(request, .done) }
         } catch {
             refuse(request)
+            // Its outcome is remembered, and does not happen.
+            isRebuilding = hasActors
+            rebuildIfSettled()
         }
     }
 
-    /// The newest sequence of the client that was executed, if that is not before this one.
-    private func remembered(_ request: ClientRequest) -> UInt32? {
-        guard request.sequence > 0, !isForgetful, let bytes = get(SimulatedKey.session(number, request.client)),
-            let known = SimulatedValue(bytes)?.version, known >= request.sequence
-        else { return nil }
-        return known
+    /// Answers a request that was executed before, when its entry is committed.
+    private func isKnown(_ request: ClientRequest) -> Bool {
+        guard request.sequence > 0, !isForgetful else { return false }
+        switch outcomes.recall(request) {
+        case .new: return false
+        case .executed(let index): waiting.append((index, request, .done, nil))
+        case .forgotten: waiting.append((.zero, request, .unknown, nil))
+        case .violation(let text): world.violate("outcomes of shard \(number) at node \(node.id): \(text)")
+        }
+        release()
+        return true
+    }
+
+    private func rebuildIfSettled() {
+        guard isRebuilding, proposed.isEmpty else { return }
+        outcomes.reset()
+        isRebuilding = false
+    }
+
+    /// What the next entry changes, with the outcome of the request.
+    private func pendingEffects(_ request: ClientRequest, _ value: SimulatedValue) -> Bytes {
+        let effects = SimulatedEffects()
+        SimulatedKey.value(number, request.key).withUnsafeBytes { key in
+            value.bytes.withUnsafeBytes { effects.put(key: key, value: $0) }
+        }
+        if request.sequence > 0, !isForgetful {
+            outcomes.remember(
+                request, at: LogIndex(rawValue: group.lastIndex.rawValue + 1),
+                milliseconds: world.scheduler.now / 1_000_000, into: effects)
+        }
+        return effects.bytes
     }
 
     private func read(_ request: ClientRequest) {
@@ -204,12 +233,15 @@ final class SimulatedShard {
             commit(index, payload, isApplied: hasActors)
         }
         proposed.removeFirst(count)
+        outcomes.committed(through: index)
+        rebuildIfSettled()
         release()
     }
 
     private func apply(_ index: LogIndex, _ payload: ByteView) {
         // A leader with actors has applied the entries of Raft itself when it proposed behind them.
         commit(index, payload.bytes, isApplied: store.appliedIndex >= index)
+        outcomes.committed(through: index)
         release()
     }
 
@@ -265,6 +297,8 @@ final class SimulatedShard {
         switch role {
         case .leader(let term):
             self.term = term.rawValue
+            outcomes.reset()
+            isRebuilding = false
             world.leads(node, term, shard: number)
             world.trace?("node \(node.id) leads shard \(number) in term \(term) from \(group.lastIndex)")
         case .follower:
@@ -276,6 +310,8 @@ final class SimulatedShard {
             proposed.removeAll()
             if world.bug != .driver(.keepActivations) { activations.removeAll() }
             if hasActors { discardPending() }
+            outcomes.reset()
+            isRebuilding = false
         }
     }
 
@@ -311,6 +347,7 @@ final class SimulatedShard {
     func installed(_ index: LogIndex) {
         job = nil
         activations.removeAll()
+        outcomes.reset()
         recent.removeAll { $0.index <= index }
         world.begins(self, at: index)
     }
