@@ -2,6 +2,7 @@ import Base
 import CSystem
 import Glibc
 import Net
+import TestKit
 import Testing
 
 @Suite(.timeLimit(.minutes(10))) struct ConnectionTests {
@@ -47,7 +48,7 @@ import Testing
             for address in [SocketAddress.ipv4(address: 0x7f00_0001, port: 0), .unix(path: "\(directory)/s")] {
                 try await Harness.with { harness in
                     let pair = try await Pair.make(harness, address: address)
-                    let seed = UInt64.random(in: 0 ... .max)
+                    let seed = freshSeed("connection payload")
                     var random = SplitMix64(seed: seed)
                     let payload = (0..<(9 << 20)).map { _ in UInt8(truncatingIfNeeded: random.next()) }
                     try await pair.client.send(harness, payload)

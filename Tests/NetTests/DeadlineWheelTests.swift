@@ -1,5 +1,6 @@
 import Base
 import Net
+import TestKit
 import Testing
 
 @Suite struct DeadlineWheelTests {
@@ -18,7 +19,7 @@ import Testing
 
     /// Holders set, postponed, advanced and cleared at random fire exactly once, never early, at most one slot late.
     @Test func firesEachDeadlineOnceAndNeverEarly() {
-        let seed = UInt64.random(in: 0 ... .max)
+        let seed = freshSeed("deadline wheel")
         var random = SplitMix64(seed: seed)
         var now: UInt64 = 5_000_000_000_000
         let wheel = DeadlineWheel(startingAt: now)

@@ -3,6 +3,7 @@ import CSystem
 import Glibc
 import Net
 import Synchronization
+import TestKit
 import Testing
 
 @Suite(.timeLimit(.minutes(10))) struct EventLoopTests {
@@ -60,7 +61,7 @@ import Testing
     }
 
     @Test func randomTimersFireSortedWhateverIsCancelled() async throws {
-        let seed = UInt64.random(in: 0 ... .max)
+        let seed = freshSeed("random timers")
         try await Harness.with { harness in
             let (fired, expected): ([Int], [Int]) = try await withCheckedThrowingContinuation { continuation in
                 harness.loop.execute { [loop = harness.loop] in

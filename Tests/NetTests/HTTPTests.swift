@@ -1,6 +1,7 @@
 import Base
 import Glibc
 import Net
+import TestKit
 import Testing
 
 @Suite(.timeLimit(.minutes(10))) struct HTTPTests {
@@ -198,7 +199,7 @@ import Testing
 
     /// Random damage to a valid request: any answer, never a trap, and the connection always ends.
     @Test func survivesDamagedRequests() async throws {
-        let seed = UInt64.random(in: 0 ... .max)
+        let seed = freshSeed("damaged requests")
         var random = SplitMix64(seed: seed)
         let valid = Array("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc".utf8)
         var limits = HTTPLimits()

@@ -1,6 +1,7 @@
 import Base
 import Glibc
 import Net
+import TestKit
 import Testing
 
 /// Peers that do anything, in any order: every connection must end, and none may stop the loop.
@@ -45,7 +46,7 @@ import Testing
     }
 
     @Test(arguments: [true, false]) func everyConnectionEnds(isUnix: Bool) async throws {
-        let seed = UInt64.random(in: 0 ... .max)
+        let seed = freshSeed("peer chaos")
         try await withTemporaryDirectory { directory in
             try await Harness.with { harness in
                 let moody = Moody(seed: seed)

@@ -1,5 +1,6 @@
 import Base
 import Storage
+import TestKit
 import Testing
 
 /// A shard's store against a dictionary, over both stores, with flushes that overlap writes and with crashes.
@@ -47,7 +48,7 @@ struct ShardStoreTests {
     }
 
     @Test(arguments: Kind.allCases, 0..<4) func agreesWithADictionary(kind: Kind, round: UInt64) throws {
-        let seed = UInt64.random(in: 0...UInt64.max)
+        let seed = freshSeed("shard store")
         var random = SplitMix64(seed: seed)
         try withStore(kind) { store in
             // Two shards share the store; the second must not notice the first.
