@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, OutOfMemoryError, TryAgainError
 from redis.retry import Retry
 
-from conftest import wait_until
+from conftest import PATIENCE, wait_until
 from linearizability import UNKNOWN, Operation, check
 
 SLOTS = 16384
@@ -97,8 +97,8 @@ class View:
         """The number of the node that serves the shard, as it says itself; None if none does."""
         return next((n for n in range(1, self.nodes + 1) if self.node(n).get(shard, {}).get("leader")), None)
 
-    def wait_led(self, seconds=30):
-        wait_until(lambda: all(self.leader(shard) for shard in self.shards()), seconds, "a leader of every shard")
+    def wait_led(self):
+        wait_until(lambda: all(self.leader(shard) for shard in self.shards()), "a leader of every shard")
 
     def is_log_full(self, number):
         return b"\norbit_log_full 1" in (ask_admin(self.run / f"n{number}.admin", "/metrics") or b"")
@@ -227,9 +227,9 @@ class Load:
     def done(self):
         return sum(client.counts["done"] for client in self.clients)
 
-    def wait_for(self, operations, seconds=60):
+    def wait_for(self, operations):
         goal = self.done() + operations
-        wait_until(lambda: self.done() >= goal, seconds, f"{self.name}: {operations} operations more")
+        wait_until(lambda: self.done() >= goal, f"{self.name}: {operations} operations more")
 
     def gap(self, key, at):
         """Seconds from `at` to the first acknowledgement of a write of `key` that was begun after it."""
@@ -240,7 +240,7 @@ class Load:
     def stop(self):
         self.stopping.set()
         for client in self.everybody:
-            client.join(60)
+            client.join(PATIENCE)
             assert not client.is_alive(), f"client {client.number} hangs"
 
     def finish(self):
@@ -251,7 +251,7 @@ class Load:
         reader = Client(self, 999, self.connects[0])
         values = {}
         for key in [*self.keys, *self.probers]:
-            wait_until(lambda: (reader.redis or reader.open()) and reader.perform("GET", key), 30, f"a read of {key}")
+            wait_until(lambda: (reader.redis or reader.open()) and reader.perform("GET", key), f"a read of {key}")
             values[key] = reader.history[-1].result
         reader.close()
         history = [row for client in [*self.everybody, reader] for row in client.history]

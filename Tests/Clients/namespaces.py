@@ -65,7 +65,7 @@ class SplitCluster:
             self.make_network()
             for name in NAMES:
                 self.start(name)
-            wait_until(self.is_served, 60, "a cluster in namespaces" + self.logs())
+            wait_until(self.is_served, "a cluster in namespaces" + self.logs())
             return self
         except BaseException:
             self.close()

@@ -150,7 +150,7 @@ def test_a_node_killed_again_and_again_while_it_recovers():
             before = cluster.pids()["storage-node-1"]
             kill(before, signal.SIGKILL)
             wait_until(lambda: cluster.pids().get("storage-node-1", before) != before, what="a new process")
-        cluster.wait_ready(60)
+        cluster.wait_ready()
         for writer in writers:
             writer.stop()
         verify(cluster, writers)

@@ -59,11 +59,11 @@ class Faulted:
 
     def settle(self, load):
         """What every round ends with."""
-        self.cluster.wait_ready(60)
+        self.cluster.wait_ready()
         self.view.wait_led()
         load.wait_for(200)
         values = load.finish()
-        wait_until(self.view.agree, 30, f"{load.name}: agreement of the replicas")
+        wait_until(self.view.agree, f"{load.name}: agreement of the replicas")
         self.values |= values
         unchanged(self.connect, self.values)
         print(f"{load.name}: {load.summary()}")
@@ -78,7 +78,7 @@ def three():
 
 
 def wait_restart(cluster, before, names):
-    wait_until(lambda: all(cluster.pids().get(n, before[n]) != before[n] for n in names), 30, f"the restart of {names}")
+    wait_until(lambda: all(cluster.pids().get(n, before[n]) != before[n] for n in names), f"the restart of {names}")
 
 
 def report(what, times):
@@ -96,16 +96,16 @@ def lose_leader(faulted, number, fault):
     key = faulted.key_on(shard, name)
     load = faulted.load(name, probed=[key])
     load.wait_for(500 + random.randrange(500))
-    victim = wait_until(lambda: view.leader(shard), 30, f"{name}: a leader of shard {shard}")
+    victim = wait_until(lambda: view.leader(shard), f"{name}: a leader of shard {shard}")
     before = faulted.cluster.pids()
     pid = before[f"storage-node-{victim}"]
     kill(pid, signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
     at = time.monotonic_ns()
     try:
-        gap = wait_until(lambda: load.gap(key, at), 30, f"{name}: a write of shard {shard} without node {victim}")
+        gap = wait_until(lambda: load.gap(key, at), f"{name}: a write of shard {shard} without node {victim}")
         if fault == "stop":
             wait_until(lambda: time.monotonic_ns() - at >= STOPPED * 1e9, what="the end of the stop")
-            wait_until(lambda: view.leader(shard) not in (None, victim), 30, f"{name}: another leader")
+            wait_until(lambda: view.leader(shard) not in (None, victim), f"{name}: another leader")
     finally:
         kill(pid, signal.SIGCONT)
     if fault == "kill":
@@ -125,7 +125,7 @@ def test_the_leader_is_lost(three, fault):
         report(f"{fault}: from the leader's loss to the next acknowledged write", times)
     # Seconds: p50 and the longest. A short run, perhaps on a busy machine, only notices that nothing fails over.
     median, longest = {"kill": (1, 3), "stop": (2, 5)}[fault]
-    assert max(times) <= (longest if IS_LONG else 20)
+    assert max(times) <= (longest if IS_LONG else 60)
     assert not IS_LONG or statistics.median(times) <= median
 
 
@@ -138,7 +138,7 @@ def test_a_gateway_or_a_coordinator_is_killed(three, victim):
         name = three.view.coordinator() if victim == COORDINATOR else victim
         kill(before[name], signal.SIGKILL)
         if victim == COORDINATOR:
-            load.wait_for(500, 10)  # Clients go on without it.
+            load.wait_for(500)  # Clients go on without it.
         wait_restart(three.cluster, before, [name])
         load.wait_for(500)
         three.settle(load)
@@ -183,11 +183,11 @@ def test_every_replica_holds_everything(three):
             break
         before = three.cluster.pids()
         shard = min(wanted - led)[0]
-        victim = f"storage-node-{wait_until(lambda: view.leader(shard), 30, f'a leader of shard {shard}')}"
+        victim = f"storage-node-{wait_until(lambda: view.leader(shard), f'a leader of shard {shard}')}"
         kill(before[victim], signal.SIGKILL)
-        wait_until(lambda: view.leader(shard), 30, f"another leader of shard {shard}")
+        wait_until(lambda: view.leader(shard), f"another leader of shard {shard}")
         wait_restart(three.cluster, before, [victim])
-        three.cluster.wait_ready(60)
+        three.cluster.wait_ready()
     print(f"{len(led & wanted)} of {len(wanted)} replicas have led and held everything")
     assert len(led & wanted) > len(view.shards())
 
@@ -204,7 +204,7 @@ def test_one_node_is_killed_under_load():
             before = cluster.pids()
             kill(before["storage-node-1"], signal.SIGKILL)
             at = time.monotonic_ns()
-            times.append(wait_until(lambda: load.gap(key, at), 30, "a write after the restart"))
+            times.append(wait_until(lambda: load.gap(key, at), "a write after the restart"))
             faulted.settle(load)
         report("one node: from its end to the next acknowledged write", times)
 
@@ -243,7 +243,7 @@ def test_the_network_is_cut(split, cut):
     view = split.view
     view.wait_led()
     shard = view.shards()[0]
-    leader = wait_until(lambda: view.leader(shard), 30, f"a leader of shard {shard}")
+    leader = wait_until(lambda: view.leader(shard), f"a leader of shard {shard}")
     peers = [number for number in range(1, NODES + 1) if number != leader]
     connects = [lambda gateway=gateway, **more: split.connect(gateway, **more) for gateway in ("g1", "g2")]
     load = Load(cut.__name__, connects)
@@ -253,7 +253,7 @@ def test_the_network_is_cut(split, cut):
         cut(split, f"n{leader}", [f"n{number}" for number in peers])
         if cut is not apart_from_one_peer_and_a_gateway:
             wait_until(
-                lambda: any(view.node(number).get(shard, {}).get("leader") for number in peers), 30,
+                lambda: any(view.node(number).get(shard, {}).get("leader") for number in peers),
                 f"a leader of shard {shard} among nodes {peers}" + split.logs())
             print(f"{cut.__name__}: led by another after {time.monotonic() - began:.3f} s")
         load.wait_for(500)
@@ -263,7 +263,7 @@ def test_the_network_is_cut(split, cut):
     view.wait_led()
     load.wait_for(500)
     load.finish()
-    wait_until(view.agree, 30, "agreement of the replicas")
+    wait_until(view.agree, "agreement of the replicas")
     assert not split.ended(), split.logs()
     print(f"{cut.__name__}: {load.summary()}")
 
@@ -273,13 +273,13 @@ def test_a_stopped_leader_wakes_up_with_questions(split):
     view = split.view
     view.wait_led()
     shard = view.shards()[0]
-    leader = wait_until(lambda: view.leader(shard), 30, f"a leader of shard {shard}")
+    leader = wait_until(lambda: view.leader(shard), f"a leader of shard {shard}")
     connects = [lambda gateway=gateway, **more: split.connect(gateway, **more) for gateway in ("g1", "g2")]
     load = Load("stopped", connects)
     load.wait_for(500)
     split.signal(f"n{leader}", signal.SIGSTOP)
     try:
-        wait_until(lambda: view.leader(shard) not in (None, leader), 30, f"another leader of shard {shard}")
+        wait_until(lambda: view.leader(shard) not in (None, leader), f"another leader of shard {shard}")
         split.signal("g2", signal.SIGKILL)
         split.start("g2")
         load.wait_for(500)
@@ -288,7 +288,7 @@ def test_a_stopped_leader_wakes_up_with_questions(split):
     load.wait_for(500)
     view.wait_led()
     load.finish()
-    wait_until(view.agree, 30, "agreement of the replicas")
+    wait_until(view.agree, "agreement of the replicas")
     assert not split.ended(), split.logs()
     print(f"stopped: {load.summary()}")
 
@@ -353,7 +353,7 @@ def fill_up(faulted, disk, node):
         row = faulted.cluster.process(f"storage-node-{node}")
         return faulted.view.is_log_full(node) or row["starts"] > began_at or row["state"] != "ready"
 
-    wait_until(is_felt, 120, "a full log")
+    wait_until(is_felt, "a full log")
     before, began = load.done(), time.monotonic()
     wait_until(lambda: time.monotonic() - began > 3, what="three seconds without room")
     print(f"{load.done() - before} operations in three seconds without room; {load.summary()}")

@@ -99,10 +99,9 @@ def test_a_client_that_sends_without_reading(cluster):
 @pytest.mark.parametrize("size, count", [(100_000, 4_000), (1_000_000, 400), (7_000_000, 60)])
 def test_a_slow_reader_is_not_felt_by_others(cluster, size, count):
     """400 MB asked for and not read: nobody else gets an error for it, or waits noticeably."""
-    with cluster.client() as other, Raw(cluster, receive_buffer=4096) as slow:
-        other.set("large", b"x" * size)
-        slow.send(command("GET", "large") * count)
-        times = []
+
+    def times(other):
+        found = []
         for number in range(100):
             start = time.monotonic()
             with Raw(cluster) as fresh:
@@ -110,10 +109,18 @@ def test_a_slow_reader_is_not_felt_by_others(cluster, size, count):
                 assert fresh.line() == b"$-1"
             assert other.set("small", number)
             assert other.get("small") == b"%d" % number
-            times.append(time.monotonic() - start)
-        print(f"a login, a SET and two GETs: median {sorted(times)[50]:.4f} s, slowest {max(times):.4f} s")
-        assert sorted(times)[50] < 0.25
-        assert max(times) < 5  # Loose, for machines that are busy with something else.
+            found.append(time.monotonic() - start)
+        return sorted(found)
+
+    with cluster.client() as other, Raw(cluster, receive_buffer=4096) as slow:
+        other.set("large", b"x" * size)
+        alone = times(other)
+        slow.send(command("GET", "large") * count)
+        beside = times(other)
+        print(f"a login, a SET and two GETs: median {beside[50]:.4f} s, slowest {beside[-1]:.4f} s")
+        # Loose, for machines that are slow, or busy with something else: by their own pace.
+        assert beside[50] < 0.25 + 20 * alone[50]
+        assert beside[-1] < 30 + 20 * alone[-1]
 
 
 @pytest.mark.parametrize("size, count", [(100_000, 4_000), (1_000_000, 400), (7_000_000, 60)])

@@ -202,20 +202,36 @@ def test_pause(pair, oracle, cluster):
     for wire, other in zip(pair, (Wire(oracle), Wire(cluster.port))):
         if "NOAUTH" in str(other.ask("PING")):
             other.ask("AUTH", "orbit", cluster.password)
-        began = time.monotonic()
-        assert wire.ask("CLIENT", "PAUSE", "3000", "WRITE") == "+OK"
-        assert other.ask("GET", "k") is None
-        assert other.ask("SET", "k").startswith("-ERR wrong number")
-        other.socket.sendall(b'SET k "a b"\r\nGET k\r\n')
-        wait_until(lambda: b"blocked_clients:1" in wire.ask("INFO", "clients"), what="the client that is held back")
-        assert b" flags=b " in wire.ask("CLIENT", "LIST")
-        assert wire.ask("GET", "k") in (None, "_")
-        # Stricter, and the end of the first, which is later, stays.
-        assert wire.ask("CLIENT", "PAUSE", "1", "ALL") == "+OK"
-        assert wire.ask("PING") == "+PONG"
-        assert time.monotonic() - began >= 2.99
-        assert (other.reply(), other.reply()) == ("+OK", b"a b")
+        # Where a machine is so slow that the pause is over before all was seen, a longer one.
+        assert any(is_paused(wire, other, seconds) for seconds in (3, 40))
         other.socket.close()
+
+
+def is_paused(wire, other, seconds):
+    """Whether all of this fitted into the pause; fails where it did and something was wrong."""
+    began = time.monotonic()
+    assert wire.ask("CLIENT", "PAUSE", str(1000 * seconds), "WRITE") == "+OK"
+    seen = [other.ask("GET", "k") is None, other.ask("SET", "k").startswith("-ERR wrong number")]
+    other.socket.sendall(b'SET k "a b"\r\nGET k\r\n')
+
+    def is_over():
+        return time.monotonic() - began > seconds - 0.2
+
+    wait_until(
+        lambda: is_over() or b"blocked_clients:1" in wire.ask("INFO", "clients"), what="the client that is held back")
+    seen.append(b" flags=b " in wire.ask("CLIENT", "LIST"))
+    seen.append(wire.ask("GET", "k") in (None, "_"))
+    # Stricter, and the end of the first, which is later, stays.
+    assert wire.ask("CLIENT", "PAUSE", "1", "ALL") == "+OK"
+    is_late = is_over()
+    assert wire.ask("PING") == "+PONG"
+    assert time.monotonic() - began >= seconds - 0.01
+    assert (other.reply(), other.reply()) == ("+OK", b"a b")
+    if not is_late:
+        assert all(seen), seen
+        return True
+    assert wire.ask("DEL", "k") == ":1"
+    return False
 
 
 def test_pause_ends(pair):
@@ -223,7 +239,7 @@ def test_pause_ends(pair):
         began = time.monotonic()
         assert wire.ask("CLIENT", "PAUSE", "300") == "+OK"
         assert wire.ask("SET", "k", "v") == "+OK"
-        assert 0.29 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.29
         assert wire.ask("CLIENT", "PAUSE", "60000", "WRITE") == "+OK"
         wire.socket.sendall(b"CLIENT UNPAUSE\r\nSET k w\r\n")
         assert (wire.reply(), wire.reply()) == ("+OK", "+OK")
