@@ -48,8 +48,7 @@ struct PlacementDirectorTests {
     func joinAndDrain() throws {
         try Stage.with { directory in
             let stage = try Stage(
-                disk: SimulatedDisk(seed: 11), directory: directory, leaseMilliseconds: 2000, supportedReplicas: 16,
-                nodes: 3)
+                disk: SimulatedDisk(seed: 11), directory: directory, supportedReplicas: 16, nodes: 3)
             var nodes: [PaperNode] = []
             stage.run {
                 nodes = ["n1", "n2", "n3"].compactMap { try? PaperNode(stage, $0) }
