@@ -2,9 +2,9 @@ import Base
 import Glibc
 
 let usage = """
-    usage: orbit-simulate [SEED] [--seeds COUNT] [--steps N] [--plant BUG] [--threads N] [--trace]
+    usage: orbit-simulate [SEED] [--seeds COUNT] [--steps N] [--plant BUG] [--profile NAME] [--threads N] [--trace]
            orbit-simulate shard [SEED] [--seeds COUNT] [--steps N] [--plant BUG] [--trace]
-           orbit-simulate bugs [SEED] [--seeds COUNT] [--threads N]
+           orbit-simulate bugs [SEED] [--seeds COUNT] [--plant BUG] [--profile NAME] [--threads N]
            orbit-simulate bench versions|memtables|log [--keys N]
 
     Runs a whole cluster in virtual time, once per seed from SEED on (default: a random one): elections, replication,
@@ -13,11 +13,14 @@ let usage = """
     Prints how to replay a failure, and exits with 1.
 
     shard runs one shard on a simulated disk, and checks that every acknowledged write survives and nothing refused
-    appears. bugs plants one bug after the other, and says how many seeds it took to find each.
+    appears. bugs plants one bug after the other, says how many seeds it took to find each, and fails when one is not
+    found; each is looked for under the profile that is made for it, if there is one.
 
-      --seeds COUNT   how many seeds (default 1; for bugs, how many at most for each: 400)
+      --seeds COUNT   how many seeds (default 1; for bugs, how many at most for each: 100)
       --steps N       stops a cluster after N events; steps of each run of a shard (default 400)
       --plant BUG     plants a bug that must be found
+      --profile NAME  what the faults of a cluster are after: mixed, or a classic accident that is played on purpose:
+                      figure8, usurper, lostVote, earlyReader, sleeper (default: the seed decides, mostly mixed)
       --threads N     default: one per processor
       --trace         prints what happens
 
@@ -43,6 +46,7 @@ struct Arguments {
     var steps: Int?
     /// The name of a planted bug.
     var bug: String?
+    var profile: FaultProfile?
     var threads = SeedRunner.processors
     var isTraced = false
 
@@ -56,6 +60,12 @@ struct Arguments {
             case "--plant":
                 guard let name = rest.popFirst() else { fail(usage, code: 64) }
                 bug = name
+            case "--profile":
+                guard let name = rest.popFirst(), let known = FaultProfile(rawValue: name) else {
+                    let names = FaultProfile.allCases.map(\.rawValue).joined(separator: ", ")
+                    fail("--profile needs one of: \(names)\n", code: 64)
+                }
+                profile = known
             case "--trace": isTraced = true
             case "--help", "-h":
                 writeOut(usage)

@@ -1,15 +1,19 @@
 import Simulation
-import TestKit
 import Testing
 
 /// A few whole clusters; `scripts/test simulate` runs a thousand.
 struct ClusterSimulationTests {
-    @Test func keepTheirPromises() {
-        let first = freshSeed("cluster simulation") >> 16
-        for seed in first..<first + 3 {
-            let report = ClusterSimulation(seed: seed).run()
-            #expect(report.violation == nil, "scripts/simulate \(seed)")
-            #expect(report.virtualNanoseconds >= 60_000_000_000 && report.elections >= 3 && report.faults >= 5)
+    @Test(arguments: FaultProfile.allCases) func keepTheirPromises(profile: FaultProfile) {
+        let report = ClusterSimulation(seed: 1, profile: profile).run()
+        #expect(report.violation == nil, "scripts/simulate 1 --profile \(profile)")
+        #expect(report.virtualNanoseconds >= 60_000_000_000 && report.elections >= 3 && report.faults >= 5)
+    }
+
+    @Test func mostSeedsMixAllFaultsAndSomeEachOfTheOthers() {
+        let profiles = (1...1000 as ClosedRange<UInt64>).map { FaultProfile(seed: $0) }
+        for profile in FaultProfile.allCases {
+            let count = profiles.count { $0 == profile }
+            #expect(profile == .mixed ? count > 600 : count > 20, "\(profile): \(count)")
         }
     }
 
@@ -23,11 +27,15 @@ struct ClusterSimulationTests {
     }
 
     /// Those that show within a few seeds; `orbit-simulate bugs` looks for all.
-    @Test(arguments: ["skipTruncateOnConflict", "snapshotForgetsTerm", "replyBeforeCommit", "keepActivations"])
+    @Test(arguments: [
+        "skipTruncateOnConflict", "snapshotForgetsTerm", "replyBeforeCommit", "keepActivations",
+        "commitEarlierTermByCount", "leaseWithoutFencing", "ackBeforeHardState", "readBeforeOwnCommit",
+        "readWithoutQuorum",
+    ])
     func plantedBugsAreFound(name: String) throws {
         let bug = try #require(ClusterBug(name: name))
         let found = (1...4 as ClosedRange<UInt64>).contains {
-            ClusterSimulation(seed: $0, bug: bug).run().violation != nil
+            ClusterSimulation(seed: $0, bug: bug, profile: bug.profile).run().violation != nil
         }
         #expect(found, "\(name) goes unnoticed")
     }

@@ -13,7 +13,9 @@ extension ClusterSimulation {
     /// A fault, and the time of the next.
     func causeFault() {
         scheduler.schedule(.fault, after: time(300..<5000))
+        guard play == nil else { return }
         report.faults += 1
+        if profile != .mixed, random.oneIn(2), beginSchedule() { return }
         switch random.next(below: 100) {
         case 0..<16: crash(victim(), powerLoss: random.oneIn(2))
         case 16..<19: crashAll()
@@ -24,7 +26,7 @@ extension ClusterSimulation {
         case 47..<53: stopAtLease()
         case 53..<60: storm()
         case 60..<72: failDisk()
-        case 72..<80: changeMembership()
+        case 72..<80: if profile == .mixed { changeMembership() }
         case 80..<88: transfer()
         case 88..<94: disturbClock()
         default: rest()
@@ -265,6 +267,7 @@ extension ClusterSimulation {
 
     /// All faults end.
     func healAll() {
+        endSchedule()
         network.heal()
         network.conditions = plan.conditions
         areClientsResting = false

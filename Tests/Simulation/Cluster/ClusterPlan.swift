@@ -71,6 +71,9 @@ struct ClusterPlan {
     /// Entries of one append: few, so that what belongs together is torn apart.
     var appendEntries: Int
 
+    /// 10 % is what the configuration allows between two clocks.
+    static let clockRateWithLeases: UInt64 = 45_000
+
     init(_ random: inout SplitMix64) {
         voters = random.oneIn(4) ? 5 : 3
         machines = voters + Int(random.next(below: 2)) + (random.oneIn(3) ? 1 : 0)
@@ -79,8 +82,8 @@ struct ClusterPlan {
         clients = 4 + Int(random.next(below: 4))
         hasActors = !random.oneIn(3)
         isLeaseOn = !random.oneIn(3)
-        // 10 % is what the configuration allows between two clocks; without leases nothing is assumed.
-        clockRate = isLeaseOn ? 45_000 : 400_000
+        // Without leases nothing is assumed.
+        clockRate = isLeaseOn ? Self.clockRateWithLeases : 400_000
         conditions = VirtualNetwork.Conditions()
         conditions.minimumNanoseconds = 50_000
         conditions.maximumNanoseconds = [300_000, 2_000_000, 20_000_000][Int(random.next(below: 3))]
@@ -125,6 +128,8 @@ package struct ClusterReport: Sendable {
     package var snapshots = 0
     package var memberships = 0
     package var transfers = 0
+    /// Schedules that were played to their end.
+    package var schedules = 0
     package var undecided = 0
     /// Runs that ended because too many logs were cut for an election.
     package var shut = 0
@@ -142,7 +147,7 @@ package struct ClusterReport: Sendable {
         ("unknown outcomes", \.unknown), ("crashes", \.crashes), ("power losses", \.powerLosses),
         ("pauses", \.pauses), ("partitions", \.partitions), ("disk faults", \.diskFaults), ("cut logs", \.cutLogs),
         ("snapshots", \.snapshots), ("memberships", \.memberships), ("transfers", \.transfers),
-        ("undecided histories", \.undecided), ("shut", \.shut),
+        ("schedules", \.schedules), ("undecided histories", \.undecided), ("shut", \.shut),
     ]
 
     var summary: String {

@@ -22,6 +22,7 @@ package final class ClusterSimulation {
     static let settlingTime: UInt64 = 20_000_000_000
 
     let bug: ClusterBug?
+    let profile: FaultProfile
     var random: SplitMix64
     let plan: ClusterPlan
     var scheduler: VirtualScheduler<ClusterEvent>
@@ -33,6 +34,9 @@ package final class ClusterSimulation {
     private(set) var clients: [SimulatedClient] = []
     var history: OperationHistory
     var areClientsResting = false
+    /// The schedule that is being played, and whom clients ask meanwhile.
+    var play: SchedulePlay?
+    var guidance: ClientGuidance?
     package internal(set) var report = ClusterReport()
     private var violation: String?
     private var phase = Phase.faults
@@ -46,10 +50,13 @@ package final class ClusterSimulation {
     /// Is told what happens, when somebody looks for a bug.
     package var trace: ((String) -> Void)?
 
-    package init(seed: UInt64, bug: ClusterBug? = nil) {
+    package init(seed: UInt64, bug: ClusterBug? = nil, profile: FaultProfile? = nil) {
         self.bug = bug
+        self.profile = profile ?? FaultProfile(seed: seed)
         random = SplitMix64(seed: seed)
-        plan = ClusterPlan(&random)
+        var plan = ClusterPlan(&random)
+        plan.suit(self.profile)
+        self.plan = plan
         scheduler = VirtualScheduler(seed: random.next())
         network = VirtualNetwork(seed: random.next())
         access = VirtualNetwork(seed: random.next())
@@ -69,7 +76,7 @@ package final class ClusterSimulation {
 
     /// Runs to the end, or until so many events have happened.
     package func run(steps: Int = .max) -> ClusterReport {
-        trace?("\(plan)")
+        trace?("\(profile), \(plan)")
         for node in nodes {
             node.clock.run(atPartsPerMillion: randomRate())
             _ = node.start()
@@ -80,6 +87,7 @@ package final class ClusterSimulation {
         while phase != .over, violation == nil, report.steps < steps, let event = scheduler.next() {
             report.steps += 1
             handle(event)
+            if play != nil { advanceSchedule() }
             if report.steps & 15 == 0 || scheduler.now > phaseEnd { advancePhase() }
         }
         report.virtualNanoseconds = scheduler.now

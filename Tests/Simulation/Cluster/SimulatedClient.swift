@@ -45,7 +45,7 @@ struct SimulatedClient {
         if isWaiting { return send(in: world) }
         // No answer: it may have happened, or may still.
         if current.action != .read { current.isInDoubt = true }
-        let mayRepeat = current.action == .read || current.sequence > 0
+        let mayRepeat = (current.action == .read || current.sequence > 0) && world.guidance == nil
         operation = current
         guard mayRepeat, current.attempts < 8 else { return end(.unknown, in: world) }
         leaders[current.key % leaders.count] = world.anyMachine()
@@ -102,17 +102,17 @@ struct SimulatedClient {
     }
 
     mutating func schedule(in world: ClusterSimulation) {
-        let think = world.plan.thinkNanoseconds
+        let think = world.guidance == nil ? world.plan.thinkNanoseconds : ClientGuidance.think
         world.scheduler.schedule(.client(number, attempt: attempt), after: think / 2 + world.random.next(below: think))
     }
 
     private mutating func begin(in world: ClusterSimulation) {
         guard !world.areClientsResting else { return schedule(in: world) }
-        let key = Int(world.random.next(below: UInt64(world.plan.keys)))
+        let key = world.guidance?.key ?? Int(world.random.next(below: UInt64(world.plan.keys)))
         let number = world.nextNumber()
         let action: RecordedAction
         let recorded: RecordedOperation.Action
-        switch world.random.next(below: 20) {
+        switch world.guidance == nil ? world.random.next(below: 20) : guidedChoice(in: world) {
         case 0..<8: (action, recorded) = (.read, .read([]))
         case 8..<11: (action, recorded) = (.write(number), .write(number))
         case _: (action, recorded) = (.append(number), .append(number))
@@ -126,6 +126,11 @@ struct SimulatedClient {
         send(in: world)
     }
 
+    /// Of the twenty kinds of an operation, one that suits the client's part in a schedule.
+    private func guidedChoice(in world: ClusterSimulation) -> UInt64 {
+        ClientGuidance.isReader(number) ? 0 : 8 + world.random.next(below: 12)
+    }
+
     private mutating func send(in world: ClusterSimulation) {
         guard let current = operation else { return }
         attempt += 1
@@ -136,8 +141,17 @@ struct SimulatedClient {
             sequence: current.sequence)
         // Now and then somewhere else: who leads may have changed without a word.
         let known = leaders[current.key % leaders.count]
-        world.send(request, to: world.random.oneIn(8) ? world.anyMachine() : known)
-        let patience = world.random.oneIn(3) ? 3 * Self.timeout : Self.timeout
+        let guided = guide(current, in: world)
+        world.send(request, to: guided ?? (world.random.oneIn(8) ? world.anyMachine() : known))
+        let patience =
+            guided != nil ? ClientGuidance.patience : world.random.oneIn(3) ? 3 * Self.timeout : Self.timeout
         world.scheduler.schedule(.client(number, attempt: attempt), after: patience)
+    }
+
+    /// Whom to ask while a schedule is played in the shard.
+    private func guide(_ operation: Operation, in world: ClusterSimulation) -> Int? {
+        guard let guidance = world.guidance, (guidance.key - operation.key) % leaders.count == 0 else { return nil }
+        let known = operation.action == .read ? guidance.readers : guidance.writers
+        return known.isEmpty ? nil : known[Int(world.random.next(below: UInt64(known.count)))]
     }
 }

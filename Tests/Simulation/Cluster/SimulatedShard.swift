@@ -53,7 +53,9 @@ final class SimulatedShard {
     // MARK: Asking
 
     func handle(_ request: ClientRequest) {
-        guard group.isLeading, !isRebuilding else { return refuse(request) }
+        // Who has no actors may ask for a read as soon as it is elected: the core holds it back until it is safe.
+        let mayRead = request.action == .read && !hasActors && group.leader == node.id
+        guard group.isLeading || mayRead, !isRebuilding else { return refuse(request) }
         switch request.action {
         case .read: read(request)
         case .write(let number): write(request, SimulatedEntry(request, number: number, isAppend: false))
