@@ -53,6 +53,8 @@ final class Node {
     private var flusher: StoreFlusher?
     private var timer: LoopTimer?
     /// What the log knew of each shard when it was opened, and the shard's records with the log replayed.
+    ///
+    /// Of a replica that has left since, what it begins with if it comes back.
     private var recoveredReplicas: [ShardID: RecoveredReplica] = [:]
     private var recoveredStores: [ShardID: ShardStore]
     let systemClock: any Clock
@@ -64,7 +66,9 @@ final class Node {
     /// The clock of this node is not to be trusted.
     var isFenced = false
     /// The map in force, and who this node is in it.
-    private var map: (map: ShardMap, id: NodeID)?
+    private(set) var adopted: (map: ShardMap, id: NodeID)?
+    /// Replicas that leave this node.
+    let departures: Departures
     private(set) var executors: [ShardExecutor] = []
     /// For each bucket, who serves it here.
     private var owners: [ShardExecutor?] = []
@@ -94,23 +98,31 @@ final class Node {
         let store = try store ?? RocksDBStore(directory: settings.directory + "/store", options: settings.store)
         let segments = try SegmentedLog(disk: disk, directory: settings.directory + "/log", options: settings.log)
         let started = loop.now
+        let emptied = try Departures.finish(segments, over: store)
         recoveredStores = try Self.replay(segments, as: settings.id, over: store)
         var bound = Timestamp.zero
         let applied = recoveredStores.mapValues(\.appliedIndex)
         snapshotArea = SnapshotArea(disk, path: settings.directory + "/snapshots")
-        try snapshotArea.sweep { (shard: ShardID) throws(StoreError) in applied[shard] ?? .zero }
+        let gone = Set(segments.shards.filter { $0.value.removal != nil }.keys)
+        try snapshotArea.sweep { (shard: ShardID) throws(StoreError) in
+            gone.contains(shard) ? LogIndex(rawValue: .max) : applied[shard] ?? .zero
+        }
         for (shard, records) in recoveredStores {
             bound = max(bound, try ClockBoundRecord.read(shard, from: records))
             recoveredReplicas[shard] = try segments.recovered(
                 shard, applied: records.appliedIndex, on: settings.id)
         }
         self.store = store
+        departures = Departures(
+            loop: loop, workers: workers, store: store, logger: logger,
+            onFailure: { fatal("the store cannot be written", $0) })
         clock = NodeClock(loop: loop, clock: HybridClock(clock: systemClock, above: bound))
         log = try NodeLog(loop: loop, log: segments, durability: settings.durability)
+        if !emptied.isEmpty { departures.reclaim(emptied) }
         logger.info(
             "recovered",
             [
-                "shards": .count(recoveredStores.count), "segments": .count(segments.recovery.segments),
+                "shards": .count(recoveredStores.count - gone.count), "segments": .count(segments.recovery.segments),
                 "records": .count(segments.recovery.records), "torn": .bool(segments.recovery.wasCut),
                 "since": .count(Int(started / 1_000_000_000)),
             ])
@@ -138,7 +150,7 @@ final class Node {
     /// Why the node could not serve a request; nil when it could.
     var complaint: String? {
         // A node that was drained, or has just joined, holds no shard and is well.
-        guard let map, map.map.shards.allSatisfy({ !$0.replicas.isEmpty }) else {
+        guard let adopted, adopted.map.shards.allSatisfy({ !$0.replicas.isEmpty }) else {
             return "no shard is assigned to this node"
         }
         if let shard = executors.first(where: { $0.isPlanned && !$0.isServing && !$0.isFollowing }) {
@@ -149,13 +161,14 @@ final class Node {
 
     /// Takes part in the shards that have a replica on this node, which is `id`.
     func adopt(_ map: ShardMap, as id: NodeID) {
-        self.map = (map, id)
+        adopted = (map, id)
         mapEpoch = map.epoch
         updatePeers(map)
         slotsPerBucket = Slot.count / map.bucketCount
         var owners: [ShardExecutor?] = Array(repeating: nil, count: map.bucketCount)
         for executor in executors { executor.isPlanned = map.shard(executor.shard)?.replicas.contains(id) ?? false }
-        for shard in map.shards where shard.replicas.contains(id) {
+        // One that has not quite left comes back when it has: see `hasDeparted`.
+        for shard in map.shards where shard.replicas.contains(id) && !departures.isLeaving(shard.id) {
             do {
                 let executor =
                     try executors.first { $0.shard == shard.id } ?? start(shard, as: id, bucketCount: map.bucketCount)
@@ -166,6 +179,29 @@ final class Node {
         }
         self.owners = owners
         servingChanged()
+    }
+
+    // MARK: Replicas that leave
+
+    /// The executor's replica leaves: nothing reaches it any more.
+    func forget(_ executor: ShardExecutor) { executors.removeAll { $0 === executor } }
+
+    /// Whether there are replicas of an earlier life of this process that have not been started.
+    var hasUnstarted: Bool { recoveredReplicas.contains { !$0.value.isGone } }
+
+    /// Whether there is one of this shard.
+    func isRecovered(_ shard: ShardID) -> Bool { recoveredReplicas[shard].map { !$0.isGone } ?? false }
+
+    /// A replica of an earlier life of this process, to do with as one likes; its records are the store's business.
+    func takeRecovered(_ shard: ShardID) -> RecoveredReplica? {
+        recoveredStores[shard] = nil
+        return recoveredReplicas.removeValue(forKey: shard)
+    }
+
+    /// Nothing is left of a replica. Perhaps the map wants it back by now.
+    func hasDeparted(_ replica: RecoveredReplica) {
+        recoveredReplicas[replica.shard] = replica
+        if !isDraining, let adopted { adopt(adopted.map, as: adopted.id) }
     }
 
     private func updatePeers(_ map: ShardMap) {
@@ -239,8 +275,9 @@ final class Node {
             executor.retry()
             executor.maintain()
             if ticks % 20 == 0 { executor.measure() }
-            if let planned = map?.map.shard(executor.shard) { executor.pursue(planned) }
+            if let planned = adopted?.map.shard(executor.shard) { executor.pursue(planned) }
         }
+        letGo()
         flusher?.check(logBytesSinceFlush: log.bytesSinceFlush)
         servingChanged()
     }
@@ -357,10 +394,12 @@ final class Node {
         flusher.flush { [self] in
             owners = []  // Whoever still calls is told that it is not led here, and not left without an answer.
             flushed()
-            log.close()
-            store.close()
-            workers.close()
-            done()
+            departures.close { [self] in
+                log.close()
+                store.close()
+                workers.close()
+                done()
+            }
         }
     }
 }

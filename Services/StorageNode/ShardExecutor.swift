@@ -96,8 +96,8 @@ final class ShardExecutor {
     private var isFenced = false
     /// Where the membership in force lies in the log, at the latest: committed, if that is.
     private(set) var membershipIndex = LogIndex.zero
-    /// The map gives this node a replica of the shard. One that was moved away stays as it is until the next start:
-    /// its group may still need its vote for leaving.
+    /// The map gives this node a replica of the shard. One that was moved away stays until that is in force, because
+    /// its group may need its vote for that; then it leaves (`Departures`).
     var isPlanned = true
     /// The newest version of the planned membership that is in force, as far as this replica has seen it as leader.
     var versionInForce: UInt64 = 0

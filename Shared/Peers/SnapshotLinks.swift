@@ -120,6 +120,12 @@ package final class SnapshotLinks: SnapshotSource {
     /// The staged snapshot of a shard is installed, or not wanted: its files go.
     package func consumed(_ shard: ShardID) { inboxes[shard]?.step(.consumed) }
 
+    /// The replica is gone: what comes in for it is dropped, and what has come is removed.
+    package func forget(_ shard: ShardID) {
+        inboxes.removeValue(forKey: shard)?.close()
+        staging.discard(shard)
+    }
+
     /// Ends everything; completions still run.
     package func close() {
         isClosed = true

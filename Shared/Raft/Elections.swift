@@ -11,7 +11,11 @@ extension RaftCore {
     /// Whether it may stand for election: as a voter, or, while the membership that leaves it out is not committed, as
     /// a voter of the one before. The change may have reached only those whom it leaves out, and then nobody else's
     /// log is long enough to win (Raft dissertation, 4.2.2).
+    ///
+    /// One that has left the group and is here again stands for nothing before it has as much as it had: its new log
+    /// may be at a place where it was the only voter.
     private var mayStand: Bool {
+        guard log.last.isUpToDate(with: floor) else { return false }
         if membership.isVoter(id) { return true }
         guard membershipIndex > commitIndex, membershipIndex > log.base.index else { return false }
         return log.membership(at: membershipIndex.previous).membership.isVoter(id)
@@ -109,6 +113,12 @@ extension RaftCore {
 
     // MARK: Voting
 
+    /// Whether a candidate's log has all that this replica's log has, or had before the replica left the group.
+    private func isUpToDate(_ request: Message.VoteRequest) -> Bool {
+        has(.voteWithoutLogCheck)
+            || request.last.isUpToDate(with: log.last) && request.last.isUpToDate(with: floor)
+    }
+
     private func isFenced(_ request: Message.VoteRequest) -> Bool {
         guard !request.isTransfer, !has(.leaseWithoutFencing) else { return false }
         return now < fencedUntil || isLeader
@@ -123,8 +133,7 @@ extension RaftCore {
             if !isLeader { fencedUntil = now &+ configuration.electionTimeout.lowerBound }
         }
         let isGranted =
-            wanted > term && mayVote && !isFenced(request)
-            && (request.last.isUpToDate(with: log.last) || has(.voteWithoutLogCheck))
+            wanted > term && mayVote && !isFenced(request) && isUpToDate(request)
         // Promises nothing, so it waits for no disk.
         effects.messages.append(
             Message(
@@ -136,7 +145,7 @@ extension RaftCore {
         let isFree =
             hardState.votedFor == peer || (hardState.votedFor == nil && leader == nil) || has(.voteTwiceInTerm)
         let isGranted =
-            isFree && mayVote && !isLeader && (request.last.isUpToDate(with: log.last) || has(.voteWithoutLogCheck))
+            isFree && mayVote && !isLeader && isUpToDate(request)
         if isGranted {
             if hardState.votedFor != peer {
                 hardState.votedFor = peer
@@ -191,7 +200,7 @@ extension RaftCore {
         case .heartbeatReply(let reply):
             if isLeader { receive(reply, from: message.from, &effects) }
         case .timeoutNow:
-            if message.from == leader, membership.isVoter(id), mayVote, installing == nil {
+            if message.from == leader, membership.isVoter(id), mayStand, mayVote, installing == nil {
                 becomeCandidate(isTransfer: true, &effects)
             }
         }

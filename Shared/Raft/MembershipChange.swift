@@ -53,8 +53,15 @@ extension RaftCore {
         effects.membership = membership
         guard isLeader else { return }
         peers.removeAll { !membership.contains($0.id) }
-        for node in membership.everyone where node != id && !peers.contains(where: { $0.id == node }) {
-            peers.append(PeerProgress(id: node, next: log.end))
+        let added = membership.everyone.filter { node in node != id && !peers.contains { $0.id == node } }
+        guard !added.isEmpty else { return }
+        // Who comes may have been here before and given its log up: then what it said is void, and may still be on its
+        // way. A round that begins now tells the two apart.
+        rounds.start(at: now)
+        for node in added {
+            var peer = PeerProgress(id: node, next: log.end)
+            peer.firstTrustedRound = rounds.current
+            peers.append(peer)
         }
     }
 

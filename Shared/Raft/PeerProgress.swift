@@ -17,7 +17,7 @@ struct PeerProgress: Sendable {
     var isActive = false
     /// Not zero: its log was cut, and this is its question; it counts for nothing until it stops asking.
     var rejoin: UInt64 = 0
-    /// Answers of earlier rounds are those of a life before its log was cut.
+    /// Answers of earlier rounds are those of a life before its log was cut or given up.
     var firstTrustedRound: UInt64 = 0
 
     init(id: NodeID, next: LogIndex) {

@@ -53,6 +53,8 @@ package struct RaftCore: Sendable {
     /// Not zero: the log was cut; what is asked of a leader before this replica votes again.
     var rejoin: UInt64
     var rejoinTarget: LogIndex?
+    /// Where a log ended that was given up: see `RestoredReplica.floor`.
+    let floor: EntryID
     /// A snapshot that the driver is installing.
     var installing: SnapshotMetadata?
 
@@ -106,6 +108,7 @@ package struct RaftCore: Sendable {
         self.now = now
         announcedRole = .follower(hardState.term, leader: nil)
         rejoin = restored.mayVote ? 0 : random.next() | 1
+        floor = restored.floor
         fencedUntil = now &+ configuration.electionTimeout.lowerBound
         electionDeadline = 0
         lastTraffic = now

@@ -15,10 +15,15 @@ package struct RestoredReplica: Hashable, Sendable {
     /// votes nor campaigns until it has caught up with a leader's commit index of after its start. The driver keeps
     /// that durably from such a start until `RaftCore.mayVote` is true: a second start finds a log without a flaw.
     package var mayVote: Bool
+    /// Where the log ended that this replica has given up when it left the group, if it is here again. A vote is worth
+    /// what the voter remembers: until its new log reaches that far, it votes and stands as if it still had the old
+    /// one.
+    package var floor: EntryID
 
     package init(
         hardState: HardState = HardState(term: Term(rawValue: 0), votedFor: nil), compacted: EntryID = .zero,
-        membership: Membership, entries: EntryRun? = nil, applied: LogIndex? = nil, mayVote: Bool = true
+        membership: Membership, entries: EntryRun? = nil, applied: LogIndex? = nil, mayVote: Bool = true,
+        floor: EntryID = .zero
     ) {
         self.hardState = hardState
         self.compacted = compacted
@@ -26,5 +31,6 @@ package struct RestoredReplica: Hashable, Sendable {
         self.entries = entries ?? EntryRun(first: LogIndex(rawValue: compacted.index.rawValue &+ 1))
         self.applied = applied ?? compacted.index
         self.mayVote = mayVote
+        self.floor = floor
     }
 }

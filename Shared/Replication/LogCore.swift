@@ -11,6 +11,12 @@ import Synchronization
 ///
 /// A third, short-lived thread fills the next segment with zeros as soon as one is begun.
 final class LogCore: @unchecked Sendable {
+    /// How far a shard's store has flushed, in which life of its replica (`ShardLogState.life`).
+    struct FlushedIndex {
+        var index: LogIndex
+        var life: Int
+    }
+
     private let durability: Durability
     /// False in a simulation, which runs the rounds itself (`runRound`): nothing depends on real time then.
     private let isThreaded: Bool
@@ -23,7 +29,7 @@ final class LogCore: @unchecked Sendable {
     private var waiting = LogBatch()
     private var waitingTicket: LogTicket = 0
     private var isWriting = false
-    private var flushed: [ShardID: LogIndex] = [:]
+    private var flushed: [ShardID: FlushedIndex] = [:]
     private var isFlushedNew = false
     private var isStopping = false
     private var waitingBytes = 0
@@ -148,15 +154,28 @@ final class LogCore: @unchecked Sendable {
         return found
     }
 
-    func noteFlushed(_ shard: ShardID, _ index: LogIndex) {
+    func noteFlushed(_ shard: ShardID, _ index: FlushedIndex) {
         queue.lock()
-        if index > flushed[shard] ?? .zero {
+        let known = flushed[shard]
+        if known?.life != index.life || index.index > known?.index ?? .zero {
             flushed[shard] = index
             isFlushedNew = true
             queue.signal()
         }
         queue.unlock()
     }
+
+    /// The log holds nothing of the shard any more: perhaps a segment can go.
+    func noteGone(_ shard: ShardID) {
+        queue.lock()
+        flushed[shard] = nil
+        isFlushedNew = true
+        queue.signal()
+        queue.unlock()
+    }
+
+    /// Makes durable what is written, on the calling thread.
+    func syncNow() { sync() }
 
     func stop() {
         queue.lock()
@@ -238,7 +257,7 @@ final class LogCore: @unchecked Sendable {
     private struct Work {
         var hasBatch = false
         var ticket: LogTicket = 0
-        var flushed: [ShardID: LogIndex]?
+        var flushed: [ShardID: FlushedIndex]?
         var mustSync = false
         var isLast = false
     }
@@ -382,9 +401,11 @@ final class LogCore: @unchecked Sendable {
         lastSync.store(duration, ordering: .relaxed)
     }
 
-    private func truncate(_ indexes: [ShardID: LogIndex]) {
+    private func truncate(_ flushed: [ShardID: FlushedIndex]) {
         logLock.lock()
         installPrepared()
+        // What was said of a replica that has left since is no news of one that is here again.
+        let indexes = flushed.filter { log.state(of: $0.key).life == $0.value.life }.mapValues(\.index)
         let removable = log.removableSegments(indexes)
         var isBegun = false
         isTruncationDue = removable > 0 && log.prepared == nil && !log.canTruncateInPlace

@@ -31,6 +31,9 @@ import Raft
 ///       restart       (kind 7) what the log held of the shard is void; it begins behind (term, index); no payload
 ///       installing    (kind 8) payload: the membership of a snapshot at (term, index) that is about to replace the
 ///                     store
+///       removed       (kind 10) the replica is gone: what the log held of the shard is void, but for its hard state;
+///                     (term, index) is where its log ended; payload: the driver's own, what is to be deleted
+///       floor         (kind 11) as (term, index) of `removed`, when the replica is here again; no payload
 ///
 /// The salt is random per segment, so that no value a client stores can be mistaken for a batch when recovery
 /// searches the bytes behind a torn one. Batches, and so records, never straddle segments. Of two records of a shard

@@ -19,12 +19,16 @@ import Raft
     case restart = 7
     /// A snapshot is about to take the place of the shard's store.
     case installing = 8
+    /// The replica is gone: the log holds nothing of the shard, and what its store holds is to be deleted.
+    case removed = 10
+    /// Where the log of a replica ended that was gone, and is here again.
+    case floor = 11
 
     /// Whether it takes an index of the shard's log.
     package var isEntry: Bool {
         switch self {
         case .entry, .empty, .configuration: true
-        case .hardState, .mark, .membership, .restart, .installing: false
+        case .hardState, .mark, .membership, .restart, .installing, .removed, .floor: false
         }
     }
 }
@@ -169,6 +173,21 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
     /// Appends that the shard's log begins anew behind `place`.
     package mutating func append(restartAt place: EntryID, shard: ShardID) {
         LogFormat.appendRecordHeader(.restart, shard: shard, term: place.term, index: place.index, to: &buffer)
+        recordCount += 1
+    }
+
+    /// Appends that a replica whose log ended at `end` is gone; `note` says what is to be done about it.
+    package mutating func append(removedAt end: EntryID, note: Bytes, shard: ShardID) {
+        LogFormat.appendRecordHeader(.removed, shard: shard, term: end.term, index: end.index, to: &buffer)
+        let start = buffer.count - LogFormat.recordHeaderSize
+        buffer.append(note)
+        LogFormat.patchRecordLength(note.count, at: start, in: &buffer)
+        recordCount += 1
+    }
+
+    /// Appends where the log ended of a replica that was gone, and is here again.
+    package mutating func append(floor: EntryID, shard: ShardID) {
+        LogFormat.appendRecordHeader(.floor, shard: shard, term: floor.term, index: floor.index, to: &buffer)
         recordCount += 1
     }
 

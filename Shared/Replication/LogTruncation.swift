@@ -35,7 +35,7 @@ extension SegmentedLog {
     var stateSize: Int {
         shards.values.reduce(LogFormat.batchHeaderSize) { size, state in
             let members = state.membership.map { $0.encoded().count + LogFormat.recordHeaderSize } ?? 0
-            return size + 80 + 2 * members
+            return size + 144 + 2 * members + (state.removal?.count ?? 0)
         }
     }
 
@@ -45,6 +45,11 @@ extension SegmentedLog {
         let firstKept = used[count].segment.sequence
         var batch = LogBatch(capacity: 4096)
         for (shard, state) in shards.sorted(by: { $0.key < $1.key }) {
+            if let note = state.removal {
+                batch.append(removedAt: state.floor, note: note, shard: shard)
+            } else if state.floor != .zero {
+                batch.append(floor: state.floor, shard: shard)
+            }
             let index = min(max(flushed[shard] ?? .zero, state.markIndex), state.lastIndex)
             batch.append(markAt: index, state.term(at: index), shard: shard, firstSegment: firstKept)
             if let known = state.membership(at: index) {

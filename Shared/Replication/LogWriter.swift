@@ -167,6 +167,13 @@ package final class LogWriter {
         note(group)
     }
 
+    /// Appends that the replica is gone, whose log ended at `end`, and what it must not forget nevertheless.
+    func append(removedAt end: EntryID, note: Bytes, _ state: HardState, of group: ReplicaGroup) {
+        collecting.append(removedAt: end, note: note, shard: group.shard)
+        collecting.append(state, shard: group.shard)
+        self.note(group)
+    }
+
     private func note(_ group: ReplicaGroup) {
         guard !group.isWriting else { return }
         group.isWriting = true
@@ -225,8 +232,17 @@ package final class LogWriter {
     }
 
     /// A shard's store holds everything up to `index` durably: the log thread may remove segments.
-    package func noteFlushed(_ shard: ShardID, _ index: LogIndex) {
-        core.noteFlushed(shard, index)
+    func noteFlushed(_ group: ReplicaGroup, _ index: LogIndex) {
+        core.noteFlushed(group.shard, LogCore.FlushedIndex(index: index, life: group.journal.life))
+    }
+
+    /// The replica is gone, and the log knows: the log thread may remove segments.
+    func noteGone(_ shard: ShardID) { core.noteGone(shard) }
+
+    /// What is written is on the disk when this returns. Under `always` nothing is reported before it is anyway; under
+    /// `everySecond` this blocks the caller for a sync.
+    func makeDurable() {
+        if case .everySecond = durability { core.syncNow() }
     }
 
     /// Writes and syncs what was submitted, seals the log and ends the thread. Commits of what was submitted last are

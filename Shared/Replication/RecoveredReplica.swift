@@ -26,6 +26,14 @@ package struct RecoveredReplica: Sendable {
         restored = RestoredReplica(membership: Membership(voters: []))
     }
 
+    /// A replica that has left, as it will begin if it comes back.
+    init(gone shard: ShardID, _ journal: ShardLogState, mayVote: Bool) {
+        self.shard = shard
+        self.journal = journal
+        restored = RestoredReplica(
+            hardState: journal.hardState, membership: Membership(voters: []), mayVote: mayVote, floor: journal.floor)
+    }
+
     fileprivate init(_ shard: ShardID, _ journal: ShardLogState, _ restored: RestoredReplica, _ duty: Duty) {
         (self.shard, self.journal, self.restored, self.duty) = (shard, journal, restored, duty)
         cuttable = journal.markIndex
@@ -33,6 +41,9 @@ package struct RecoveredReplica: Sendable {
 
     /// How far the store has got, entries that a single replica has just replayed included.
     package var applied: LogIndex { restored.applied }
+
+    /// The replica has left this node, and its store is empty; added again, it begins as one that is new.
+    package var isGone: Bool { journal.removal != nil }
 }
 
 extension SegmentedLog {
@@ -41,7 +52,9 @@ extension SegmentedLog {
     /// the leader says is committed, and `ReplicaGroup` hands it out; so it does for a node that does not know who it
     /// is.
     package func isSingle(_ shard: ShardID, on node: NodeID?) -> Bool {
-        guard let membership = state(of: shard).membership else { return true }  // Nothing was logged without one.
+        let state = state(of: shard)
+        guard state.isWhole else { return false }  // It is here again, and may be where it was once alone.
+        guard let membership = state.membership else { return true }  // Nothing was logged without one.
         return node.map { membership.everyone == [$0] } ?? false
     }
 
@@ -62,7 +75,7 @@ extension SegmentedLog {
             journal.note(snapshot.membership, at: snapshot.last.index)
             let restored = RestoredReplica(
                 hardState: journal.hardState, compacted: snapshot.last, membership: snapshot.membership,
-                mayVote: mayVote)
+                mayVote: mayVote, floor: journal.floor)
             return RecoveredReplica(shard, journal, restored, .restart(snapshot))
         }
         if applied > journal.lastIndex || isAlone && applied == journal.lastIndex {
@@ -73,7 +86,7 @@ extension SegmentedLog {
             journal.note(markAt: place.index, place.term)
             let restored = RestoredReplica(
                 hardState: journal.hardState, compacted: place, membership: membership,
-                mayVote: mayVote && (isAlone || !isAhead))
+                mayVote: mayVote && (isAlone || !isAhead), floor: journal.floor)
             var recovered = RecoveredReplica(shard, journal, restored, isAhead ? .mark(place) : .none)
             if !isAhead { recovered.cuttable = state(of: shard).markIndex }
             return recovered

@@ -85,6 +85,10 @@ package final class ReplicaGroup {
     /// A snapshot that is being put in place of the store, and the ticket that its next step waits for.
     var installation: (metadata: SnapshotMetadata, phase: InstallPhase)?
 
+    /// Set when the replica is gone, and what waits for the log to know: see `retire`.
+    private(set) var isRetired = false
+    private var retirement: (ticket: LogTicket, done: (RecoveredReplica) -> Void)?
+
     /// How a read ends: with the index that it saw applied, or with the leadership.
     package typealias ReadResult = Result<ReadReady, DatabaseError>
 
@@ -204,13 +208,14 @@ package final class ReplicaGroup {
     /// The store holds everything up to `index` durably: the log may be cut, except for what followers may still need.
     /// Call it for every group after a flush, also when its index has not moved.
     package func noteFlushed(_ index: LogIndex) {
+        guard !isRetired else { return }
         let index = min(index, committedIndex)
         let kept = retention.compactable(
             flushed: index, position: writer.submittedBytes, retained: groups.options.retainedBytes,
             isCaughtUp: { [self] in isEverybodyCaughtUp(with: index) })
         guard kept > compactable else { return }
         compactable = kept
-        writer.noteFlushed(shard, kept)
+        writer.noteFlushed(self, kept)
         guard kept > journal.markIndex else { return }
         journal.note(markAt: kept, journal.term(at: kept))
         step(.compacted(kept))
@@ -220,6 +225,46 @@ package final class ReplicaGroup {
     private func isEverybodyCaughtUp(with index: LogIndex) -> Bool {
         guard keepsEntries else { return true }
         return leadership != nil && core.status.peers.allSatisfy { $0.matched >= index }
+    }
+
+    /// Whether `ReplicaGroups.remove` may be called: it does not lead, and no snapshot is being put in place.
+    package var mayBeRemoved: Bool { core.status.role != .leader && installation == nil && !isRetired }
+
+    /// Takes part no more from here on: what waits for the log is never said, what comes is not heard. What was said
+    /// before was true then, and may still arrive; see `RaftCore.refreshMembership` on who comes back.
+    ///
+    /// The log forgets everything but what the replica has promised as a voter: term, vote, and how far its log went.
+    /// - Term and vote, because a candidate of that term may still be counting: a second vote in it could make two
+    ///   leaders.
+    /// - The end of the log, because a vote says that the candidate has everything that the voter has. A replica that
+    ///   comes back is empty, and for it every candidate has that: one that missed both the commits that this replica
+    ///   took part in and its removal could be elected with its vote by the old membership, and undo them. So it judges
+    ///   by the end of the old log until the new one reaches as far (`RaftCore.floor`). That holds nobody back who may
+    ///   be elected: what removed this replica is committed, and lies behind everything that it was ever sent.
+    func retire(_ note: Bytes, then done: @escaping (RecoveredReplica) -> Void) {
+        isRetired = true
+        let end = core.status.last
+        writer.append(removedAt: end, note: note, core.hardState, of: self)
+        retirement = (writer.nextTicket, done)
+        journal.hardState = core.hardState
+        journal.note(removedAt: end, note)
+        held = []
+        cache = EntryCache(limit: 0)
+        readsReady = []
+        let lost = reads
+        reads = [:]
+        (onCommitted, onApply, onRole, onMembership, onInstalled) = (nil, nil, nil, nil, nil)
+        groups.setPending()
+        for body in lost.values { body(.failure(Self.error(.notLeader(nil)))) }
+    }
+
+    /// The log has what was submitted under `ticket`.
+    func finishRetirement(_ ticket: LogTicket) {
+        guard let (awaited, done) = retirement, ticket >= awaited else { return }
+        retirement = nil
+        writer.makeDurable()
+        writer.noteGone(shard)
+        done(RecoveredReplica(gone: shard, journal, mayVote: core.mayVote))
     }
 
     /// The message that belongs to a snapshot of the state at `index`; nil when this replica leads no more, or its log

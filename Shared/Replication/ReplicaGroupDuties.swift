@@ -7,6 +7,7 @@ extension ReplicaGroup {
     /// in the event.
     @discardableResult
     func step(_ event: RaftEvent, first: LogIndex = .zero, payloads: [Bytes] = []) -> Refusal? {
+        guard !isRetired else { return .notLeader(nil) }
         core.step(event, now: groups.now, into: &groups.effects)
         let refusal = groups.effects.refusal
         if let index = groups.effects.truncatedFrom { cut(from: index) }
@@ -148,6 +149,7 @@ extension ReplicaGroup {
 
     /// What was submitted under a ticket is durable (or written, as the policy says).
     func persisted(_ progress: WriteProgress) {
+        guard !isRetired else { return finishRetirement(progress.ticket) }
         written = progress.ticket < cutTicket ? min(progress.last, lastCut) : progress.last
         if keepsEntries { cache.evict(written: written) }
         if progress.write > durableWrite {

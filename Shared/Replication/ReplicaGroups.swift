@@ -83,11 +83,15 @@ package final class ReplicaGroups: PeerReceiver {
     /// All replicas here, in the order in which they were added.
     package var all: [ReplicaGroup] { order }
 
-    /// Forgets a replica that was moved away: it takes part no more, and its entries keep no segment.
-    package func remove(_ shard: ShardID) {
-        guard groups.removeValue(forKey: shard) != nil else { return }
-        order.removeAll { $0.shard == shard }
-        writer.noteFlushed(shard, LogIndex(rawValue: .max))
+    /// Lets a replica go that was moved away: the group goes on without it, for certain (its removal is committed). It
+    /// takes part no more when this returns. When the log says so durably `done` is told, with what `add` must be given
+    /// if the replica comes back; its store is to be emptied before. A restart finds `note` in
+    /// `ShardLogState.removal`, for as long as the replica does not come back. Only if the group `mayBeRemoved`.
+    package func remove(_ group: ReplicaGroup, note: Bytes, then done: @escaping (RecoveredReplica) -> Void) {
+        guard group.mayBeRemoved, groups[group.shard] === group else { return }
+        groups[group.shard] = nil
+        order.removeAll { $0 === group }
+        group.retire(note, then: done)
     }
 
     // MARK: The loop's calls

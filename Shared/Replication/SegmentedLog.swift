@@ -284,6 +284,13 @@ package final class SegmentedLog {
             case .restart:
                 cut(record.shard, from: .zero)
                 shards[record.shard, default: ShardLogState()].note(restartAt: record.index, record.term)
+            case .removed:
+                cut(record.shard, from: .zero)
+                shards[record.shard, default: ShardLogState()].note(
+                    removedAt: EntryID(term: record.term, index: record.index), record.payload.bytes)
+            case .floor:
+                shards[record.shard, default: ShardLogState()].note(
+                    floor: EntryID(term: record.term, index: record.index))
             case .installing:
                 shards[record.shard, default: ShardLogState()].installing = Membership.decode(record.payload).map {
                     SnapshotMetadata(last: EntryID(term: record.term, index: record.index), membership: $0)

@@ -15,6 +15,13 @@ package struct ShardLogState: Hashable, Sendable {
     /// A snapshot that was about to take the place of the store. If the store is at its index and the log is not, it
     /// has: the process died between the two.
     package var installing: SnapshotMetadata?
+    /// Where logs ended that this replica has given up, at most: see `RestoredReplica.floor`. Kept for ever: 28 bytes.
+    package private(set) var floor = EntryID.zero
+    /// The replica is gone, and this is what its record says; nil when there is one (or never was).
+    package private(set) var removal: Bytes?
+    /// How often the replica went. In memory only: tells what is said of this life from what was said of an earlier
+    /// one.
+    private(set) var life = 0
     /// The memberships that the log knows, oldest first: the one in force at the mark (the first, if it is known), and
     /// those of entries behind it.
     package private(set) var memberships: [LoggedMembership] = []
@@ -58,8 +65,28 @@ package struct ShardLogState: Hashable, Sendable {
         return isReplacing
     }
 
-    /// Takes note of a membership: of the entry noted last, or of where the log begins.
+    /// Takes note that the replica is gone. What it has promised (term and vote) and how far its log went stay: a
+    /// replica that comes back is the same voter.
+    mutating func note(removedAt end: EntryID, _ note: Bytes) {
+        // The record may be written again, when the segments before it go.
+        if removal == nil { life += 1 }
+        self.note(floor: end)
+        (lastIndex, markIndex, markTerm) = (.zero, .zero, Term(rawValue: 0))
+        (terms, memberships, installing) = ([], [], nil)
+        removal = note
+    }
+
+    mutating func note(floor end: EntryID) {
+        if end.isUpToDate(with: floor) { floor = end }
+    }
+
+    /// Whether the log reaches as far as one that was given up.
+    var isWhole: Bool { EntryID(term: lastTerm, index: lastIndex).isUpToDate(with: floor) }
+
+    /// Takes note of a membership: of the entry noted last, or of where the log begins. It is the first thing that a
+    /// replica writes which is here again.
     mutating func note(_ membership: Membership, at index: LogIndex) {
+        removal = nil
         let later = memberships.filter { $0.index > index }
         memberships.removeAll { $0.index >= index }
         memberships.append(LoggedMembership(index: index, membership: membership))

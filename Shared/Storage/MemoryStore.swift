@@ -106,6 +106,10 @@ package final class MemoryStore: Store {
         state.withLock { $0.survivors = [$0.records] }
     }
 
+    package func reclaim(_ ranges: [KeyRange]) {}
+
+    package func stopReclaiming() {}
+
     package var sizeEstimate: UInt64 {
         state.withLock { $0.records.reduce(0) { $0 + UInt64($1.key.count + $1.value.count) } }
     }

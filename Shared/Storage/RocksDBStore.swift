@@ -158,6 +158,22 @@ package final class RocksDBStore: Store, @unchecked Sendable {
         try Self.check(message)
     }
 
+    package func reclaim(_ ranges: [KeyRange]) {
+        guard let options = rocksdb_compactoptions_create() else { return }
+        defer { rocksdb_compactoptions_destroy(options) }
+        rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0)  // Flushes' own compactions go on beside it.
+        for range in ranges {
+            range.from.withUnsafeBytes { from in
+                range.to.withUnsafeBytes { to in
+                    rocksdb_compact_range_opt(
+                        database, options, Self.characters(from), from.count, Self.characters(to), to.count)
+                }
+            }
+        }
+    }
+
+    package func stopReclaiming() { rocksdb_disable_manual_compaction(database) }
+
     package var sizeEstimate: UInt64 {
         var files: UInt64 = 0
         var memory: UInt64 = 0

@@ -88,7 +88,7 @@ package struct SnapshotBase: Hashable, Sendable {
     /// Opaque here.
     package let membership: Bytes
 
-    private static func key(_ shard: ShardID) -> Bytes { AppliedIndex.key(shard) + [1] }
+    static func key(_ shard: ShardID) -> Bytes { AppliedIndex.key(shard) + [1] }
 
     func put(_ shard: ShardID, into batch: inout WriteBatch) {
         var value = ByteBuffer(capacity: 64)

@@ -51,6 +51,13 @@ package protocol Store: AnyObject, Sendable {
     /// Makes everything written so far durable.
     func flush() throws(StoreError)
 
+    /// Gives back the room of what was deleted in `ranges`. Takes as long as it takes, and does nothing that must be
+    /// done: it ends early once `stopReclaiming` was called.
+    func reclaim(_ ranges: [KeyRange])
+
+    /// Ends a `reclaim` that runs on another thread, and all that would follow.
+    func stopReclaiming()
+
     /// Bytes in use, roughly.
     var sizeEstimate: UInt64 { get }
 

@@ -1,5 +1,6 @@
 """Shards on three nodes: any one may die or leave, and clients go on."""
 
+import os
 import pathlib
 import signal
 import threading
@@ -117,6 +118,22 @@ def test_users_of_all_shards_are_listed(three):
     assert listed == ["NAME", *sorted(["orbit", *names])]
 
 
+def test_status_shows_where_shards_are(three):
+    three.client().set("status", 1)
+    rows = lambda: {row["id"]: row for row in three.coordinator()["shards"]}
+    wait_until(lambda: all("rate" in row for row in rows().values()), what="the reports of the nodes")
+    text = three.orbit("status").stdout
+    heads = [line.split() for line in text.splitlines() if line.startswith(("NODE ", "SHARD "))]
+    assert heads == [
+        ["NODE", "PROCESS", "STATE", "ZONE", "SHARDS", "LEADS"],
+        ["SHARD", "BUCKETS", "LEADER", "REPLICAS", "SIZE", "RATE", "LAG", "UNDER", "WAY"],
+    ]
+    zones = {node["id"]: node["zone"] for node in three.coordinator()["nodes"]}
+    for number, row in rows().items():
+        line = next(line for line in text.splitlines() if line.startswith(f"{number}  ") and "/s" in line)
+        assert " ".join(f"{node}@{zones[node]}" for node in row["replicas"]) in line
+
+
 @pytest.mark.parametrize("victim", NODES)
 def test_a_node_that_is_killed_costs_a_moment(three, victim):
     with Load(three) as load:
@@ -154,6 +171,56 @@ def test_a_node_is_drained_and_comes_back(three):
         wait_until(lambda: has_three_voters(three), what="the third replica of each shard")
     load.check()
     assert not load.errors, set(load.errors)
+
+
+def stored(cluster, process):
+    """Bytes that a node's store takes on its disk."""
+    directory = pathlib.Path(cluster.process(process)["data"], "store")
+    size = 0
+    for path in directory.iterdir():
+        try:
+            size += path.stat().st_size
+        except FileNotFoundError:  # The store tidies up.
+            pass
+    return size
+
+
+def drain_to_nothing(cluster, number, process):
+    cluster.orbit("node", "drain", str(number))
+    wait_until(lambda: not shards(cluster, process), what="the drained node's replicas to go")
+    wait_until(lambda: stored(cluster, process) < 8 << 20, what="the room to be given back")
+
+
+def test_a_drained_node_keeps_nothing_and_gets_all_back(three):
+    client, process = three.client(), process_of(three, 3)
+    values = {f"moved:{number}": os.urandom(1 << 20) for number in range(40)}
+    for key, value in values.items():
+        until_done(lambda: client.set(key, value))
+    # A node that stops writes everything to its store.
+    three.orbit("stop", process)
+    three.orbit("start", process)
+    three.wait_ready()
+    assert stored(three, process) > 32 << 20
+    for is_killed in (False, True):
+        drain_to_nothing(three, 3, process)
+        pid = three.process(process)["pid"]
+        if is_killed:
+            kill(pid, signal.SIGKILL)
+            wait_until(lambda: three.process(process).get("pid") not in (None, pid), what="the node's restart")
+            three.wait_ready()
+            assert not shards(three, process) and stored(three, process) < 8 << 20
+        three.orbit("node", "activate", "3")
+        wait_until(lambda: has_three_voters(three), what="the third replica of each shard")
+        if not is_killed:
+            assert three.process(process)["pid"] == pid
+        wait_until(lambda: len(shards(three, process)) == 3, what="the node's replicas")
+    # What came back is what the others have: it alone holds a majority with either of them.
+    for other in (node for node in NODES if node != process):
+        three.orbit("stop", other)
+        for key, value in values.items():
+            assert until_done(lambda: client.get(key)) == value
+        three.orbit("start", other)
+        three.wait_ready()
 
 
 def until_done(call):

@@ -82,6 +82,13 @@ final class Cluster {
         }
     }
 
+    /// Delivers what is on its way now, in order.
+    func deliverAll(limit: Int = .max) {
+        let now = parcels.prefix(limit)
+        parcels.removeFirst(now.count)
+        for parcel in now { hand(parcel) }
+    }
+
     func loseMessages(random: inout SplitMix64) {
         parcels = parcels.filter { _ in random.oneIn(2) }
     }
@@ -119,6 +126,11 @@ final class TestReplica: PeerTransport, SnapshotSource, SnapshotSink {
     var proposals: [LogIndex: Bytes] = [:]
     /// Snapshots that took the place of the store.
     var installed = 0
+    /// Whom the group begins with, as this replica knows it.
+    private var founding = Membership(voters: (1...3).map { NodeID(rawValue: $0) })
+    /// What is left of a replica that has left.
+    private(set) var remains: RecoveredReplica?
+    private(set) var isAway = false
 
     private final class Tickets: Sendable {
         private let tickets = Mutex<[LogTicket]>([])
@@ -141,27 +153,37 @@ final class TestReplica: PeerTransport, SnapshotSource, SnapshotSink {
         (self.cluster, self.id, self.options) = (cluster, id, options)
         disk = SimulatedDisk(seed: seed)
         random = SplitMix64(seed: seed)
-        (groups, group) = try Self.open(disk, id, 0, cluster.clock, &random, options, durable)
+        (groups, group) = try Self.open(disk, id, 0, cluster.clock, &random, options, durable, founding)
         connect()
     }
 
     private static func open(
         _ disk: SimulatedDisk, _ id: NodeID, _ applied: Int, _ clock: ManualClock, _ random: inout SplitMix64,
-        _ options: ReplicaGroups.Options, _ durable: Tickets
+        _ options: ReplicaGroups.Options, _ durable: Tickets, _ founding: Membership
     ) throws -> (ReplicaGroups, ReplicaGroup) {
-        var logOptions = SegmentedLog.Options()
-        logOptions.segmentBytes = 4096
-        let log = try SegmentedLog(
-            disk: disk, directory: "/log", options: logOptions, random: SplitMix64(seed: random.next()))
+        let log = try openLog(disk, &random)
         let recovered = try log.recovered(Cluster.shard, applied: LogIndex(rawValue: UInt64(applied)), on: id)
+        let groups = makeGroups(log, id, clock, &random, options, durable)
+        return (groups, groups.add(recovered, founding: founding))
+    }
+
+    private static func openLog(_ disk: SimulatedDisk, _ random: inout SplitMix64) throws -> SegmentedLog {
+        var options = SegmentedLog.Options()
+        options.segmentBytes = 4096
+        return try SegmentedLog(
+            disk: disk, directory: "/log", options: options, random: SplitMix64(seed: random.next()))
+    }
+
+    private static func makeGroups(
+        _ log: SegmentedLog, _ id: NodeID, _ clock: ManualClock, _ random: inout SplitMix64,
+        _ options: ReplicaGroups.Options, _ durable: Tickets
+    ) -> ReplicaGroups {
         let writer = LogWriter(
             stepped: log, durability: .always, onDurable: { durable.add($0) },
             onFailure: { durable.fail($0) })
-        let groups = ReplicaGroups(
+        return ReplicaGroups(
             id: id, writer: writer, clock: clock, random: SplitMix64(seed: random.next()), options: options,
             onFailure: { Issue.record("the log cannot be read: \($0)") })
-        let everybody = (1...3).map { NodeID(rawValue: $0) }
-        return (groups, groups.add(recovered, founding: Membership(voters: everybody)))
     }
 
     private func connect() {
@@ -213,8 +235,41 @@ final class TestReplica: PeerTransport, SnapshotSource, SnapshotSink {
         (proposals, staged) = ([:], [])
         durable.end()
         durable = Tickets()
-        (groups, group) = try Self.open(disk, id, store.flushed, cluster.clock, &random, options, durable)
+        (groups, group) = try Self.open(disk, id, store.flushed, cluster.clock, &random, options, durable, founding)
         connect()
+    }
+
+    // MARK: Leaving
+
+    /// The group goes on without this replica.
+    func leave() {
+        isAway = true
+        groups.remove(group, note: [1, 2, 3]) { [self] in
+            remains = $0
+            store = ListStore()
+        }
+    }
+
+    /// The replica is wanted again, and knows who has a say now.
+    func comeBack(to voters: [NodeID]) throws {
+        let remains = try #require(remains)
+        (self.remains, isAway) = (nil, false)
+        founding = Membership(voters: voters, learners: [id])
+        group = groups.add(remains, founding: founding)
+        connect()
+    }
+
+    /// Power loss while it is away, and what the log says then.
+    func restartAway() throws -> Bytes? {
+        disk.crash()
+        groups.abandon()
+        durable.end()
+        let log = try Self.openLog(disk, &random)
+        let recovered = try log.recovered(Cluster.shard, applied: .zero, on: id)
+        durable = Tickets()
+        groups = Self.makeGroups(log, id, cluster.clock, &random, options, durable)
+        remains = recovered
+        return log.state(of: Cluster.shard).removal
     }
 
     // MARK: The peers
