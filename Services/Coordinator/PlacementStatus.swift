@@ -44,23 +44,50 @@ extension PlacementNode {
                             .init("fencingToken", .integer(Int64(clamping: node.fencingToken))),
                         ])
                     })),
+            .init("shards", .array(map.shards.map { .object(Self.members(of: $0) + reported(of: $0)) })),
+        ]
+    }
+
+    /// What the map says of a shard.
+    private static func members(of shard: ShardMap.Shard) -> [JSON.Member] {
+        func node(_ id: NodeID?) -> JSON { .integer(Int64(id?.rawValue ?? 0)) }
+        return [
+            .init("id", .integer(Int64(shard.id.rawValue))), .init("leader", node(shard.leader)),
+            .init("term", .integer(Int64(clamping: shard.term.rawValue))),
+            .init("replicas", .array(shard.voters.map { node($0) })),
+            .init("learners", .array(shard.learners.map { node($0) })),
+            .init("settled", .bool(shard.isInForce && shard.membership.move == nil)),
             .init(
-                "shards",
+                "buckets",
                 .array(
-                    map.shards.map { shard in
+                    shard.buckets.map { range in
+                        .array([.integer(Int64(range.lowerBound)), .integer(Int64(range.upperBound))])
+                    })),
+            .init("version", .integer(Int64(clamping: shard.version))),
+            .init("versionInForce", .integer(Int64(clamping: shard.versionInForce))),
+            .init("adding", node(shard.membership.move?.adding)),
+            .init("replacing", node(shard.membership.move?.replacing)),
+            .init("nextLeader", node(shard.membership.transfer)),
+        ]
+    }
+
+    /// What its replicas said last: nothing of those that have said nothing since this coordinator leads.
+    private func reported(of shard: ShardMap.Shard) -> [JSON.Member] {
+        let reports = service.director.reports
+        guard let leader = shard.leader, let led = reports[shard.id, leader] else { return [] }
+        let held = shard.replicas.compactMap { node in reports[shard.id, node].map { (node, $0.applied.rawValue) } }
+        let end = led.committed.rawValue
+        return [
+            .init("bytes", .integer(Int64(clamping: led.bytes))), .init("rate", .integer(Int64(clamping: led.rate))),
+            .init("committed", .integer(Int64(clamping: end))),
+            .init(
+                "applied",
+                .array(
+                    held.map { node, applied in
                         .object([
-                            .init("id", .integer(Int64(shard.id.rawValue))),
-                            .init("leader", .integer(Int64(shard.leader?.rawValue ?? 0))),
-                            .init("term", .integer(Int64(clamping: shard.term.rawValue))),
-                            .init("replicas", .array(shard.voters.map { .integer(Int64($0.rawValue)) })),
-                            .init("learners", .array(shard.learners.map { .integer(Int64($0.rawValue)) })),
-                            .init("settled", .bool(shard.isInForce && shard.membership.move == nil)),
-                            .init(
-                                "buckets",
-                                .array(
-                                    shard.buckets.map { range in
-                                        .array([.integer(Int64(range.lowerBound)), .integer(Int64(range.upperBound))])
-                                    })),
+                            .init("node", .integer(Int64(node.rawValue))),
+                            .init("applied", .integer(Int64(clamping: applied))),
+                            .init("lag", .integer(Int64(clamping: end > applied ? end &- applied : 0))),
                         ])
                     })),
         ]

@@ -103,15 +103,24 @@ struct StatusReport {
             ])
         }
         lines += Console.table(table)
+        let placement = rows.compactMap { tables(of: $0) }.first
+        if let placement { lines += [""] + placement.lines }
         for row in rows {
-            for member in row.details?.members ?? [] where !Self.common.contains(member.name) {
-                if lines.last != "", member == row.details?.members.first(where: { !Self.common.contains($0.name) }) {
-                    lines.append("")
-                }
-                lines.append("\(row.spec.id)  \(member.name): \(Self.plain(member.value))")
+            let rest = (row.details?.members ?? []).filter { member in
+                // Who the tables are of, and what a node says of its shards, is in them.
+                !Self.common.contains(member.name)
+                    && !(placement != nil && PlacementTable.members.contains(member.name))
             }
+            guard !rest.isEmpty else { continue }
+            lines.append("")
+            lines += rest.map { "\(row.spec.id)  \($0.name): \(Self.plain($0.value))" }
         }
         return lines
+    }
+
+    private func tables(of row: Row) -> PlacementTable? {
+        guard row.spec.role == .coordinator, let details = row.details else { return nil }
+        return PlacementTable(details, processes: plan.processes.map { ($0.id, $0.addresses) })
     }
 
     private static func plain(_ value: JSON) -> String {
