@@ -269,7 +269,7 @@ def test_the_network_is_cut(split, cut):
 
 
 def test_a_stopped_leader_wakes_up_with_questions(split):
-    """One gateway still asks the stopped leader, another one follows its successor: the answers must not contradict."""
+    """Gateways leave it with questions that it has not read; what it does with them must not show."""
     view = split.view
     view.wait_led()
     shard = view.shards()[0]
