@@ -138,6 +138,13 @@ class SplitCluster:
         if number == signal.SIGKILL:
             self.processes[name].wait()
 
+    def unread(self, here, there):
+        """Bytes that `there` has sent to `here`, and that wait there for the process to read them."""
+        address = "".join(f"{int(part):02X}" for part in reversed(self.address(there).split(".")))
+        table = pathlib.Path(f"/proc/{self.processes[here].pid}/net/tcp").read_text().splitlines()[1:]
+        rows = [line.split() for line in table]
+        return sum(int(row[4].split(":")[1], 16) for row in rows if row[2].startswith(address))
+
     def ended(self):
         """Processes that have died."""
         return [name for name, process in self.processes.items() if process.poll() is not None]

@@ -18,6 +18,7 @@ import threading
 import time
 
 import pytest
+import redis
 
 import namespaces
 from conftest import Cluster, kill, wait_until
@@ -291,6 +292,95 @@ def test_a_stopped_leader_wakes_up_with_questions(split):
     wait_until(view.agree, "agreement of the replicas")
     assert not split.ended(), split.logs()
     print(f"stopped: {load.summary()}")
+
+
+def is_set(split, gateway, key, value):
+    """Whether a write was acknowledged."""
+    try:
+        with split.connect(gateway) as client:
+            return client.set(key, value)
+    except (redis.RedisError, OSError):
+        return False
+
+
+def value_of(split, gateway, key):
+    """What is read; None if nothing is."""
+    try:
+        with split.connect(gateway) as client:
+            return client.get(key)
+    except (redis.RedisError, OSError):
+        return None
+
+
+class Question:
+    """A read whose answer is waited for later."""
+
+    def __init__(self, client, key):
+        self.client = client
+        client.connection.send_command("GET", key)
+
+    def is_answered(self):
+        try:
+            return self.client.connection.can_read()
+        except (redis.RedisError, OSError):
+            return True
+
+    def answer(self):
+        """What was answered, or what was said instead."""
+        try:
+            return self.client.connection.read_response()
+        except (redis.RedisError, OSError) as error:
+            return str(error)
+        finally:
+            self.client.close()
+
+
+def ask_a_stopped_leader(split, key):
+    """Returns what reads were answered that were put into the stopped leader's socket after its successor's write."""
+    view = split.view
+    view.wait_led()
+    shard = view.shard_of(key)
+    wait_until(lambda: is_set(split, "g1", key, "old"), f"a write of {key}")
+    leader = wait_until(lambda: view.leader(shard), f"a leader of shard {shard}")
+    name, peers = f"n{leader}", [number for number in range(1, NODES + 1) if number != leader]
+    readers = [split.connect("g1", socket_timeout=60, single_connection_client=True) for _ in range(20)]
+    split.signal(name, signal.SIGSTOP)
+    try:
+        # Nobody but this gateway reaches it, so that it hears of its fall from nobody; and the gateway knows no other.
+        split.split([name, "g1"])
+        wait_until(
+            lambda: any(view.node(number).get(shard, {}).get("leader") for number in peers),
+            f"a leader of shard {shard} among nodes {peers}" + split.logs())
+        split.signal("g2", signal.SIGKILL)
+        split.start("g2")
+        wait_until(lambda: is_set(split, "g2", key, "new"), f"a write of {key} by another leader" + split.logs())
+        before = split.unread(name, "g1")
+        questions = [Question(reader, key) for reader in readers]
+
+        def are_answered():
+            return all(question.is_answered() for question in questions)
+
+        wait_until(
+            lambda: split.unread(name, "g1") > before or are_answered(), "reads in the socket of a stopped leader")
+        split.signal(name, signal.SIGCONT)
+        wait_until(
+            lambda: not view.node(leader).get(shard, {}).get("leader") or are_answered(),
+            "the end of a leadership that nobody follows")
+    finally:
+        split.signal(name, signal.SIGCONT)
+        split.heal()
+    answers = [question.answer() for question in questions]
+    assert wait_until(lambda: value_of(split, "g2", key), f"a read of {key}") == b"new"
+    return answers
+
+
+def test_a_stopped_leader_does_not_answer_from_the_past(split):
+    for number in range(ROUNDS):
+        answers = ask_a_stopped_leader(split, f"woken:{number}")
+        assert b"old" not in answers, f"{answers.count(b'old')} of {len(answers)} reads are older than they may be"
+        print(f"woken:{number}: {answers.count(b'new')} of {len(answers)} reads answered")
+    wait_until(split.view.agree, "agreement of the replicas")
+    assert not split.ended(), split.logs()
 
 
 class SmallDisk:
