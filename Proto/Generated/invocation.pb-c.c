@@ -380,7 +380,7 @@ const ProtobufCMessageDescriptor orbit__v1__invocation_batch__descriptor =
   (ProtobufCMessageInit) orbit__v1__invocation_batch__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[11] =
+static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[14] =
 {
   {
     "id",
@@ -491,6 +491,42 @@ static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[1
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "staleness_ms",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Invocation, staleness_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bookmark",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Invocation, bookmark),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "position",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Invocation, position),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "call",
     16,
     PROTOBUF_C_LABEL_NONE,
@@ -516,23 +552,27 @@ static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[1
   },
 };
 static const unsigned orbit__v1__invocation__field_indices_by_name[] = {
-  9,   /* field[9] = call */
+  10,   /* field[10] = bookmark */
+  12,   /* field[12] = call */
   1,   /* field[1] = connection */
   7,   /* field[7] = consistency */
   3,   /* field[3] = deadline_ms */
   0,   /* field[0] = id */
   8,   /* field[8] = idempotent */
+  11,   /* field[11] = position */
   4,   /* field[4] = principal */
-  10,   /* field[10] = record */
+  13,   /* field[13] = record */
   2,   /* field[2] = slot */
+  9,   /* field[9] = staleness_ms */
   5,   /* field[5] = trace */
   6,   /* field[6] = transaction */
 };
-static const ProtobufCIntRange orbit__v1__invocation__number_ranges[2 + 1] =
+static const ProtobufCIntRange orbit__v1__invocation__number_ranges[3 + 1] =
 {
   { 1, 0 },
-  { 16, 9 },
-  { 0, 11 }
+  { 12, 9 },
+  { 16, 12 },
+  { 0, 14 }
 };
 const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor =
 {
@@ -542,10 +582,10 @@ const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor =
   "Orbit__V1__Invocation",
   "orbit.v1",
   sizeof(Orbit__V1__Invocation),
-  11,
+  14,
   orbit__v1__invocation__field_descriptors,
   orbit__v1__invocation__field_indices_by_name,
-  2,  orbit__v1__invocation__number_ranges,
+  3,  orbit__v1__invocation__number_ranges,
   (ProtobufCMessageInit) orbit__v1__invocation__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -889,7 +929,7 @@ const ProtobufCEnumDescriptor orbit__v1__reply__kind__descriptor =
   orbit__v1__reply__kind__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__reply__field_descriptors[7] =
+static const ProtobufCFieldDescriptor orbit__v1__reply__field_descriptors[8] =
 {
   {
     "id",
@@ -975,6 +1015,18 @@ static const ProtobufCFieldDescriptor orbit__v1__reply__field_descriptors[7] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "position",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Reply, position),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__reply__field_indices_by_name[] = {
   4,   /* field[4] = data */
@@ -984,11 +1036,12 @@ static const unsigned orbit__v1__reply__field_indices_by_name[] = {
   5,   /* field[5] = items */
   1,   /* field[1] = kind */
   3,   /* field[3] = number */
+  7,   /* field[7] = position */
 };
 static const ProtobufCIntRange orbit__v1__reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor orbit__v1__reply__descriptor =
 {
@@ -998,7 +1051,7 @@ const ProtobufCMessageDescriptor orbit__v1__reply__descriptor =
   "Orbit__V1__Reply",
   "orbit.v1",
   sizeof(Orbit__V1__Reply),
-  7,
+  8,
   orbit__v1__reply__field_descriptors,
   orbit__v1__reply__field_indices_by_name,
   1,  orbit__v1__reply__number_ranges,

@@ -232,7 +232,7 @@ void   orbit__v1__group_message__free_unpacked
   assert(message->base.descriptor == &orbit__v1__group_message__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor orbit__v1__peer_batch__field_descriptors[5] =
+static const ProtobufCFieldDescriptor orbit__v1__peer_batch__field_descriptors[6] =
 {
   {
     "hello",
@@ -294,9 +294,22 @@ static const ProtobufCFieldDescriptor orbit__v1__peer_batch__field_descriptors[5
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "closed",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Orbit__V1__PeerBatch, n_closed),
+    offsetof(Orbit__V1__PeerBatch, closed),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__peer_batch__field_indices_by_name[] = {
   1,   /* field[1] = clock */
+  5,   /* field[5] = closed */
   4,   /* field[4] = heartbeat_replies */
   3,   /* field[3] = heartbeats */
   0,   /* field[0] = hello */
@@ -305,7 +318,7 @@ static const unsigned orbit__v1__peer_batch__field_indices_by_name[] = {
 static const ProtobufCIntRange orbit__v1__peer_batch__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor orbit__v1__peer_batch__descriptor =
 {
@@ -315,7 +328,7 @@ const ProtobufCMessageDescriptor orbit__v1__peer_batch__descriptor =
   "Orbit__V1__PeerBatch",
   "orbit.v1",
   sizeof(Orbit__V1__PeerBatch),
-  5,
+  6,
   orbit__v1__peer_batch__field_descriptors,
   orbit__v1__peer_batch__field_indices_by_name,
   1,  orbit__v1__peer_batch__number_ranges,

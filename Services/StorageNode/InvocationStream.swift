@@ -47,6 +47,8 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     /// Calls that came under a lower route are refused, because one before them was (`InvocationBatch.route`).
     private var fence: UInt64 = 0
     private var newestRoute: UInt64 = 0
+    /// The highest bookmark that came: what waits has outlived its batch.
+    private(set) var bookmark = Timestamp.zero
     private var shares = ReplyShares()
     private var waiting = WaitingCalls()
     /// The caller sends nothing more: the call ends after the last reply.
@@ -87,6 +89,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
                 if !isHeaderKnown {
                     isHeaderKnown = true
                     newestRoute = decoder.route
+                    bookmark = max(bookmark, decoder.bookmark)
                     refusal =
                         InvocationTerms.refusal(ofSchemaVersion: decoder.schemaVersion)
                         ?? node.observe(decoder.bookmark)

@@ -82,6 +82,8 @@ final class Node {
     var onReport: (() -> Void)?
     private var ticks: UInt64 = 0
     var random = SystemRandom()
+    /// Where a read below strong consistency is evaluated.
+    private let scratch = ReplyBatchEncoder()
     private var refusalsNoted: (second: UInt64, count: Int) = (0, 0)
     /// Invocations that came in.
     private(set) var invocations: UInt64 = 0
@@ -146,6 +148,9 @@ final class Node {
     }
 
     // MARK: Shards
+
+    /// Who this node is; nil before it has a map.
+    var nodeID: NodeID? { adopted?.id }
 
     /// Why the node could not serve a request; nil when it could.
     var complaint: String? {
@@ -234,11 +239,14 @@ final class Node {
         let runtime = ActorRuntime(
             reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
         runtime.reset(committed: group.committedIndex)
+        let reads = CommittedReads(
+            records, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
         let executor = ShardExecutor(
             shard: shard.id, buckets: shard.buckets, clock: clock, group: group, log: log, store: records,
             runtime: runtime,
             records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
             outcomes: OutcomeMemory(reader: reader, buckets: buckets, limits: settings.outcomes),
+            reads: reads,
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
         executor.onServing = { [unowned self, unowned executor] in
             logger.info(
@@ -271,6 +279,7 @@ final class Node {
         ticks &+= 1
         guard ticks % 2 == 0 else { return }
         checkClock()
+        if ticks % Self.closingTicks == 0 { announceClosed() }
         for executor in executors {
             executor.retry()
             executor.maintain()
@@ -328,20 +337,18 @@ final class Node {
     func dispatch(_ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder) {
         invocations &+= 1
         let bucket = Int(invocation.slot) / slotsPerBucket
-        guard bucket < owners.count, let executor = owners[bucket] else {
-            stream.refuse(invocation.id, leader: nil)
-            return
-        }
+        let executor = bucket < owners.count ? owners[bucket] : nil
         if invocation.hasTerms {
             return dispatchWithTerms(invocation, to: executor, bucket: bucket, on: stream, ready: ready)
         }
+        guard let executor else { return stream.refuse(invocation.id, leader: nil) }
         executor.evaluate(invocation, on: stream, ready: ready)
     }
 
     /// The same for a call that demands more than its operation.
     @inline(never)
     private func dispatchWithTerms(
-        _ invocation: borrowing InvocationView, to executor: ShardExecutor, bucket: Int, on stream: InvocationStream,
+        _ invocation: borrowing InvocationView, to executor: ShardExecutor?, bucket: Int, on stream: InvocationStream,
         ready: ReplyBatchEncoder
     ) {
         if let refusal = InvocationTerms.refusal(
@@ -350,6 +357,12 @@ final class Node {
             if !invocation.trace.isEmpty { noteRefusal(refusal, id: invocation.id, trace: invocation.trace) }
             return ready.error(invocation.id, refusal)
         }
+        if let terms = invocation.readTerms {
+            // Refused without a fence: these reads are in no order with the calls that only a leader takes.
+            guard let executor else { return ready.error(invocation.id, Self.noReplica) }
+            if executor.read(invocation, terms, bookmark: stream.bookmark, scratch: scratch, ready: ready) { return }
+        }
+        guard let executor else { return stream.refuse(invocation.id, leader: nil) }
         // A read may be made as often as one likes.
         guard invocation.isIdempotent, InvocationTerms.isWrite(invocation.operation) else {
             return executor.evaluate(invocation, on: stream, ready: ready)
@@ -361,6 +374,8 @@ final class Node {
             ready.error(invocation.id, error)
         }
     }
+
+    private static let noReplica = DatabaseError(.tooStale, "This node has no replica of the slot's shard")
 
     /// Tells of a refused call that somebody traces; of a few a second, because each line costs microseconds.
     private func noteRefusal(_ error: DatabaseError, id: UInt64, trace: ByteView) {

@@ -35,8 +35,10 @@ final class NodeClock {
     /// Takes note of a session's bookmark. One that is too far ahead comes from a broken clock and is refused.
     func observe(_ bookmark: Timestamp) throws(DatabaseError) { try clock.observe(bookmark) }
 
-    /// Moves above `bound`; false while that is further ahead of wall time than clocks of one cluster may be.
+    /// Moves above `bound` and to the present, not that of this tick: what a leader stamps that begins now is not
+    /// earlier. False while `bound` is further ahead of wall time than clocks of one cluster may be.
     func catchUp(with bound: Timestamp) -> Bool {
+        _ = clock.now()
         do throws(DatabaseError) { try clock.observe(bound) } catch { return false }
         return true
     }

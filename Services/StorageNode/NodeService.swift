@@ -31,6 +31,12 @@ extension Node {
             [self] in
             Double(executors.reduce(0) { $0 + $1.outcomes.count })
         }
+        metrics.sampledCounter("orbit_replica_reads_total", help: "Reads answered as a follower") { [self] in
+            Double(executors.reduce(0) { $0 + $1.reads.answered })
+        }
+        metrics.sampledCounter("orbit_replica_reads_refused_total", help: "Reads refused as too stale") { [self] in
+            Double(executors.reduce(0) { $0 + $1.reads.refused })
+        }
         metrics.sampledCounter("orbit_log_bytes_total", help: "Bytes written to the log") { [self] in
             Double(logStatistics.bytes)
         }
@@ -63,6 +69,7 @@ extension Node {
                         ])
                     })),
             .init("invocations", .integer(Int64(clamping: invocations))),
+            .init("replicaReads", .integer(Int64(clamping: executors.reduce(0) { $0 + $1.reads.answered }))),
             .init("storeBytes", .integer(Int64(clamping: storeBytes))),
         ]
     }

@@ -13,6 +13,7 @@ extension Node {
     /// Joins the node to its peers; before the first `adopt`.
     func attach(_ peers: PeerLinks, on server: GRPCServer) {
         self.peers = peers
+        peers.onClosed = { [unowned self] in hear($0) }
         peers.register(on: server)
         let files = ShardSnapshots(loop: loop, workers: workers, area: snapshotArea, logger: logger) {
             [unowned self] shard in

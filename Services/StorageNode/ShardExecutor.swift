@@ -57,11 +57,13 @@ final class ShardExecutor {
     let buckets: [Range<Int>]
     let store: ShardStore
     let group: ReplicaGroup
-    private let clock: NodeClock
+    let clock: NodeClock
     private let log: NodeLog
     private let runtime: ActorRuntime
     private let records: RecordTable
     let outcomes: OutcomeMemory
+    /// Answers what is less than strongly consistent.
+    let reads: CommittedReads
     /// Called when the shard begins or ceases to be served here.
     var onServing: (() -> Void)?
     /// Called when the coordinator should hear of the shard.
@@ -93,7 +95,7 @@ final class ShardExecutor {
     /// Timestamps below may be given to writes of this shard: its log says so, or the open entry will.
     private var bound = Timestamp.zero
     /// This node's clock is not to be trusted: it must not serve.
-    private var isFenced = false
+    private(set) var isFenced = false
     /// Where the membership in force lies in the log, at the latest: committed, if that is.
     private(set) var membershipIndex = LogIndex.zero
     /// The map gives this node a replica of the shard. One that was moved away stays until that is in force, because
@@ -110,12 +112,13 @@ final class ShardExecutor {
 
     init(
         shard: ShardID, buckets: [Range<Int>], clock: NodeClock, group: ReplicaGroup, log: NodeLog, store: ShardStore,
-        runtime: ActorRuntime, records: RecordTable, outcomes: OutcomeMemory,
+        runtime: ActorRuntime, records: RecordTable, outcomes: OutcomeMemory, reads: CommittedReads,
         onFatal: @escaping (any Error) -> Void
     ) {
         self.buckets = buckets
         (self.shard, self.clock, self.group, self.log, self.store) = (shard, clock, group, log, store)
-        (self.runtime, self.records, self.outcomes, self.onFatal) = (runtime, records, outcomes, onFatal)
+        (self.runtime, self.records, self.outcomes, self.reads) = (runtime, records, outcomes, reads)
+        self.onFatal = onFatal
         group.onCommitted = { [unowned self] index in committed(upTo: index) }
         group.onApply = { [unowned self] index, effects in apply(effects, index) }
         group.onRole = { [unowned self] role in change(role) }
@@ -135,6 +138,11 @@ final class ShardExecutor {
 
     /// The index that the next entry gets.
     private var nextIndex: LogIndex { LogIndex(rawValue: group.lastIndex.rawValue &+ 1) }
+
+    /// Every write that was evaluated here lies in the log up to this index, or will.
+    var newestIndex: LogIndex {
+        open.isEmpty && !runtime.hasEffects && !isEntryNeeded ? group.lastIndex : max(openIndex, group.lastIndex)
+    }
 
     /// Another replica leads, as far as this one knows.
     var isFollowing: Bool { !group.isLeading && group.leader != nil }

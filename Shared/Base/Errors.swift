@@ -29,6 +29,8 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
     case corruption = 25
     /// A call that came again: it was executed, and its reply is not there any more.
     case alreadyExecuted = 26
+    /// This replica cannot prove that it is as fresh as a read below strong demands: the leader can.
+    case tooStale = 27
 
     /// SQLSTATE (PostgreSQL appendix A), MySQL error number, CQL error code (v5 section 9), gRPC status, RESP prefix.
     package struct Row: Hashable, Sendable {
@@ -68,6 +70,7 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
         case .diskFull: Self.row("53100", 1021, 0x0000, 8, 507, "MISCONF", .sameRequest, false)
         case .corruption: Self.row("XX001", 1030, 0x0000, 15, 500, "ERR", .never, false)
         case .alreadyExecuted: Self.row("55000", 1105, 0x2200, 6, 409, "ERR", .never, false)
+        case .tooStale: Self.row("57P03", 1053, 0x1000, 14, 503, "TRYAGAIN", .afterRefresh, false)
         }
     }
 

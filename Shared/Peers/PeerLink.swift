@@ -73,6 +73,13 @@ final class PeerLink: GRPCStreamHandler, TickFlushable {
         return true
     }
 
+    /// A closed timestamp helps nobody when it is late: without a link, or with much before it, it is left out.
+    func send(_ note: ClosedTimestamp) {
+        guard state == .up, batch.size < settings.batchBytes else { return }
+        batch.append(note)
+        loop.flushUpstream(self)
+    }
+
     private func hasRoom(for message: Message) -> Bool {
         guard batch.count &+ buffered < settings.queueMessages else { return false }
         guard case .append(let body) = message.body, !batch.isEmpty else { return batch.size < settings.queueBytes }

@@ -71,6 +71,8 @@ package final class PeerLinks: PeerTransport {
     package let settings: PeerSettings
     /// Hears messages and news. Set before `join`.
     package var receiver: (any PeerReceiver)?
+    /// Hears the closed timestamps of shards that a peer leads.
+    package var onClosed: ((ClosedTimestamp) -> Void)?
     /// Told when a peer's clock has come to be too far from ours, or is no more: with the peer's minus ours in
     /// milliseconds. Whether this process must fence itself is `isClockSuspect`.
     package var onClockOffset: ((_ peer: NodeID, _ milliseconds: Int64, _ isBeyond: Bool) -> Void)?
@@ -160,6 +162,7 @@ package final class PeerLinks: PeerTransport {
         for link in links { link.close() }
         for stream in streams.values { stream.finish(GRPCStatus(.unavailable, "the process is shutting down")) }
         receiver = nil
+        onClosed = nil
         onClockOffset = nil
     }
 
@@ -169,6 +172,11 @@ package final class PeerLinks: PeerTransport {
         // A handful of links: looking through them costs less than hashing.
         for link in links where link.node == message.to { return link.send(message, of: shard, payload: payload) }
         return false
+    }
+
+    /// Tells a peer of a closed timestamp, together with everything else that this tick has for it.
+    package func send(_ note: ClosedTimestamp, to peer: NodeID) {
+        for link in links where link.node == peer { link.send(note) }
     }
 
     // MARK: What is known of peers

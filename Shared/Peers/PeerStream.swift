@@ -43,6 +43,7 @@ final class PeerStream: GRPCStreamHandler {
             figures?.messagesReceived.add(count)
             figures?.bytesReceived.add(UInt64(message.count))
             guard isOpen else { return }
+            if sender != nil, !isBroken { for note in decoder.closed { owner.onClosed?(note) } }
             switch (sender, decoder.hello) {
             case (nil, .some(let hello)) where !isBroken: greeted(by: hello)
             case (.some, nil) where !isBroken: answer()

@@ -142,6 +142,9 @@ package final class ReplicaGroup {
     /// Whether this replica is the only one: nobody else can lead, and no lease is needed.
     package var isAlone: Bool { !keepsEntries }
 
+    /// Whether the store holds a prefix of the log: not while a snapshot takes its place.
+    package var isStoreWhole: Bool { !isStoreTaken }
+
     /// Whether what was read of committed state before this call may be answered without asking anybody: samples the
     /// clock itself, so that a process that was stopped in between never answers on an old sample. With one voter
     /// always true while it leads.

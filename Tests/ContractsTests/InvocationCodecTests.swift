@@ -142,6 +142,43 @@ struct InvocationCodecTests {
         #expect(again.message.bytes == encoded(renumbered))
     }
 
+    @Test("the terms of a read below strong, and the position of its reply, are what protobuf-c reads and writes")
+    func readTerms() throws {
+        var terms = ReadTerms(.boundedStale)
+        (terms.stalenessMilliseconds, terms.position) = (300, LogIndex(rawValue: 70_000))
+        terms.bookmark = Timestamp(rawValue: 99)
+        for terms in [terms, ReadTerms(.boundedStale), ReadTerms(.any)] {
+            var body: Bytes = [2 << 3, 5, 3 << 3, 9, 0x82, 1, 4, 1 << 3, 32, 3 << 3 | 2, 0]
+            terms.append(to: &body)
+            var encoder = InvocationBatchEncoder(session: 1)
+            encoder.begin(bookmark: .zero, schemaVersion: 0, mapEpoch: MapEpoch(rawValue: 0))
+            body.withUnsafeBytes { encoder.append(id: 3, body: $0) }
+            let bytes = encoder.message.bytes
+            // protobuf-c writes fields in order.
+            for frame in [bytes, try #require(repackedBatch(bytes))] {
+                var seen: ReadTerms?
+                try frame.withUnsafeBytes { try InvocationBatchDecoder().decode($0) { seen = $0.readTerms } }
+                #expect(seen == terms)
+            }
+        }
+        let one = ReplyBatchEncoder(), all = ReplyBatchEncoder()
+        for position: UInt64 in [0, 1, 70_000] {
+            Bytes("value".utf8).withUnsafeBytes { one.data(6, $0) }
+            all.move(one, position: LogIndex(rawValue: position))
+        }
+        var buffer = ByteBuffer(), positions: [UInt64] = [], decoder = ReplyBatchDecoder()
+        all.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &buffer)
+        let bytes = buffer.readable.bytes
+        #expect(repackedReplies(bytes) == bytes && one.isEmpty && all.count == 3)
+        try bytes.withUnsafeBytes { frame in
+            try decoder.decode(frame) { reply in
+                positions.append(reply.position.rawValue)
+                #expect(reply.id == 6 && reply.data.bytes == Bytes("value".utf8))
+            }
+        }
+        #expect(positions == [0, 1, 70_000])
+    }
+
     @Test("replies are byte for byte what protobuf-c writes")
     func repliesMatchProtobuf() {
         let bytes = allReplies()

@@ -169,6 +169,35 @@ struct PeerCodecTests {
         }
     }
 
+    @Test("closed timestamps are rows of a batch, beside its messages")
+    func closed() throws {
+        var random = SplitMix64(seed: 1)
+        let notes = (0..<20).map { _ in
+            ClosedTimestamp(
+                shard: ShardID(rawValue: UInt32(random.next(below: 9))),
+                index: LogIndex(rawValue: (random.next() >> 2) >> random.next(below: 60)),
+                milliseconds: random.next() >> 20)
+        }
+        let samples = (0..<3).map { _ in Sample.random(&random) }
+        var encoder = PeerBatchEncoder()
+        for sample in samples { sample.append(to: &encoder) }
+        for note in notes { encoder.append(note) }
+        #expect(encoder.count == samples.count + notes.count)
+        var buffer = ByteBuffer()
+        encoder.write(into: &buffer)
+        let bytes = buffer.readable.bytes
+        #expect(repacked(bytes) == bytes)
+        let decoder = PeerBatchDecoder()
+        var messages = 0
+        try bytes.withUnsafeBytes { try decoder.decode($0) { _ in messages += 1 } }
+        #expect(decoder.closed == notes && messages == samples.count)
+        try encoded([]).withUnsafeBytes { try decoder.decode($0) { _ in } }
+        #expect(decoder.closed.isEmpty)
+        for damaged: Bytes in [[6 << 3 | 2, 2, 1, 1], [6 << 3, 1]] {
+            #expect(throws: DatabaseError.self) { try decoded(damaged) }
+        }
+    }
+
     @Test("a payload of another length than its sizes is not written")
     func payloadLength() throws {
         var random = SplitMix64(seed: 1)

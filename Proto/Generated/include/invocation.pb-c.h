@@ -44,7 +44,8 @@ typedef enum _Orbit__V1__Reply__Kind {
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__REPLY__KIND)
 } Orbit__V1__Reply__Kind;
 /*
- * Reads; a write is strong, and refused if it asks for less.
+ * Reads; a write is strong, and refused if it asks for less. What is less than strong is read from what the replica has
+ * applied; one that cannot keep what is asked says too-stale, and the leader can be asked instead.
  */
 typedef enum _Orbit__V1__Consistency {
   /*
@@ -52,9 +53,12 @@ typedef enum _Orbit__V1__Consistency {
    */
   ORBIT__V1__CONSISTENCY__STRONG = 0,
   /*
-   * from a follower within the bound
+   * from any replica that can prove it is within the bound and not behind what the session has seen
    */
   ORBIT__V1__CONSISTENCY__BOUNDED_STALE = 1,
+  /*
+   * from any replica that has the shard, however old, bookmarks or not
+   */
   ORBIT__V1__CONSISTENCY__ANY = 2
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__CONSISTENCY)
 } Orbit__V1__Consistency;
@@ -139,6 +143,21 @@ struct  Orbit__V1__Invocation
    * remember the outcome under (session, id)
    */
   protobuf_c_boolean idempotent;
+  /*
+   * Of BOUNDED_STALE.
+   */
+  /*
+   * what was acknowledged longer ago is seen; 0: ten seconds
+   */
+  uint32_t staleness_ms;
+  /*
+   * counts in place of the batch's; 0: the batch's counts
+   */
+  uint64_t bookmark;
+  /*
+   * the highest Reply.position that the session has had from this shard
+   */
+  uint64_t position;
   Orbit__V1__Invocation__OperationCase operation_case;
   union {
     Orbit__V1__ActorCall *call;
@@ -147,7 +166,7 @@ struct  Orbit__V1__Invocation
 };
 #define ORBIT__V1__INVOCATION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__invocation__descriptor) \
-    , 0, 0, 0, 0, (char *)protobuf_c_empty_string, {0,NULL}, 0, ORBIT__V1__CONSISTENCY__STRONG, 0, ORBIT__V1__INVOCATION__OPERATION__NOT_SET, {0} }
+    , 0, 0, 0, 0, (char *)protobuf_c_empty_string, {0,NULL}, 0, ORBIT__V1__CONSISTENCY__STRONG, 0, 0, 0, 0, ORBIT__V1__INVOCATION__OPERATION__NOT_SET, {0} }
 
 
 /*
@@ -243,7 +262,7 @@ struct  Orbit__V1__Reply
   uint64_t id;
   Orbit__V1__Reply__Kind kind;
   /*
-   * of an ERROR that says not-leader: the node that leads; 0: not known
+   * of an ERROR that says not-leader or too-stale: the node that leads; 0: not known
    */
   int64_t integer;
   double number;
@@ -251,10 +270,14 @@ struct  Orbit__V1__Reply
   size_t n_items;
   Orbit__V1__Value **items;
   Orbit__V1__Error *error;
+  /*
+   * of a read below STRONG: the entry of the shard's log up to which it saw everything
+   */
+  uint64_t position;
 };
 #define ORBIT__V1__REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__reply__descriptor) \
-    , 0, ORBIT__V1__REPLY__KIND__NULL, 0, 0, {0,NULL}, 0,NULL, NULL }
+    , 0, ORBIT__V1__REPLY__KIND__NULL, 0, 0, {0,NULL}, 0,NULL, NULL, 0 }
 
 
 /* Orbit__V1__InvocationBatch methods */

@@ -50,10 +50,16 @@ struct  Orbit__V1__PeerBatch
    */
   size_t n_heartbeat_replies;
   uint64_t *heartbeat_replies;
+  /*
+   * Closed timestamps, from leaders, now and then: packed rows of three: shard, index, milliseconds since 1970. What
+   * was acknowledged before that time lies at or below that index.
+   */
+  size_t n_closed;
+  uint64_t *closed;
 };
 #define ORBIT__V1__PEER_BATCH__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__peer_batch__descriptor) \
-    , NULL, NULL, 0,NULL, 0,NULL, 0,NULL }
+    , NULL, NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL }
 
 
 struct  Orbit__V1__PeerAnswer

@@ -92,6 +92,18 @@ package final class ReplyBatchEncoder {
         reset()
     }
 
+    /// The replies gathered so far, as a batch without header.
+    var gathered: ByteView { replies.readable }
+
+    /// Appends an encoded reply with `count` bytes of further fields.
+    func append(_ reply: ByteView, _ count: Int, _ fields: (inout ByteBuffer) -> Void) {
+        replies.append(3 << 3 | 2)
+        replies.append(varint: UInt64(reply.count + count))
+        replies.append(reply)
+        fields(&replies)
+        self.count += 1
+    }
+
     /// The ids of the replies gathered so far, in order; for telling their callers that they will get something else.
     package func forEachID(_ body: (UInt64) -> Void) {
         var decoder = ReplyBatchDecoder()

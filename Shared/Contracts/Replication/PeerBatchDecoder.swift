@@ -12,6 +12,7 @@ package final class PeerBatchDecoder {
     /// Of the batch being read.
     package private(set) var hello: PeerHello?
     package private(set) var clock: PeerClock?
+    package private(set) var closed: [ClosedTimestamp] = []
     /// Messages of unknown kind, over the decoder's life.
     package private(set) var unknownMessages: UInt64 = 0
 
@@ -22,6 +23,7 @@ package final class PeerBatchDecoder {
     package func decode(_ frame: ByteView, _ body: (borrowing PeerMessage) -> Void) throws(DatabaseError) {
         hello = nil
         clock = nil
+        if !closed.isEmpty { closed.removeAll(keepingCapacity: closed.count < 1024) }
         var reader = ByteReader(frame)
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
@@ -41,7 +43,10 @@ package final class PeerBatchDecoder {
             case 1 << 3 | 2:
                 guard let view = reader.delimited() else { throw Wire.malformed }
                 hello = try PeerHello(decoding: view)
-            case 4 << 3, 5 << 3:
+            case 6 << 3 | 2:
+                guard let rows = reader.delimited() else { throw Wire.malformed }
+                try readClosed(rows)
+            case 4 << 3, 5 << 3, 6 << 3:
                 throw Wire.malformed  // Rows that are not packed: nobody writes them, and they would have no rows.
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
@@ -65,6 +70,16 @@ package final class PeerBatchDecoder {
             var message = PeerMessage(shard: try shard(&reader), kind: .heartbeatReply, term: try term(&reader))
             message.round = try number(&reader)
             body(message)
+        }
+    }
+
+    private func readClosed(_ rows: ByteView) throws(DatabaseError) {
+        var reader = ByteReader(rows)
+        while !reader.isAtEnd {
+            closed.append(
+                ClosedTimestamp(
+                    shard: try shard(&reader), index: LogIndex(rawValue: try number(&reader)),
+                    milliseconds: try number(&reader)))
         }
     }
 

@@ -7,7 +7,8 @@ package struct PeerBatchEncoder: ~Copyable {
     private var messages = ByteBuffer(capacity: 16384)
     private var heartbeats = ByteBuffer(capacity: 256)
     private var heartbeatReplies = ByteBuffer(capacity: 256)
-    /// Messages appended since `reset`, heartbeats among them.
+    private var closed = ByteBuffer(capacity: 64)
+    /// Messages appended since `reset`, heartbeats and closed timestamps among them.
     package private(set) var count = 0
 
     package init() {}
@@ -15,7 +16,7 @@ package struct PeerBatchEncoder: ~Copyable {
     package var isEmpty: Bool { count == 0 }
 
     /// Bytes gathered so far.
-    package var size: Int { messages.count + heartbeats.count + heartbeatReplies.count }
+    package var size: Int { messages.count + heartbeats.count + heartbeatReplies.count + closed.count }
 
     /// Forgets what was gathered.
     package mutating func reset() {
@@ -25,6 +26,8 @@ package struct PeerBatchEncoder: ~Copyable {
         heartbeats.trim(to: 1 << 16)
         heartbeatReplies.removeAll()
         heartbeatReplies.trim(to: 1 << 16)
+        closed.removeAll()
+        closed.trim(to: 1 << 16)
         count = 0
     }
 
@@ -47,6 +50,19 @@ package struct PeerBatchEncoder: ~Copyable {
             buffer.append(varint: UInt64(heartbeatReplies.count))
             buffer.append(heartbeatReplies.readable)
         }
+        if !closed.isEmpty {
+            buffer.append(6 << 3 | 2)
+            buffer.append(varint: UInt64(closed.count))
+            buffer.append(closed.readable)
+        }
+    }
+
+    /// Appends a closed timestamp.
+    package mutating func append(_ note: ClosedTimestamp) {
+        closed.append(varint: UInt64(note.shard.rawValue))
+        closed.append(varint: note.index.rawValue)
+        closed.append(varint: note.milliseconds)
+        count += 1
     }
 
     /// Appends a message. `payload` writes the payloads of its entries, one behind the other; it must only append, and
