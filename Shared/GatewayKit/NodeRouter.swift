@@ -30,7 +30,7 @@ package final class NodeRouter {
 
     private let loop: EventLoop
     private let tls: TLSContext?
-    private let session: UInt64
+    let session: UInt64
     private let callTimeout: UInt64
     private let connectPatience: UInt64
     private var routes = Routes()
@@ -40,10 +40,15 @@ package final class NodeRouter {
     private var retry: LoopTimer?
     private let reviewPeriod: Int
     private var nextReview: LoopTimer?
-    private var isClosed = false
+    private(set) var isClosed = false
     /// Encodes calls that are parked before they were ever sent.
     private var scratch = InvocationBatchEncoder(session: 0)
     private let scratchDecoder = InvocationBatchDecoder()
+    /// Reads below strong that are on their way, some that are done among them, and how many make it worth a look.
+    var replicaReads: [ReplicaRead] = []
+    var replicaReadsToSweep = 1024
+    /// Nodes that have left reads unanswered, and until when they are not asked.
+    var resting: [NodeID: UInt64] = [:]
 
     /// The highest timestamp seen in a reply: handed to every node, so that nobody reads an older state than this
     /// gateway saw.
@@ -269,15 +274,26 @@ package final class NodeRouter {
         guard size <= NodeStream.callLimit else {
             return receiver.failed(ticket, DatabaseError(.limitExceeded, "the arguments of one command exceed 12 MB"))
         }
+        let call = ParkedCall(
+            id: .max, receiver: receiver, ticket: ticket, isWrite: isWrite, slot: slot, body: encoded(encode),
+            madeAt: loop.now)
+        park(call, index)
+    }
+
+    /// Keeps a call until the shard at a position of `shards` has a leader.
+    func park(_ call: ParkedCall, _ index: Int) {
+        guard routes.routes[index].park(call) else { return call.receiver.failed(call.ticket, Self.noLeader) }
+        isRerouting = true
+        scheduleRetry()
+    }
+
+    /// A call as bytes, without an id.
+    func encoded(_ encode: (inout InvocationBatchEncoder) -> Void) -> Bytes {
         encode(&scratch)
         var body: Bytes = []
         try? scratchDecoder.decode(scratch.message) { body = $0.body.bytes }  // Our own bytes: they decode.
         scratch.reset()
-        let call = ParkedCall(
-            id: .max, receiver: receiver, ticket: ticket, isWrite: isWrite, slot: slot, body: body, madeAt: loop.now)
-        guard routes.routes[index].park(call) else { return receiver.failed(ticket, Self.noLeader) }
-        isRerouting = true
-        scheduleRetry()
+        return body
     }
 
     /// A node has refused the call as not its shard's leader, or was never sent it. `leader` is whom the node named.
@@ -288,9 +304,8 @@ package final class NodeRouter {
         let route = routes.routes[index]
         route.refused(by: stream, leader: leader, now: loop.now)
         routes.streams[index] = route.target
-        guard route.park(call) else { return call.receiver.failed(call.ticket, Self.noLeader) }
-        isRerouting = true
-        scheduleRetry()
+        // Only a read that was asked of a follower comes back while the route is open: it is in no order.
+        if let target = route.target { target.resend(call) } else { park(call, index) }
     }
 
     /// Looks for leaders, and sends what was parked to those that were found.
@@ -318,13 +333,23 @@ package final class NodeRouter {
 
     private func expire() {
         for stream in streams.values { stream.expire() }
+        expireReads()
         let limit = loop.now
         for route in routes.routes { route.expire(madeBefore: limit &- min(limit, connectPatience)) }
         if isRerouting { reroute() }
     }
 
+    /// The loop's time.
+    var now: UInt64 { loop.now }
+
+    /// How the shard at a position of `shards` is reached.
+    func route(_ index: Int) -> ShardRoute { routes.routes[index] }
+
+    /// Whether a node is on this host.
+    func isNear(_ node: NodeID) -> Bool { addresses[node].map { $0.host == nil } ?? false }
+
     /// The stream to a node, opened if need be; nil when the map does not say where it is.
-    private func stream(to node: NodeID) -> NodeStream? {
+    func stream(to node: NodeID) -> NodeStream? {
         if let stream = streams[node] { return stream }
         guard let address = addresses[node], !isClosed else { return nil }
         let stream = NodeStream(

@@ -48,6 +48,8 @@ final class ShardRoute {
     private var parked: [ParkedCall] = []
     private var bytes = 0
     private var mustSort = false
+    /// What reads below strong have seen of the shard.
+    var floor = ReadFloor()
 
     init(_ shard: ShardID) { self.shard = shard }
 

@@ -22,6 +22,12 @@ final class Cast {
     /// Told of each batch that a node which hangs has been sent.
     var onUnread: () -> Void = {}
     private var fences: [UInt64]
+    /// How far a node's log is applied: what reads below strong are answered with. Nil: it is too stale.
+    var applied: [UInt64?]
+    /// Nodes that leave reads below strong unanswered.
+    var mute: Set<Int> = []
+    /// Reads below strong that came, in order.
+    private(set) var reads: [(node: Int, terms: ReadTerms)] = []
     private var servers: [GRPCServer] = []
     private let stage: Stage
     private let directory: String
@@ -32,6 +38,7 @@ final class Cast {
         hints = Array(repeating: nil, count: nodes)
         fences = Array(repeating: 0, count: nodes)
         done = Array(repeating: [], count: nodes)
+        applied = Array(repeating: nil, count: nodes)
     }
 
     func address(_ node: Int) -> SocketAddress { .unix(path: "\(directory)/n\(node)") }
@@ -56,6 +63,7 @@ final class Cast {
     func close() { for server in servers { server.close() } }
 
     private func play(_ node: Int, _ call: InvocationView, _ route: UInt64, _ replies: ReplyBatchEncoder) {
+        if let terms = call.readTerms { return read(node, call.id, terms, replies) }
         guard leads[node], route >= fences[node] else {
             replies.error(
                 call.id, DatabaseError(.notLeader, "elsewhere"), leader: hints[node].map { NodeID(rawValue: $0) })
@@ -64,6 +72,17 @@ final class Cast {
         }
         if case .call(let call) = call.operation, call.method == .set { done[node].append(call.arguments[0][0]) }
         replies.ok(call.id)
+    }
+
+    private func read(_ node: Int, _ id: UInt64, _ terms: ReadTerms, _ replies: ReplyBatchEncoder) {
+        reads.append((node, terms))
+        guard !mute.contains(node) else { return }
+        guard let applied = applied[node], applied >= terms.position.rawValue else {
+            return replies.error(id, DatabaseError(.tooStale, "behind"))
+        }
+        let one = ReplyBatchEncoder()
+        one.integer(id, Int64(node))
+        replies.move(one, position: LogIndex(rawValue: applied))
     }
 
     /// Has a node take calls and do nothing.

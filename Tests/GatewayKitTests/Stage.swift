@@ -43,6 +43,18 @@ final class Caller: ReplyReceiver {
         return ticket
     }
 
+    /// A GET that is content with less than strong consistency.
+    @discardableResult
+    func read(_ terms: ReadTerms) -> UInt64 {
+        let ticket = nextTicket
+        nextTicket += 1
+        router.read(
+            terms, connection: 1, slot: 0, method: .get, database: 0, key: ByteView(start: nil, count: 0), flags: 0,
+            numbers: .init(start: nil, count: 0), arguments: .init(start: nil, count: 0), receiver: self,
+            ticket: ticket)
+        return ticket
+    }
+
     func write() -> UInt64 { call([1]) }
 
     func read() -> UInt64 { call() }
