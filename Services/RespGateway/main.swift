@@ -38,6 +38,9 @@ let description = ServiceDescription(
         ConfigurationOption("max-value-size", .bytes, default: "8MB", help: "Longest argument of a command"),
         ConfigurationOption(
             "output-limit", .bytes, default: "256MB", help: "A client that leaves more unread is closed"),
+        ConfigurationOption(
+            "replica-staleness", .duration, default: "10s",
+            help: "How old a follower's answer may be after READONLY; 0: however old"),
         ConfigurationOption("call-timeout", .duration, default: "30s", help: "How long a node may take to answer"),
     ],
     check: { options in
@@ -55,6 +58,7 @@ Service.run(description) { service in
     settings.limits.bulk = options.bytes("max-value-size")
     settings.maximumClients = options.integer("max-clients")
     settings.outputLimit = options.bytes("output-limit")
+    settings.replicaStaleness = options.milliseconds("replica-staleness")
     var facts = ServerFacts()
     facts.version = ServiceDescription.version
     facts.runID = randomBytes(20).flatMap { [$0 >> 4, $0 & 15] }.map { String($0, radix: 16) }.joined()

@@ -25,6 +25,18 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     private var refusals: [(token: UInt64, error: DatabaseError)] = []
     private var closesSoon = false, resumesSoon = false, pausesSoon = false
 
+    /// Of a client that has said READONLY.
+    private struct ReplicaState {
+        /// The token of READONLY.
+        var since: UInt64?
+        /// Calls with lower tokens went to leaders: they are answered before a replica is asked.
+        var awaited: UInt64 = 0
+        /// What the client has seen of leaders; nil: to be taken from the router once those are answered.
+        var bookmark: Timestamp?
+    }
+
+    private var replicaState = ReplicaState()
+
     init(_ gateway: Gateway, _ connection: Connection, _ session: RESPSession) {
         self.gateway = gateway
         self.connection = connection
@@ -150,9 +162,38 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
 
     @inline(__always)
     func send(_ ticket: UInt64, _ call: CallFrame, _ slot: UInt32, _ receiver: any ReplyReceiver) {
+        if session.readOnlySince != nil, readFromReplica(ticket, call, slot, receiver) { return }
         router.call(
             connection: session.id, slot: slot, method: call.method, database: call.database, key: call.key,
             flags: call.flags, numbers: call.numbers, arguments: call.arguments, receiver: receiver, ticket: ticket)
+    }
+
+    /// Sends a read of a client that has said READONLY to a replica. False for a write, and for a read that came before
+    /// everything that went to leaders is answered: those go to the leader, in the order of the connection.
+    @inline(never)
+    private func readFromReplica(
+        _ ticket: UInt64, _ call: CallFrame, _ slot: UInt32, _ receiver: any ReplyReceiver
+    ) -> Bool {
+        if session.readOnlySince != replicaState.since {
+            replicaState = ReplicaState(since: session.readOnlySince, awaited: ticket, bookmark: nil)
+        }
+        let isSettled = replicaState.bookmark != nil || session.hasAnswered(before: replicaState.awaited)
+        guard isSettled, !call.method.isWrite else {
+            (replicaState.awaited, replicaState.bookmark) = (ticket &+ 1, nil)
+            return false
+        }
+        let bookmark = replicaState.bookmark ?? router.bookmark
+        replicaState.bookmark = bookmark
+        var terms = ReadTerms(.any)
+        let staleness = server.settings.replicaStaleness
+        if staleness > 0 {
+            terms = ReadTerms(.boundedStale)
+            (terms.stalenessMilliseconds, terms.bookmark) = (staleness, bookmark)
+        }
+        router.read(
+            terms, connection: session.id, slot: slot, method: call.method, database: call.database, key: call.key,
+            flags: call.flags, numbers: call.numbers, arguments: call.arguments, receiver: receiver, ticket: ticket)
+        return true
     }
 
     /// Several keys: all on one shard, or not at all, because nothing is done half.

@@ -59,6 +59,7 @@ extension RESPSession {
         replyMode = .on
         skipsNextReply = false
         isEvictable = true
+        readOnlySince = nil
     }
 
     /// Looks again at what the user may do; false if there is no such user any more. As in Redis, a user that was

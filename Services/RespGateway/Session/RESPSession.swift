@@ -79,6 +79,8 @@ package final class RESPSession {
     var replyMode = ReplyMode.on
     var skipsNextReply = false
     var isEvictable = true
+    /// Reads may be answered by followers: the token of READONLY; nil: by leaders only.
+    var readOnlySince: UInt64?
     /// For CLIENT LIST.
     private(set) var lastCommandIndex = -1, lastActive: UInt64
     private(set) var lastSubcommand: RESPCommand?

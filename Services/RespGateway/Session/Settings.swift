@@ -11,6 +11,8 @@ package struct Settings: Sendable {
     package var outputLimit = 256 << 20
     /// Seconds after which an idle client is closed; 0: never.
     package var idleTimeout = 0
+    /// How old the answer of a follower to a client that has said READONLY may be, in milliseconds; 0: however old.
+    package var replicaStaleness: UInt64 = 10_000
     /// Told by the driver, for clients that ask how durable the data is.
     package var appendFsync = "always"
     package var port = 6379, bind = "127.0.0.1"

@@ -173,7 +173,7 @@ extension RESPSession {
         let now = server.wallMilliseconds
         var command = lastCommandIndex >= 0 ? server.table.commands[lastCommandIndex].name : "NULL"
         if let last = lastSubcommand?.name, last.hasPrefix(command + "|") { command = last }
-        let flags = (isPaused ? "b" : "") + (isEvictable ? "" : "e")
+        let flags = (isPaused ? "b" : "") + (readOnlySince == nil ? "" : "r") + (isEvictable ? "" : "e")
         return "id=\(id) addr=\(address) laddr=\(localAddress) fd=-1 name=\(String(decoding: name, as: UTF8.self))"
             + " age=\((max(now, createdAt) - createdAt) / 1000) idle=\((max(now, lastActive) - lastActive) / 1000)"
             + " flags=\(flags.isEmpty ? "N" : flags) db=\(database) sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0"

@@ -4,7 +4,7 @@ import Contracts
 /// Commands about the connection itself.
 enum ConnectionCommands {
     static let rows: [RESPCommand] = [
-        .authenticate, .client, .echo, .hello, .ping, .quit, .reset, .select,
+        .authenticate, .client, .echo, .hello, .ping, .quit, .readOnly, .readWrite, .reset, .select,
     ]
 }
 
@@ -57,6 +57,22 @@ extension RESPCommand {
     ) { _, session, reply throws(DatabaseError) in
         reply.append("+OK\r\n")
         session.wait = .closing
+    }
+
+    static let readOnly = RESPCommand(
+        "readonly", 1, [.loading, .stale, .fast], .cluster, acl: .connection, since: "3.0.0",
+        summary: "Enables read queries for a connection to a cluster replica node"
+    ) { _, session, reply throws(DatabaseError) in
+        session.readOnlySince = session.nextToken
+        reply.append("+OK\r\n")
+    }
+
+    static let readWrite = RESPCommand(
+        "readwrite", 1, [.loading, .stale, .fast], .cluster, acl: .connection, since: "3.0.0",
+        summary: "Disables read queries for a connection to a cluster replica node"
+    ) { _, session, reply throws(DatabaseError) in
+        session.readOnlySince = nil
+        reply.append("+OK\r\n")
     }
 
     static let reset = RESPCommand(

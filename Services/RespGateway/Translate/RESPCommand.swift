@@ -172,7 +172,7 @@ package struct ACLCategories: OptionSet, Hashable, Sendable {
 
 /// The chapter of the documentation.
 package enum CommandGroup: String, Hashable, Sendable {
-    case string, bitmap, hash, generic, connection, server
+    case string, bitmap, hash, generic, connection, server, cluster
 }
 
 /// Which words are keys, and what happens to them.
