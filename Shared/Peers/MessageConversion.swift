@@ -87,12 +87,8 @@ extension PeerMessage {
         switch message.body {
         case .preVoteRequest(let request): ask(.preVoteRequest, request)
         case .voteRequest(let request): ask(.voteRequest, request)
-        case .preVoteReply(let isGranted):
-            kind = .preVoteReply
-            flags = isGranted ? [] : .refused
-        case .voteReply(let isGranted):
-            kind = .voteReply
-            flags = isGranted ? [] : .refused
+        case .preVoteReply(let reply): answer(.preVoteReply, reply)
+        case .voteReply(let reply): answer(.voteReply, reply)
         case .appendReply(let reply):
             kind = .appendReply
             round = reply.round
@@ -128,6 +124,12 @@ extension PeerMessage {
         flags = request.isTransfer ? .transfer : []
     }
 
+    private mutating func answer(_ kind: Kind, _ reply: Message.VoteReply) {
+        self.kind = kind
+        if !reply.isGranted { flags.insert(.refused) }
+        if reply.isCut { flags.insert(.rejoin) }
+    }
+
     private var entryID: EntryID { EntryID(term: logTerm, index: index) }
 
     /// What a peer said; nil for what no replica says.
@@ -151,8 +153,8 @@ extension PeerMessage {
         case .heartbeatReply: return .heartbeatReply(.init(round: round, rejoin: flags.contains(.rejoin) ? hint : 0))
         case .preVoteRequest: return .preVoteRequest(voteRequest)
         case .voteRequest: return .voteRequest(voteRequest)
-        case .preVoteReply: return .preVoteReply(isGranted: !flags.contains(.refused))
-        case .voteReply: return .voteReply(isGranted: !flags.contains(.refused))
+        case .preVoteReply: return .preVoteReply(voteReply)
+        case .voteReply: return .voteReply(voteReply)
         case .timeoutNow: return .timeoutNow
         case .snapshot:
             return Membership.decode(membership).map { .snapshot(.init(last: entryID, membership: $0)) }
@@ -161,6 +163,10 @@ extension PeerMessage {
 
     private var voteRequest: Message.VoteRequest {
         Message.VoteRequest(last: entryID, isTransfer: flags.contains(.transfer))
+    }
+
+    private var voteReply: Message.VoteReply {
+        Message.VoteReply(isGranted: !flags.contains(.refused), isCut: flags.contains(.rejoin))
     }
 
     /// The entries behind `index`. The decoder has seen to it that the tables agree.

@@ -2,12 +2,15 @@ import Base
 
 /// Duties for the driver; the order of the fields is the order of duty.
 ///
-/// 1. Append `hardState` and `entries` to the log, as one write, in the order of steps. 2. Send `messages` at once.
+/// 1. Append `hardState`, `entries` and `isWhole` to the log, as one write, in the order of steps. 2. Send `messages` at once.
 /// 3. When that write is durable (and all before it), send `messagesAfterPersist`, then step `.persisted(write)`.
 /// 4. Serve the rest. The buffers are the caller's and are reused from step to step; `step` empties them first.
 package struct Effects: Hashable, Sendable {
-    /// Persist: a vote that is not on disk was never given.
+    /// Persist: a vote that is not on disk was never given. The write counts as durable only when the disk cannot lose
+    /// it unnoticed any more (see CutLogs.swift).
     package var hardState: HardState?
+    /// Persist: the replica has caught up since its log was cut, and need not be told so at its next start.
+    package var isWhole = false
     /// Not nil: forget the log from here on; pending payloads and cached entries go too. In the log itself nothing is
     /// to be done: of two records with the same index the later one holds.
     package var truncatedFrom: LogIndex?
@@ -44,11 +47,12 @@ package struct Effects: Hashable, Sendable {
     package init() {}
 
     /// Whether there is something to write.
-    package var hasWrite: Bool { hardState != nil || !entries.isEmpty }
+    package var hasWrite: Bool { hardState != nil || !entries.isEmpty || isWhole }
 
     /// Empties all, keeps the room of the lists.
     package mutating func removeAll() {
         hardState = nil
+        isWhole = false
         truncatedFrom = nil
         if !entries.isEmpty { entries = EntryRun(first: .zero) }
         messages.removeAll(keepingCapacity: true)

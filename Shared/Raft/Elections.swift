@@ -29,20 +29,26 @@ extension RaftCore {
         if membership.isOnlyVoter(id) {
             // Nobody else to ask, nor to be ahead of. What a lone replica has, is all there is: a cut log is no reason
             // to wait for somebody.
-            rejoin = 0
             return becomeCandidate(isTransfer: false, &effects)
         }
-        guard mayVote else { return }
         role = .preCandidate
         leader = nil
-        granted.removeAll(keepingCapacity: true)
-        refused.removeAll(keepingCapacity: true)
+        forgetVotes()
         let request = Message.VoteRequest(last: log.last, isTransfer: false)
         for peer in membership.everyone where peer != id && membership.isVoter(peer) {
             effects.messages.append(
                 Message(from: id, to: peer, term: term.next, body: .preVoteRequest(request)))
         }
-        count(voteOf: id, isGranted: true, &effects)
+        count(ownVote, of: id, &effects)
+    }
+
+    /// A candidate's vote for itself.
+    var ownVote: Message.VoteReply { Message.VoteReply(isGranted: true, isCut: !mayVote) }
+
+    private mutating func forgetVotes() {
+        granted.removeAll(keepingCapacity: true)
+        cutGrants.removeAll(keepingCapacity: true)
+        refused.removeAll(keepingCapacity: true)
     }
 
     mutating func becomeCandidate(isTransfer: Bool, _ effects: inout Effects) {
@@ -50,8 +56,7 @@ extension RaftCore {
         leader = nil
         hardState = HardState(term: term.next, votedFor: id)
         effects.hardState = hardState
-        granted.removeAll(keepingCapacity: true)
-        refused.removeAll(keepingCapacity: true)
+        forgetVotes()
         resetElectionTimer()
         if membership.isOnlyVoter(id) {
             // Its vote and its first entry go in one write; nothing is committed before that is durable.
@@ -68,19 +73,25 @@ extension RaftCore {
                 effects.messagesAfterPersist.append(ask)
             }
         }
-        if has(.ackBeforeHardState) { count(voteOf: id, isGranted: true, &effects) }
+        if has(.ackBeforeHardState) { count(ownVote, of: id, &effects) }
     }
 
     /// Counts a vote or a pre-vote, whichever this replica is asking for.
-    mutating func count(voteOf voter: NodeID, isGranted: Bool, _ effects: inout Effects) {
-        if isGranted {
-            if !granted.contains(voter) { granted.append(voter) }
-        } else if !refused.contains(voter) {
-            refused.append(voter)
+    mutating func count(_ reply: Message.VoteReply, of voter: NodeID, _ effects: inout Effects) {
+        if !reply.isGranted {
+            if !refused.contains(voter) { refused.append(voter) }
+        } else if !granted.contains(voter) {
+            granted.append(voter)
+            if reply.isCut { cutGrants.append(voter) }
         }
-        let isWon = membership.isQuorum { granted.contains($0) }
-        // Lost when those that have not refused cannot decide any more.
-        let isLost = !membership.isQuorum { !refused.contains($0) }
+        // See CutLogs.swift for why the votes of replicas with cut logs count when everybody votes alike, and only then.
+        let isWon =
+            membership.isQuorum { granted.contains($0) && !cutGrants.contains($0) }
+            || membership.isUnanimous { granted.contains($0) }
+        // Lost when those that have not answered cannot make it either any more.
+        let isLost =
+            !membership.isQuorum { !refused.contains($0) && !cutGrants.contains($0) }
+            && !membership.isUnanimous { !refused.contains($0) }
         switch role {
         case .preCandidate:
             if isWon { becomeCandidate(isTransfer: false, &effects) } else if isLost { role = .follower }
@@ -100,8 +111,8 @@ extension RaftCore {
         let wasLeader = isLeader
         role = .follower
         leader = newLeader
-        granted.removeAll(keepingCapacity: true)
-        refused.removeAll(keepingCapacity: true)
+        isKnownCut = false
+        forgetVotes()
         if wasLeader {
             peers.removeAll()
             reads.removeAll()
@@ -113,10 +124,12 @@ extension RaftCore {
 
     // MARK: Voting
 
-    /// Whether a candidate's log has all that this replica's log has, or had before the replica left the group.
+    /// Whether a candidate's log has all that this replica's log has, or had before the replica left the group. Where a
+    /// log has lost its end, the store may still hold it: that is committed.
     private func isUpToDate(_ request: Message.VoteRequest) -> Bool {
         has(.voteWithoutLogCheck)
             || request.last.isUpToDate(with: log.last) && request.last.isUpToDate(with: floor)
+                && (mayVote || request.last.index >= commitIndex)
     }
 
     private func isFenced(_ request: Message.VoteRequest) -> Bool {
@@ -132,20 +145,19 @@ extension RaftCore {
             wakeUp(&effects)
             if !isLeader { fencedUntil = now &+ configuration.electionTimeout.lowerBound }
         }
-        let isGranted =
-            wanted > term && mayVote && !isFenced(request) && isUpToDate(request)
+        let isGranted = wanted > term && !isFenced(request) && isUpToDate(request)
         // Promises nothing, so it waits for no disk.
         effects.messages.append(
             Message(
-                from: id, to: peer, term: isGranted ? wanted : term, body: .preVoteReply(isGranted: isGranted)))
+                from: id, to: peer, term: isGranted ? wanted : term,
+                body: .preVoteReply(.init(isGranted: isGranted, isCut: !mayVote))))
     }
 
     /// In this replica's term; a higher one has been taken over before.
     mutating func receiveVote(_ request: Message.VoteRequest, from peer: NodeID, _ effects: inout Effects) {
         let isFree =
             hardState.votedFor == peer || (hardState.votedFor == nil && leader == nil) || has(.voteTwiceInTerm)
-        let isGranted =
-            isFree && mayVote && !isLeader && isUpToDate(request)
+        let isGranted = isFree && !isLeader && isUpToDate(request)
         if isGranted {
             if hardState.votedFor != peer {
                 hardState.votedFor = peer
@@ -153,7 +165,7 @@ extension RaftCore {
             }
             resetElectionTimer()
         }
-        let reply = message(to: peer, .voteReply(isGranted: isGranted))
+        let reply = message(to: peer, .voteReply(.init(isGranted: isGranted, isCut: !mayVote)))
         if has(.ackBeforeHardState) {
             effects.messages.append(reply)
         } else {
@@ -168,10 +180,8 @@ extension RaftCore {
         if case .preVoteRequest(let request) = message.body {
             return receivePreVote(request, from: message.from, in: message.term, &effects)
         }
-        if case .preVoteReply(isGranted: true) = message.body {
-            if role == .preCandidate, message.term == term.next {
-                count(voteOf: message.from, isGranted: true, &effects)
-            }
+        if case .preVoteReply(let reply) = message.body, reply.isGranted {
+            if role == .preCandidate, message.term == term.next { count(reply, of: message.from, &effects) }
             return
         }
         // Before a term is taken over: a fenced replica does not even learn that there is an election.
@@ -183,12 +193,12 @@ extension RaftCore {
         switch message.body {
         case .preVoteRequest:
             break  // Dealt with above.
-        case .preVoteReply(let isGranted):
-            if role == .preCandidate { count(voteOf: message.from, isGranted: isGranted, &effects) }
+        case .preVoteReply(let reply):
+            if role == .preCandidate { count(reply, of: message.from, &effects) }
         case .voteRequest(let request):
             receiveVote(request, from: message.from, &effects)
-        case .voteReply(let isGranted):
-            if role == .candidate { count(voteOf: message.from, isGranted: isGranted, &effects) }
+        case .voteReply(let reply):
+            if role == .candidate { count(reply, of: message.from, &effects) }
         case .append(let append):
             if hear(message.from, &effects) { receive(append, from: message.from, &effects) }
         case .heartbeat(let heartbeat):
@@ -212,7 +222,7 @@ extension RaftCore {
         case .append, .heartbeat, .snapshot:
             effects.messages.append(self.message(to: message.from, .heartbeatReply(.init(round: 0))))
         case .voteRequest:
-            effects.messages.append(self.message(to: message.from, .voteReply(isGranted: false)))
+            effects.messages.append(self.message(to: message.from, .voteReply(.init(isGranted: false))))
         case .preVoteRequest, .preVoteReply, .voteReply, .appendReply, .heartbeatReply, .timeoutNow:
             break
         }

@@ -18,8 +18,7 @@ extension RaftCore {
             entries.isEmpty || entries.firstTerm >= append.previous.term, (entries.last?.term ?? term) <= term
         else { return }
         isQuiescent = false
-        // A cut replica that its leader does not know to be one keeps silent: its answers would be believed.
-        guard installing == nil, rejoin == 0 || rejoinTarget != nil else { return }
+        guard installing == nil, rejoin == 0 || isKnownCut else { return }
         if append.previous.index < commitIndex {
             // Older than what is agreed; everything up to there matches.
             return acknowledge(.matched(commitIndex), append, peer, &effects)
@@ -84,29 +83,12 @@ extension RaftCore {
     }
 
     mutating func receive(_ heartbeat: Message.Heartbeat, from peer: NodeID, _ effects: inout Effects) {
-        advanceCommit(to: min(heartbeat.commit, log.last.index), &effects)
-        if let answer = heartbeat.rejoin, answer.nonce == rejoin, rejoin != 0 {
-            rejoinTarget = max(rejoinTarget ?? .zero, answer.commit)
-            if hardState.votedFor == nil {
-                // It may have voted in this term before its log was cut; now for the one that was elected in it.
-                hardState.votedFor = peer
-                effects.hardState = hardState
-            }
-        }
-        checkRejoin()
+        noteRejoin(heartbeat)
+        if rejoin == 0 || isKnownCut { advanceCommit(to: min(heartbeat.commit, log.last.index), &effects) }
         isQuiescent =
             heartbeat.isQuiescing && log.last.index == heartbeat.commit && commitIndex == heartbeat.commit && mayVote
         let reply = Message.HeartbeatReply(round: heartbeat.round, rejoin: rejoin)
         effects.messages.append(message(to: peer, .heartbeatReply(reply)))
-    }
-
-    /// A replica with a cut log votes again once it durably has what a leader, asked after its start, had committed.
-    mutating func checkRejoin() {
-        guard rejoin != 0, let target = rejoinTarget, commitIndex >= target, writes.durableIndex >= target else {
-            return
-        }
-        rejoin = 0
-        rejoinTarget = nil
     }
 
     /// Moves the commit index; never back.
@@ -143,7 +125,6 @@ extension RaftCore {
         effects.truncatedFrom = snapshot.last.index.next
         effects.committed = commitIndex
         refreshMembership(&effects)
-        checkRejoin()
         guard let leader, !isLeader else { return }
         let reply = Message.AppendReply(outcome: .matched(commitIndex), round: 0)
         effects.messages.append(message(to: leader, .appendReply(reply)))

@@ -171,22 +171,6 @@ extension RaftCore {
         }
     }
 
-    /// A peer whose log was cut counts for nothing, and what is known of its log is void, until it says that it has
-    /// caught up. Answers of its earlier life are told by their round.
-    private mutating func noteRejoin(_ reply: Message.HeartbeatReply, _ position: Int, _ effects: inout Effects) {
-        guard reply.rejoin != peers[position].rejoin else { return }
-        if reply.rejoin != 0 {
-            peers[position].rejoin = reply.rejoin
-            peers[position].matched = .zero
-            peers[position].probe(from: log.end)
-            peers[position].firstTrustedRound = rounds.current &+ 1
-            startRound(&effects)
-        } else if reply.round >= peers[position].firstTrustedRound {
-            peers[position].rejoin = 0
-            advanceCommit(&effects)
-        }
-    }
-
     mutating func unreachable(_ peer: NodeID) {
         guard isLeader, let position = position(of: peer), peers[position].mode == .replicate else { return }
         peers[position].probe(from: peers[position].matched.next)
@@ -225,8 +209,7 @@ extension RaftCore {
         let own = has(.applyBeforePersist) ? log.last.index : writes.durableIndex
         let reached = quorumValue { node in
             if node == id { return own.rawValue }
-            guard let position = position(of: node), peers[position].rejoin == 0 else { return 0 }
-            return peers[position].matched.rawValue
+            return position(of: node).map { peers[$0].matched.rawValue } ?? 0
         }
         let index = LogIndex(rawValue: reached)
         // An entry of an earlier term on a majority can still be overwritten (figure 8).

@@ -64,6 +64,11 @@ package struct Membership: Hashable, Sendable, CustomStringConvertible {
         return majority(voters) && (incoming.map(majority) ?? true)
     }
 
+    /// Whether `holds` is true for every voter (while joint: on both sides).
+    package func isUnanimous(_ holds: (NodeID) -> Bool) -> Bool {
+        voters.allSatisfy(holds) && incoming?.allSatisfy(holds) != false
+    }
+
     /// The payload of a configuration entry, and what a snapshot's manifest keeps.
     package func encoded() -> Bytes {
         var bytes: Bytes = [version == 0 ? Self.formatVersion : Self.versionedFormat, incoming == nil ? 0 : 1]

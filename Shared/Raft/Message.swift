@@ -19,9 +19,9 @@ package struct Message: Hashable, Sendable {
     package enum Body: Hashable, Sendable {
         /// "Would you vote for me?" Changes nothing at whoever is asked.
         case preVoteRequest(VoteRequest)
-        case preVoteReply(isGranted: Bool)
+        case preVoteReply(VoteReply)
         case voteRequest(VoteRequest)
-        case voteReply(isGranted: Bool)
+        case voteReply(VoteReply)
         /// Entries; the driver attaches the payloads of `entries.indexes`, in order.
         case append(Append)
         case appendReply(AppendReply)
@@ -44,6 +44,18 @@ package struct Message: Hashable, Sendable {
         package init(last: EntryID, isTransfer: Bool) {
             self.last = last
             self.isTransfer = isTransfer
+        }
+    }
+
+    /// A voter's answer.
+    package struct VoteReply: Hashable, Sendable {
+        package var isGranted: Bool
+        /// The voter's log was cut, and it has not caught up since: its vote counts only beside everybody else's.
+        package var isCut: Bool
+
+        package init(isGranted: Bool, isCut: Bool = false) {
+            self.isGranted = isGranted
+            self.isCut = isCut
         }
     }
 
@@ -91,8 +103,7 @@ package struct Message: Hashable, Sendable {
         package var round: UInt64
         /// The last one for now: the group is idle, and all logs end at `commit`. The receiver stops its timer.
         package var isQuiescing: Bool
-        /// Repeats the receiver's `rejoin` with the commit index of the leader's own (which holds an entry of its
-        /// term), sampled after the question came; nil when nothing was asked.
+        /// Answers the receiver's `rejoin`; nil when nothing was asked.
         package var rejoin: Rejoin?
 
         package init(commit: LogIndex, round: UInt64, isQuiescing: Bool = false, rejoin: Rejoin? = nil) {
@@ -105,7 +116,9 @@ package struct Message: Hashable, Sendable {
 
     /// Answers the question of a replica whose log was cut.
     package struct Rejoin: Hashable, Sendable {
+        /// As it was asked: the leader knows that the log was cut, and believes nothing that was said of it before.
         package var nonce: UInt64
+        /// Whatever was committed before the question is in the log up to here. Zero: not known yet.
         package var commit: LogIndex
 
         package init(nonce: UInt64, commit: LogIndex) {

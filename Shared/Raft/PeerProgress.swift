@@ -15,7 +15,7 @@ struct PeerProgress: Sendable {
     var answeredRound: UInt64 = 0
     /// It has answered since the last check of the quorum.
     var isActive = false
-    /// Not zero: its log was cut, and this is its question; it counts for nothing until it stops asking.
+    /// Not zero: its log was cut, and this is its question.
     var rejoin: UInt64 = 0
     /// Answers of earlier rounds are those of a life before its log was cut or given up.
     var firstTrustedRound: UInt64 = 0

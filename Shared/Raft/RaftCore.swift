@@ -11,8 +11,8 @@ import Base
 /// Steps of one replica are serial, and the duties of a step are begun before the next step.
 ///
 /// Where to read: the paper's rules for candidates and voters are in Elections.swift, for leaders in Leading.swift and
-/// Rounds.swift (heartbeats, leases, reads), for followers in Following.swift; MembershipChange.swift and
-/// Quiescence.swift hold what the paper's figure leaves out.
+/// Rounds.swift (heartbeats, leases, reads), for followers in Following.swift; MembershipChange.swift, Quiescence.swift
+/// and CutLogs.swift hold what the paper's figure leaves out.
 ///
 /// Invariants:
 /// - A vote leaves only when it is durable, an acknowledgement only when the entries are; a leader counts itself like
@@ -49,10 +49,15 @@ package struct RaftCore: Sendable {
     /// Until then this replica votes for nobody: it has heard a leader, or may have before it started.
     var fencedUntil: UInt64
     var granted: [NodeID] = []
+    /// Of those, the ones whose logs were cut.
+    var cutGrants: [NodeID] = []
     var refused: [NodeID] = []
-    /// Not zero: the log was cut; what is asked of a leader before this replica votes again.
+    /// Not zero: the log was cut; what is asked of a leader before this replica votes like the others again.
     var rejoin: UInt64
+    /// What it must have by then.
     var rejoinTarget: LogIndex?
+    /// The leader of this term has been asked, and knows.
+    var isKnownCut = false
     /// Where a log ended that was given up: see `RestoredReplica.floor`.
     let floor: EntryID
     /// A snapshot that the driver is installing.
@@ -133,7 +138,7 @@ package struct RaftCore: Sendable {
     /// Whether this replica leads (its term's entry need not be committed yet).
     package var isLeader: Bool { role == .leader }
 
-    /// False after a cut log, until it has caught up.
+    /// False after a cut log, until it has caught up: its vote counts only in an election that everybody grants.
     package var mayVote: Bool { rejoin == 0 }
 
     /// Whether time matters to it: not if it is quiescent or alone. Without, the driver steps no ticks.
@@ -177,6 +182,7 @@ package struct RaftCore: Sendable {
 
     /// What every step ends with: the write gets its number, a new role is told.
     private mutating func finish(_ effects: inout Effects) {
+        if rejoin != 0 { checkRejoin(&effects) }
         if effects.hasWrite { writes.begin(last: log.last.index, term: term) }
         effects.write = writes.newest
         let current = isLeader ? RoleChange.leader(term) : .follower(term, leader: leader)
@@ -220,8 +226,8 @@ package struct RaftCore: Sendable {
         writes.finish(through: write)
         switch role {
         case .leader: advanceCommit(&effects)
-        case .candidate: if writes.durableTerm == term { count(voteOf: id, isGranted: true, &effects) }
-        case .follower, .preCandidate: checkRejoin()
+        case .candidate: if writes.durableTerm == term { count(ownVote, of: id, &effects) }
+        case .follower, .preCandidate: break
         }
     }
 }

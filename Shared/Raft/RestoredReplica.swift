@@ -11,9 +11,9 @@ package struct RestoredReplica: Hashable, Sendable {
     package var entries: EntryRun
     /// How far the store has got; at least `compacted`.
     package var applied: LogIndex
-    /// False if the log's recovery has cut something: the replica may have forgotten what it acknowledged, and neither
-    /// votes nor campaigns until it has caught up with a leader's commit index of after its start. The driver keeps
-    /// that durably from such a start until `RaftCore.mayVote` is true: a second start finds a log without a flaw.
+    /// False if the log's recovery has cut something: the replica may have forgotten entries that it acknowledged, and
+    /// its vote is not worth another one's until it has caught up (see CutLogs.swift). The driver keeps that durably
+    /// from such a start until `Effects.isWhole`: a second start finds a log without a flaw.
     package var mayVote: Bool
     /// Where the log ended that this replica has given up when it left the group, if it is here again. A vote is worth
     /// what the voter remembers: until its new log reaches that far, it votes and stands as if it still had the old

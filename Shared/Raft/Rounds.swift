@@ -41,7 +41,7 @@ extension RaftCore {
     }
 
     func heartbeat(to peer: PeerProgress, isQuiescing: Bool) -> Message {
-        let answer = peer.rejoin != 0 && hasOwnCommit ? Message.Rejoin(nonce: peer.rejoin, commit: commitIndex) : nil
+        let answer = peer.rejoin != 0 ? Message.Rejoin(nonce: peer.rejoin, commit: rejoinTarget(for: peer)) : nil
         let commit = has(.commitBeyondMatch) ? commitIndex : min(commitIndex, peer.matched)
         return message(
             to: peer.id,
@@ -62,8 +62,7 @@ extension RaftCore {
     var quorumRound: UInt64 {
         quorumValue { node in
             if node == id { return rounds.current }
-            guard let peer = peers.first(where: { $0.id == node }), peer.rejoin == 0 else { return 0 }
-            return peer.answeredRound
+            return peers.first { $0.id == node }?.answeredRound ?? 0
         }
     }
 

@@ -288,8 +288,9 @@ extension Message {
             .heartbeat(Heartbeat(commit: index(), round: 7, isQuiescing: random.oneIn(2))),
             .heartbeat(Heartbeat(commit: index(), round: 8, rejoin: rejoin)),
             .heartbeatReply(HeartbeatReply(round: 9, rejoin: random.oneIn(2) ? random.next() : 0)),
-            .preVoteRequest(request), .voteRequest(request), .preVoteReply(isGranted: random.oneIn(2)),
-            .voteReply(isGranted: random.oneIn(2)), .timeoutNow,
+            .preVoteRequest(request), .voteRequest(request),
+            .preVoteReply(.init(isGranted: random.oneIn(2), isCut: random.oneIn(2))),
+            .voteReply(.init(isGranted: random.oneIn(2), isCut: random.oneIn(2))), .timeoutNow,
             .snapshot(SnapshotMetadata(last: last, membership: membership)),
         ]
         let body = bodies[Int(random.next(below: UInt64(bodies.count)))]

@@ -54,7 +54,8 @@ struct Cluster {
             id: id, seed: seed &* 31 &+ UInt64(id.rawValue) &* 1009 &+ replicas[position].lives)
         configure(&configuration)
         var restored = replicas[position].restored
-        restored.mayVote = mayVote && replicas[position].medium.mayVote
+        replicas[position].medium.mayVote = mayVote && replicas[position].medium.mayVote
+        restored.mayVote = replicas[position].medium.mayVote
         let medium = replicas[position].medium
         replicas[position].entries = medium.entries
         replicas[position].base = medium.base
@@ -66,7 +67,6 @@ struct Cluster {
 
     /// Power is lost: what was not durable is gone. Messages that left stay on the network.
     mutating func crash(_ position: Int) {
-        if let core = replicas[position].core { replicas[position].medium.mayVote = core.mayVote }
         replicas[position].core = nil
         replicas[position].writes = []
         replicas[position].held = []
@@ -137,7 +137,8 @@ struct Cluster {
         replicas[position].entries += entries
         replicas[position].writes.append(
             PendingWrite(
-                number: effects.write, hardState: effects.hardState, first: run.first.rawValue, entries: entries))
+                number: effects.write, hardState: effects.hardState, isWhole: effects.isWhole,
+                first: run.first.rawValue, entries: entries))
         if let core = replicas[position].core {
             let replica = replicas[position]
             let end = replica.base.index.rawValue + UInt64(replica.entries.count)

@@ -39,9 +39,9 @@ struct HostileTests {
         mutating func body() -> Message.Body {
             switch random.next(below: 10) {
             case 0: return .preVoteRequest(.init(last: entry(), isTransfer: random.oneIn(2)))
-            case 1: return .preVoteReply(isGranted: random.oneIn(2))
+            case 1: return .preVoteReply(.init(isGranted: random.oneIn(2), isCut: random.oneIn(2)))
             case 2: return .voteRequest(.init(last: entry(), isTransfer: random.oneIn(2)))
-            case 3: return .voteReply(isGranted: random.oneIn(2))
+            case 3: return .voteReply(.init(isGranted: random.oneIn(2), isCut: random.oneIn(2)))
             case 4, 5:
                 let previous = entry()
                 return .append(

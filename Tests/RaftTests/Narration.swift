@@ -10,22 +10,25 @@ enum Narration {
     private static func describe(_ body: Message.Body) -> String {
         switch body {
         case .preVoteRequest(let request): "would you vote for me? my log ends at \(request.last)"
-        case .preVoteReply(let isGranted): isGranted ? "I would" : "I would not"
+        case .preVoteReply(let reply): (reply.isGranted ? "I would" : "I would not") + suffix(reply)
         case .voteRequest(let request):
             "vote for me, my log ends at \(request.last)" + (request.isTransfer ? ", I was asked to" : "")
-        case .voteReply(let isGranted): isGranted ? "you have my vote" : "you do not have my vote"
+        case .voteReply(let reply):
+            (reply.isGranted ? "you have my vote" : "you do not have my vote") + suffix(reply)
         case .append(let append):
             "append \(describe(append.entries)) after \(append.previous), commit \(append.commit)"
         case .appendReply(let reply): describe(reply.outcome)
         case .heartbeat(let heartbeat):
             "heartbeat \(heartbeat.round), commit \(heartbeat.commit)" + (heartbeat.isQuiescing ? ", good night" : "")
-                + (heartbeat.rejoin.map { ", catch up to \($0.commit)" } ?? "")
+                + (heartbeat.rejoin.map { $0.commit > .zero ? ", catch up to \($0.commit)" : ", you were cut" } ?? "")
         case .heartbeatReply(let reply):
             "heard \(reply.round)" + (reply.rejoin != 0 ? ", my log was cut" : "")
         case .snapshot(let snapshot): "snapshot of \(snapshot.last), members \(snapshot.membership)"
         case .timeoutNow: "campaign now"
         }
     }
+
+    private static func suffix(_ reply: Message.VoteReply) -> String { reply.isCut ? ", my log was cut" : "" }
 
     private static func describe(_ outcome: Message.AppendReply.Outcome) -> String {
         switch outcome {
@@ -47,7 +50,7 @@ enum Narration {
         text += ", log \(core.compactedThrough.index.rawValue + 1)…\(status.last), commit \(status.commit)"
         if let leader = status.leader, leader != replica.id { text += ", follows \(leader)" }
         if core.durableIndex < core.lastIndex { text += ", durable to \(core.durableIndex)" }
-        if !status.mayVote { text += ", may not vote" }
+        if !status.mayVote { text += ", cut" }
         if status.isQuiescent { text += ", quiet" }
         for peer in status.peers {
             text += "; \(peer.id) \(peer.mode) \(peer.matched)"

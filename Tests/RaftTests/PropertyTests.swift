@@ -99,9 +99,23 @@ struct Schedule {
         let position = anybody()
         if cluster.replicas[position].core == nil {
             cluster.start(position)
+        } else if random.oneIn(3) {
+            // Recovery has cut the end of its log; nearly always that was nothing that anybody had been told of.
+            let hasLost = random.oneIn(2) && canLose
+            cluster.crash(position)
+            if hasLost { cluster.replicas[position].loseEnd(1 + Int(random.next(below: 3))) }
+            cluster.start(position, mayVote: false)
         } else {
             cluster.crash(position)
             if random.oneIn(2) { cluster.start(position) }
+        }
+    }
+
+    /// A disk may lose what it has promised only where the others suffice: one at a time, of three voters or more.
+    private var canLose: Bool {
+        cluster.replicas.allSatisfy { replica in
+            guard let core = replica.core else { return false }
+            return core.mayVote && !core.membership.isJoint && core.membership.voters.count >= 3
         }
     }
 

@@ -30,6 +30,8 @@ struct Medium {
 struct PendingWrite {
     var number: UInt64
     var hardState: HardState?
+    /// The replica has caught up since its log was cut.
+    var isWhole: Bool
     var first: UInt64
     var entries: [Entry]
 }
@@ -90,6 +92,7 @@ struct Replica {
         for write in writes.prefix(count) {
             number = write.number
             if let state = write.hardState { medium.hardState = state }
+            if write.isWhole { medium.mayVote = true }
             let base = medium.base.index.rawValue
             guard !write.entries.isEmpty, write.first > base else { continue }
             let keep = Int(write.first - base - 1)
@@ -98,6 +101,13 @@ struct Replica {
         }
         writes.removeFirst(min(count, writes.count))
         return number
+    }
+
+    /// The medium loses up to `count` entries that were durable, but none that the store has: as damage of the last
+    /// round would, which may hold entries only.
+    mutating func loseEnd(_ count: Int) {
+        let kept = Int(max(medium.flushed, medium.base.index).rawValue - medium.base.index.rawValue)
+        medium.entries.removeLast(min(count, max(0, medium.entries.count - kept)))
     }
 
     /// Cuts the log, in memory and on the medium.

@@ -19,7 +19,8 @@ import Raft
 /// | `disk slow`, `disk fast` | writes wait for `persist A [N]`, or not |
 /// | `propose A [N]`, `read A`, `lease A` | the client's side |
 /// | `transfer A B`, `add A B`, `remove A B`, `learn A B`, `members A B C …` | asked of A |
-/// | `compact A [INDEX]`, `crash A`, `restart A [cut]` | the driver's side; `cut`: its log lost its end |
+/// | `compact A [INDEX]`, `crash A`, `restart A [cut]` | the driver's side; `cut`: its log may have lost its end |
+/// | `lose A N` | while A is down, its disk loses so many entries that were durable |
 /// | `unreachable A B`, `down A B`, `wake A` | what A's driver notices |
 /// | `status`, `network` | what is |
 struct Scenario {
@@ -81,6 +82,7 @@ struct Scenario {
         case "compact": cluster.compact(at(0), through: numbers.count > 1 ? UInt64(numbers[1]) : .max)
         case "crash": cluster.crash(at(0))
         case "restart": cluster.start(at(0), mayVote: !words.contains("cut"))
+        case "lose": cluster.replicas[at(0)].loseEnd(Int(numbers[1]))
         case "unreachable": cluster.step(at(0), .unreachable(peer(1)))
         case "down": cluster.step(at(0), .peerDown(peer(1)))
         case "wake": cluster.step(at(0), .wake)

@@ -33,18 +33,18 @@ package struct PeerMessage {
         /// (index: up to where the logs match; round). Refused (index and logTerm: where they may match; hint: the
         /// index that was asked for; round).
         case appendReply = 2
-        /// The leader is there (commit; round; quiescing). Answering a rejoin (index: the leader's own commit; hint:
-        /// the nonce).
+        /// The leader is there (commit; round; quiescing). Answering a rejoin (index: up to where what was
+        /// committed before lies, 0 while that is not known; hint: the nonce).
         case heartbeat = 3
         /// (round). Asking for a rejoin (hint: the nonce).
         case heartbeatReply = 4
         /// (index and logTerm: of the candidate's last entry; transfer).
         case preVoteRequest = 5
-        /// (refused).
+        /// (refused; rejoin: the voter's log was cut).
         case preVoteReply = 6
         /// (index and logTerm: of the candidate's last entry; transfer).
         case voteRequest = 7
-        /// (refused).
+        /// (refused; rejoin: the voter's log was cut).
         case voteReply = 8
         /// The leader asks the receiver to campaign at once.
         case timeoutNow = 9
@@ -62,7 +62,7 @@ package struct PeerMessage {
         package static let transfer = Flags(rawValue: 2)
         /// The last heartbeat for now.
         package static let quiescing = Flags(rawValue: 4)
-        /// A rejoin is asked for or answered.
+        /// A rejoin is asked for or answered; of a vote: the voter's log was cut.
         package static let rejoin = Flags(rawValue: 8)
     }
 
