@@ -103,8 +103,10 @@ final class LogCore: @unchecked Sendable {
     }
 
     /// Writes on the calling thread, and syncs under `always`. False when earlier batches still wait (a full disk, a
-    /// sync that runs), a sync does not pay here or the next segment is not ready: then the batch must be enqueued.
+    /// sync that runs), a sync does not pay here, the batch needs more than one, or the next segment is not ready: then
+    /// the batch must be enqueued.
     func writeInline(_ batch: inout LogBatch) -> Bool {
+        if batch.needsSeal { return false }
         if durability == .always {
             guard isThreaded else { return false }
             let isFast = lastSync.load(ordering: .relaxed) <= Self.inlineSyncNanoseconds
@@ -314,7 +316,12 @@ final class LogCore: @unchecked Sendable {
                 guard write(&part) else { return }
             }
         }
-        if durability == .always {
+        if durability == .always || writing.needsSeal {
+            sync()
+            if hasFailed.load(ordering: .acquiring) { return }
+        }
+        if writing.needsSeal {
+            guard writeSeal() else { return }
             sync()
             if hasFailed.load(ordering: .acquiring) { return }
         }
@@ -325,6 +332,24 @@ final class LogCore: @unchecked Sendable {
         queuedBytes.store(waitingBytes, ordering: .relaxed)
         queue.unlock()
         onDurable(ticket)
+    }
+
+    /// Writes a batch that says that all before it is durable. False when the log has failed.
+    private func writeSeal() -> Bool {
+        logLock.lock()
+        installPrepared()
+        let hasRoom = log.hasRoomForSeal
+        logLock.unlock()
+        guard hasRoom || waitForRoom(LogFormat.batchHeaderSize) else { return false }
+        logLock.lock()
+        defer { logLock.unlock() }
+        do throws(LogError) {
+            try log.writeSeal()
+            return true
+        } catch {
+            fail(error)
+            return false
+        }
     }
 
     /// Writes a batch that fits in a segment, as soon as there is one. False when the log has failed.

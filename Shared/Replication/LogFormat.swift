@@ -11,7 +11,7 @@ import Raft
 ///     batch     header of 48 bytes, records, zeros up to a multiple of 8
 ///       0  tag u32        the lower half of the segment's salt
 ///       4  format u16     1
-///       6  flags u16      0
+///       6  flags u16      1: the log was cut before this batch, and its shards may lack their ends; else 0
 ///       8  length u32     of the records, without the zeros behind them
 ///      12  count u32      of the records
 ///      16  sequence u64   one more than the batch before, across segments
@@ -31,6 +31,7 @@ import Raft
 ///       restart       (kind 7) what the log held of the shard is void; it begins behind (term, index); no payload
 ///       installing    (kind 8) payload: the membership of a snapshot at (term, index) that is about to replace the
 ///                     store
+///       cut           (kind 9) payload: u8, 1: the shard's replica may lack its log's end, 0: it has caught up since
 ///       removed       (kind 10) the replica is gone: what the log held of the shard is void, but for its hard state;
 ///                     (term, index) is where its log ended; payload: the driver's own, what is to be deleted
 ///       floor         (kind 11) as (term, index) of `removed`, when the replica is here again; no payload
@@ -113,13 +114,16 @@ package enum LogFormat {
         package var synced: LogPosition
         package var chain: UInt32
         package var bodyChecksum: UInt32
+        /// The log was cut before it.
+        package var isCut: Bool
         /// Filled in by `decode`.
         package var headerChecksum: UInt32
 
         package init(
             length: Int, count: Int, sequence: UInt64, synced: LogPosition, chain: UInt32, bodyChecksum: UInt32,
-            headerChecksum: UInt32 = 0
+            isCut: Bool = false, headerChecksum: UInt32 = 0
         ) {
+            self.isCut = isCut
             self.length = length
             self.count = count
             self.sequence = sequence
@@ -136,7 +140,7 @@ package enum LogFormat {
             }
             store(segment.tag, 0)
             store(LogFormat.format, 4)
-            store(UInt16(0), 6)
+            store(UInt16(isCut ? 1 : 0), 6)
             store(UInt32(truncatingIfNeeded: length), 8)
             store(UInt32(truncatingIfNeeded: count), 12)
             store(sequence, 16)
@@ -162,12 +166,12 @@ package enum LogFormat {
             else { return nil }
             let covered = ByteView(rebasing: view[..<44])
             guard checksum == CRC32C.checksum(covered, extending: segment.checksumSeed),
-                format == LogFormat.format, flags == 0
+                format == LogFormat.format, flags <= 1
             else { return nil }
             return BatchHeader(
                 length: Int(length), count: Int(count), sequence: sequence,
                 synced: LogPosition(segment: syncedSegment, offset: Int(syncedOffset)), chain: chain,
-                bodyChecksum: body, headerChecksum: checksum)
+                bodyChecksum: body, isCut: flags == 1, headerChecksum: checksum)
         }
     }
 
@@ -207,6 +211,13 @@ package enum LogFormat {
     package static func firstSegment(ofMark record: LogRecord) -> UInt64? {
         var reader = ByteReader(record.payload)
         return reader.littleEndian(UInt64.self)
+    }
+
+    /// What a record of kind `cut` says; nil when it is malformed.
+    package static func isCut(_ record: LogRecord) -> Bool? {
+        var reader = ByteReader(record.payload)
+        guard let byte = reader.byte(), byte <= 1 else { return nil }
+        return byte == 1
     }
 
     /// Reads the next record; nil at the end, or when what follows is none (`isAtEnd` tells which).

@@ -90,7 +90,7 @@ extension SegmentedLog {
         let known = state.membership(at: state.markIndex)?.membership
         return RestoredReplica(
             hardState: state.hardState, compacted: state.mark, membership: known ?? membership, entries: run,
-            applied: max(applied, state.markIndex), mayVote: !recovery.wasCut, floor: state.floor)
+            applied: max(applied, state.markIndex), mayVote: !state.isCut, floor: state.floor)
     }
 }
 
@@ -98,7 +98,7 @@ extension LoggedEntry {
     /// What the entry is to the core.
     var content: EntryContent {
         switch kind {
-        case .entry, .hardState, .mark, .membership, .restart, .installing, .removed, .floor: .normal
+        case .entry, .hardState, .mark, .membership, .restart, .installing, .cut, .removed, .floor: .normal
         case .empty: .empty
         case .configuration: payload.withUnsafeBytes { Membership.decode($0) }.map { .configuration($0) } ?? .normal
         }

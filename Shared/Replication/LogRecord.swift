@@ -19,6 +19,8 @@ import Raft
     case restart = 7
     /// A snapshot is about to take the place of the shard's store.
     case installing = 8
+    /// Whether the shard's log may lack its end.
+    case cut = 9
     /// The replica is gone: the log holds nothing of the shard, and what its store holds is to be deleted.
     case removed = 10
     /// Where the log of a replica ended that was gone, and is here again.
@@ -28,7 +30,7 @@ import Raft
     package var isEntry: Bool {
         switch self {
         case .entry, .empty, .configuration: true
-        case .hardState, .mark, .membership, .restart, .installing, .removed, .floor: false
+        case .hardState, .mark, .membership, .restart, .installing, .cut, .removed, .floor: false
         }
     }
 }
@@ -83,6 +85,10 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
 @usableFromInline package struct LogBatch: ~Copyable {
     @usableFromInline var buffer: ByteBuffer
     @usableFromInline package private(set) var recordCount = 0
+    /// It holds more than ordinary entries: votes, terms, memberships. They count as durable only when a later batch
+    /// says so durably, since damage of what nothing testifies to is cut as a torn write would be: entries may get lost
+    /// so, and come back from the other replicas; a vote would not.
+    private(set) var needsSeal = false
 
     package init(capacity: Int = 64 << 10) {
         buffer = ByteBuffer(capacity: capacity)
@@ -105,7 +111,14 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
         buffer.removeAll()
         buffer.trim(to: 1 << 20)
         recordCount = 0
+        needsSeal = false
         reserveHeader()
+    }
+
+    /// Counts a record that is no ordinary entry.
+    private mutating func countSpecial() {
+        recordCount += 1
+        needsSeal = true
     }
 
     /// Appends a record whose payload `encode` writes in place, and returns where the payload lies in the batch.
@@ -125,6 +138,7 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
         }
         LogFormat.patchRecordLength(payload.count, at: start, in: &buffer)
         recordCount += 1
+        if kind == .configuration { needsSeal = true }
         return payload
     }
 
@@ -137,7 +151,7 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
         let start = buffer.count - LogFormat.recordHeaderSize
         LogFormat.append(state, to: &buffer)
         LogFormat.patchRecordLength(buffer.count - start - LogFormat.recordHeaderSize, at: start, in: &buffer)
-        recordCount += 1
+        countSpecial()
     }
 
     /// Appends where a shard's log begins, and the first segment that is still needed.
@@ -146,7 +160,7 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
         let start = buffer.count - LogFormat.recordHeaderSize
         buffer.append(littleEndian: firstSegment)
         LogFormat.patchRecordLength(8, at: start, in: &buffer)
-        recordCount += 1
+        countSpecial()
     }
 
     /// Appends the membership in force from `index` on.
@@ -156,7 +170,7 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
         let start = buffer.count - LogFormat.recordHeaderSize
         buffer.append(payload)
         LogFormat.patchRecordLength(payload.count, at: start, in: &buffer)
-        recordCount += 1
+        countSpecial()
     }
 
     /// Appends that a snapshot is about to take the place of the shard's store.
@@ -167,13 +181,22 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
         let start = buffer.count - LogFormat.recordHeaderSize
         buffer.append(payload)
         LogFormat.patchRecordLength(payload.count, at: start, in: &buffer)
-        recordCount += 1
+        countSpecial()
     }
 
     /// Appends that the shard's log begins anew behind `place`.
     package mutating func append(restartAt place: EntryID, shard: ShardID) {
         LogFormat.appendRecordHeader(.restart, shard: shard, term: place.term, index: place.index, to: &buffer)
-        recordCount += 1
+        countSpecial()
+    }
+
+    /// Appends whether the shard's log may lack its end.
+    package mutating func append(isCut: Bool, shard: ShardID) {
+        LogFormat.appendRecordHeader(.cut, shard: shard, term: Term(rawValue: 0), index: .zero, to: &buffer)
+        let start = buffer.count - LogFormat.recordHeaderSize
+        buffer.append(isCut ? 1 : 0)
+        LogFormat.patchRecordLength(1, at: start, in: &buffer)
+        countSpecial()
     }
 
     /// Appends that a replica whose log ended at `end` is gone; `note` says what is to be done about it.
@@ -182,13 +205,13 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
         let start = buffer.count - LogFormat.recordHeaderSize
         buffer.append(note)
         LogFormat.patchRecordLength(note.count, at: start, in: &buffer)
-        recordCount += 1
+        countSpecial()
     }
 
     /// Appends where the log ended of a replica that was gone, and is here again.
     package mutating func append(floor: EntryID, shard: ShardID) {
         LogFormat.appendRecordHeader(.floor, shard: shard, term: floor.term, index: floor.index, to: &buffer)
-        recordCount += 1
+        countSpecial()
     }
 
     /// Takes the last record back, which begins at `start` of the batch.
@@ -201,6 +224,7 @@ package struct LogError: Error, Hashable, Sendable, CustomStringConvertible {
     mutating func append(recordsOf other: borrowing LogBatch) {
         buffer.append(other.records)
         recordCount += other.recordCount
+        if other.needsSeal { needsSeal = true }
     }
 
     /// Appends one record as it is.

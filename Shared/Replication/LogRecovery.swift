@@ -9,6 +9,7 @@ extension SegmentedLog {
         let behind = segments.filter { $0.sequence >= end.segment }
         let dirty = try examine(behind)
         try checkFront(dirty)
+        if !dirty.isEmpty { try markCut(behind, dirty) }
         try cut(behind, dirty)
         recovery.segments = used.count
         recovery.end = end
@@ -106,6 +107,7 @@ extension SegmentedLog {
                 }
                 nextSequence = batch.header.sequence + 1
                 chain = batch.header.headerChecksum
+                if batch.header.isCut { noteCut() }
                 bytes.withUnsafeBytes {
                     note(ByteView(rebasing: $0[batch.records]), in: used.count - 1, batchAt: offset)
                 }
@@ -184,10 +186,27 @@ extension SegmentedLog {
         return dirty
     }
 
+    /// Writes durably that the log is cut here, before what tells of it is taken away: at the next start this one may
+    /// have been forgotten. It is written where the torn batch begins; if it is torn itself, the log is cut there again.
+    private func markCut(_ behind: [LogSegment], _ dirty: [UInt64: Int]) throws(LogError) {
+        if !hasRoomForSeal {
+            // No batch fits behind the last one, so none was torn there.
+            guard let next = behind.first(where: { $0.sequence == end.segment + 1 }), dirty[next.sequence] != nil else {
+                return
+            }
+            prepared = next
+        }
+        recovery.wasCut = true
+        synced = max(synced, proven)  // All that may be said to be durable so far.
+        try writeSeal(isCut: true)
+        let file = used[used.count - 1].segment.file
+        try attempt { () throws(SystemError) in try file.sync() }
+        noteCut()
+    }
+
     /// Takes the torn tail away.
     private func cut(_ behind: [LogSegment], _ dirty: [UInt64: Int]) throws(LogError) {
         let end = self.end
-        recovery.wasCut = !dirty.isEmpty
         // Newest first, so that a crash in between leaves no gap; one clean segment behind the end stays as the next.
         for segment in behind.reversed() where segment.sequence > end.segment {
             if segment.sequence == end.segment + 1, dirty[segment.sequence] == nil {
@@ -200,7 +219,9 @@ extension SegmentedLog {
                 }
             }
         }
-        if let last = dirty[end.segment] { try zero(used[used.count - 1].segment.file, end.offset, last + 1) }
+        if let last = dirty[end.segment], last >= end.offset {
+            try zero(used[used.count - 1].segment.file, end.offset, last + 1)
+        }
     }
 
     /// The highest durable position that a batch header behind the end names, where the first such header lies, and

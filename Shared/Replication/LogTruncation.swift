@@ -35,7 +35,7 @@ extension SegmentedLog {
     var stateSize: Int {
         shards.values.reduce(LogFormat.batchHeaderSize) { size, state in
             let members = state.membership.map { $0.encoded().count + LogFormat.recordHeaderSize } ?? 0
-            return size + 144 + 2 * members + (state.removal?.count ?? 0)
+            return size + 184 + 2 * members + (state.removal?.count ?? 0)
         }
     }
 
@@ -56,6 +56,7 @@ extension SegmentedLog {
                 batch.append(known.membership, at: known.index, shard: shard)
             }
             if let snapshot = state.installing { batch.append(installing: snapshot, shard: shard) }
+            if state.isCut { batch.append(isCut: true, shard: shard) }
             if state.hardState != ShardLogState().hardState { batch.append(state.hardState, shard: shard) }
         }
         try writeState(&batch)

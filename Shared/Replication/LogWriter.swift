@@ -8,7 +8,8 @@ package enum Durability: Sendable {
     /// When it is on the disk: one fdatasync per round, on the loop while the disk is fast, else on the log thread.
     case always
     /// When it is in the file: one write on the loop thread, and an fdatasync each second on the log thread. Power
-    /// loss may cost the last second; the death of the process costs nothing.
+    /// loss may cost the last second; the death of the process costs nothing. Only votes, terms and memberships wait
+    /// for the disk.
     case everySecond
 }
 
@@ -172,6 +173,12 @@ package final class LogWriter {
         collecting.append(removedAt: end, note: note, shard: group.shard)
         collecting.append(state, shard: group.shard)
         self.note(group)
+    }
+
+    /// Appends whether the group's log may lack its end.
+    func append(isCut: Bool, of group: ReplicaGroup) {
+        collecting.append(isCut: isCut, shard: group.shard)
+        note(group)
     }
 
     private func note(_ group: ReplicaGroup) {

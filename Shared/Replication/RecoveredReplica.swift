@@ -69,7 +69,7 @@ extension SegmentedLog {
         var journal = state(of: shard)
         let membership = journal.membership ?? Membership(voters: [])
         let isAlone = isSingle(shard, on: node)
-        let mayVote = isAlone || !recovery.wasCut
+        let mayVote = isAlone || !journal.isCut
         if let snapshot = journal.unfinishedInstallation(applied: applied) {
             journal.note(restartAt: snapshot.last.index, snapshot.last.term)
             journal.note(snapshot.membership, at: snapshot.last.index)

@@ -121,6 +121,11 @@ package final class ReplicaGroup {
         case .mark(let place): writer.append(markAt: place, of: self)
         case .restart(let snapshot): writer.append(snapshot, isInstalled: true, of: self)
         }
+        // A replica that is alone forgets a cut; a store that is ahead of its log is news.
+        if journal.isCut == core.mayVote {
+            journal.isCut = !core.mayVote
+            writer.append(isCut: journal.isCut, of: self)
+        }
         if journal.membership == nil {  // Before the first entry, so that a restart knows who has a say.
             journal.note(founding, at: journal.markIndex)
             writer.append(founding, at: journal.markIndex, of: self)

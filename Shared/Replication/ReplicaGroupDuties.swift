@@ -51,6 +51,10 @@ extension ReplicaGroup {
             writer.append(state, of: self)
             journal.hardState = state
         }
+        if groups.effects.isWhole {
+            writer.append(isCut: false, of: self)
+            journal.isCut = false
+        }
         let entries = groups.effects.entries
         for index in entries.indexes {
             let id = EntryID(term: entries.term(at: LogIndex(rawValue: index)), index: LogIndex(rawValue: index))

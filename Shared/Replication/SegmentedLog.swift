@@ -20,8 +20,9 @@
 //    that ends, it searches the bytes behind for batch headers. If one says that the log was durable beyond that
 //    place, bytes that were acknowledged are gone: an error that names the place. Otherwise this is the torn tail of
 //    unsynced writes: it is cut, and zeroed before anything new is written there. What cannot be told apart is damage
-//    of the very last round, to which no later header testifies (recovery and `close` write one for that reason); so
-//    `recovery.wasCut` is reported, and a replica of several must not vote before it has caught up.
+//    of the very last round, to which no later header testifies (recovery and `close` write one for that reason; so
+//    does a round that holds more than entries, before it counts as done). So the log remembers that it was cut, and a
+//    replica of several votes like the others only when it has caught up: see Raft's CutLogs.swift.
 // 5. Of two entries of a shard with the same index the later one holds, and what came between them is void: so a
 //    replica replaces a suffix that was not committed. A `restart` voids everything before it: so a snapshot takes the
 //    place of the log. `LogExtents` knows in each segment what holds; only that is handed out, and only that counts
@@ -38,7 +39,7 @@ package struct LogRecovery: Hashable, Sendable {
     package var segments = 0
     package var batches = 0
     package var records = 0
-    /// Bytes of a torn tail were cut: the last unacknowledged batches, or (never to be excluded) a damaged last one.
+    /// Bytes of a torn tail were cut now: the last unacknowledged batches, or (never to be excluded) a damaged last one.
     package var wasCut = false
     /// A later batch testifies to everything that was found: damage of it will be refused, not cut. False only on a
     /// full disk.
@@ -225,14 +226,14 @@ package final class SegmentedLog {
         }
     }
 
-    private func writeOne(_ batch: inout LogBatch, isState: Bool = false) throws(LogError) {
+    private func writeOne(_ batch: inout LogBatch, isState: Bool = false, isCut: Bool = false) throws(LogError) {
         if lacksRoom(batch.byteCount, sparing: isState ? 0 : stateReserve) { try startNextSegment() }
         let last = used.count - 1
         let segment = used[last].segment
         let records = batch.records
         let header = LogFormat.BatchHeader(
             length: records.count, count: batch.recordCount, sequence: nextSequence, synced: synced, chain: chain,
-            bodyChecksum: CRC32C.checksum(records))
+            bodyChecksum: CRC32C.checksum(records), isCut: isCut)
         let checksum = header.encode(into: batch.buffer.mutableReadable, segment.header)
         let exact = batch.buffer.count
         while batch.buffer.count % 8 != 0 { batch.buffer.append(0) }
@@ -291,6 +292,10 @@ package final class SegmentedLog {
             case .floor:
                 shards[record.shard, default: ShardLogState()].note(
                     floor: EntryID(term: record.term, index: record.index))
+            case .cut:
+                if let isCut = LogFormat.isCut(record) {
+                    shards[record.shard, default: ShardLogState()].isCut = isCut
+                }
             case .installing:
                 shards[record.shard, default: ShardLogState()].installing = Membership.decode(record.payload).map {
                     SnapshotMetadata(last: EntryID(term: record.term, index: record.index), membership: $0)
@@ -383,9 +388,24 @@ package final class SegmentedLog {
     /// Leaves a batch without records, to say what is durable; unless that would take a new segment, and it may not
     /// begin one.
     func seal(mayBegin: Bool = false) throws(LogError) {
-        var seal = LogBatch(capacity: 64)
-        guard mayBegin || !lacksRoom(seal.byteCount, sparing: 0) else { return }
-        try writeOne(&seal, isState: true)
+        guard mayBegin || hasRoomForSeal else { return }
+        try writeSeal()
         try sync()
+    }
+
+    /// Whether a seal needs no new segment.
+    var hasRoomForSeal: Bool { !lacksRoom(LogFormat.batchHeaderSize, sparing: 0) }
+
+    /// Writes the batch without records, also into the room kept for the state of shards.
+    func writeSeal(isCut: Bool = false) throws(LogError) {
+        try checkAlive()
+        var seal = LogBatch(capacity: 64)
+        try writeOne(&seal, isState: true, isCut: isCut)
+    }
+
+    /// Takes note of a batch that says that the log was cut before it. Of a shard that the log does not know, nothing is
+    /// lost: its first records are of those that are not lost unnoticed.
+    func noteCut() {
+        for shard in shards.keys { shards[shard]?.isCut = true }
     }
 }

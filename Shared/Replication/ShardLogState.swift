@@ -7,6 +7,8 @@ package struct ShardLogState: Hashable, Sendable {
     package init() {}
 
     package var hardState = HardState(term: Term(rawValue: 0), votedFor: nil)
+    /// The log may lack entries that were acknowledged: it was cut, and the replica has not caught up since.
+    package var isCut = false
     /// The newest entry, or the mark when there is none behind it.
     package var lastIndex = LogIndex.zero
     /// Entries up to here may be gone: the store has them.

@@ -49,6 +49,57 @@ struct LogRecoveryTests {
         }
     }
 
+    /// That the log was cut is known at every later start, until the replica says that it has caught up; also when the
+    /// segment that tells it is gone, and when recovery itself is interrupted.
+    @Test func aCutIsRemembered() throws {
+        for changes in 0..<14 {
+            let fixture = LogFixture(seed: UInt64(changes), segmentBytes: 2048)
+            var log = try fixture.open()
+            try log.append([entry(1), entry(1, shard: 2)])
+            try Self.tearTail(fixture, log)
+            fixture.disk.losePower(afterChanges: changes)
+            _ = try? fixture.open()
+            log = try fixture.crashAndOpen()
+            #expect(log.state(1).isCut && log.state(2).isCut, "\(changes) changes")
+            log = try fixture.crashAndOpen()
+            #expect(!log.recovery.wasCut && log.state(1).isCut && !log.state(3).isCut)
+            try log.append([entry(1, shard: 3)])
+
+            var batch = LogBatch()
+            batch.append(isCut: false, shard: ShardID(rawValue: 2))
+            try log.write(&batch)
+            try log.sync()
+            for index in 2...60 as ClosedRange<UInt64> { try log.append([entry(index, size: 100)]) }
+            let flushed = [1: 60, 2: 1, 3: 1].map { (ShardID(rawValue: $0), LogIndex(rawValue: $1)) }
+            #expect(try log.truncate(flushed: Dictionary(uniqueKeysWithValues: flushed)) > 0)
+            log = try fixture.crashAndOpen()
+            #expect(log.state(1).isCut && !log.state(2).isCut && !log.state(3).isCut)
+        }
+    }
+
+    /// Also when the torn batch was the first of its segment.
+    @Test func aCutAtTheEdgeOfASegmentIsRemembered() throws {
+        let fixture = LogFixture(segmentBytes: 1024)
+        var log = try fixture.open()
+        var index: UInt64 = 1
+        while log.segmentCount < 2 {
+            try log.append([entry(index, size: 90)])
+            index += 1
+        }
+        try fixture.disk.corrupt(try fixture.path(1), at: LogFormat.segmentHeaderSize + 60)
+        log = try fixture.open()
+        #expect(log.recovery.wasCut && log.state(1).isCut && log.state(1).lastIndex.rawValue == index - 2)
+        log = try fixture.crashAndOpen()
+        #expect(!log.recovery.wasCut && log.state(1).isCut && log.state(1).lastIndex.rawValue == index - 2)
+    }
+
+    /// Damages the last batch, which nothing testifies to.
+    private static func tearTail(_ fixture: LogFixture, _ log: SegmentedLog) throws {
+        let start = log.end.offset
+        try log.append([entry(2)])
+        try fixture.disk.corrupt(try fixture.path(0), at: start + 60)
+    }
+
     /// After a failed sync the page cache shows what the disk does not have. A process that restarts without a power
     /// loss reads it, and answers for it: so it must get it to the disk.
     @Test func whatARestartReadsIsMadeDurable() throws {

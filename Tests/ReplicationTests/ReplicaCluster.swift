@@ -30,6 +30,8 @@ final class Cluster {
     /// What a leader reported as committed, of its own proposals.
     var acknowledged: [LogIndex: Bytes] = [:]
     var violation: String?
+    /// Logs that were torn.
+    var cuts = 0
 
     init(seed: UInt64, options: (inout ReplicaGroups.Options) -> Void = { _ in }) throws {
         var chosen = ReplicaGroups.Options()
@@ -157,6 +159,12 @@ final class TestReplica: PeerTransport, SnapshotSource, SnapshotSink {
         connect()
     }
 
+    private static var logOptions: SegmentedLog.Options {
+        var options = SegmentedLog.Options()
+        options.segmentBytes = 4096
+        return options
+    }
+
     private static func open(
         _ disk: SimulatedDisk, _ id: NodeID, _ applied: Int, _ clock: ManualClock, _ random: inout SplitMix64,
         _ options: ReplicaGroups.Options, _ durable: Tickets, _ founding: Membership
@@ -168,10 +176,8 @@ final class TestReplica: PeerTransport, SnapshotSource, SnapshotSink {
     }
 
     private static func openLog(_ disk: SimulatedDisk, _ random: inout SplitMix64) throws -> SegmentedLog {
-        var options = SegmentedLog.Options()
-        options.segmentBytes = 4096
-        return try SegmentedLog(
-            disk: disk, directory: "/log", options: options, random: SplitMix64(seed: random.next()))
+        try SegmentedLog(
+            disk: disk, directory: "/log", options: logOptions, random: SplitMix64(seed: random.next()))
     }
 
     private static func makeGroups(
@@ -227,10 +233,11 @@ final class TestReplica: PeerTransport, SnapshotSource, SnapshotSink {
         group.noteFlushed(LogIndex(rawValue: UInt64(store.flushed)))
     }
 
-    /// Power loss, and a new life.
-    func restart() throws {
+    /// Power loss, and a new life; with `isCut`, the log ends in the remains of a batch that was never durable.
+    func restart(isCut: Bool = false) throws {
         disk.crash()
         groups.abandon()
+        if isCut { try tearLog() }
         store.applied.removeLast(store.applied.count - store.flushed)
         (proposals, staged) = ([:], [])
         durable.end()
@@ -270,6 +277,14 @@ final class TestReplica: PeerTransport, SnapshotSource, SnapshotSink {
         groups = Self.makeGroups(log, id, cluster.clock, &random, options, durable)
         remains = recovered
         return log.state(of: Cluster.shard).removal
+    }
+
+    /// Leaves bytes behind the end of the log.
+    private func tearLog() throws {
+        let log = try SegmentedLog(disk: disk, directory: "/log", options: Self.logOptions)
+        guard log.end.offset + 64 < Self.logOptions.segmentBytes else { return }
+        let path = "/log/" + LogSegment.name(log.end.segment)
+        try disk.corrupt(path, at: log.end.offset + LogFormat.batchHeaderSize + 8)
     }
 
     // MARK: The peers
