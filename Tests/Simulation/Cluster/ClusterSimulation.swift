@@ -143,7 +143,6 @@ package final class ClusterSimulation {
             let began = phaseEnd - Self.healingTime
             let haveAll = clients.allSatisfy { $0.newestCompletion > began }
             guard haveAll || now >= phaseEnd else { return }
-            if !haveAll, isShutByCutLogs { return endShut() }
             if !haveAll {
                 let seconds = Self.healingTime / 1_000_000_000
                 return violate("no progress for \(seconds) s after all was mended: \(state)")
@@ -155,29 +154,10 @@ package final class ClusterSimulation {
             guard now > phaseEnd - Self.settlingTime + 3_500_000_000 else { return }
             let isSettled = clients.allSatisfy { $0.isIdle } && disagreement() == nil
             guard isSettled || now >= phaseEnd else { return }
-            if !isSettled, isShutByCutLogs { return endShut() }
             if let text = disagreement() { return violate("replicas do not agree at rest: \(text)") }
             phase = .over
         case .over: return
         }
-    }
-
-    /// So many voters of a shard have had their logs cut that the others are no majority: nobody can be elected until
-    /// somebody decides what to do. Nothing is lost, and nothing goes on.
-    private var isShutByCutLogs: Bool {
-        (0..<plan.shards).contains { shard in
-            leader(ofShard: shard) == nil
-                && nodes.contains { node in
-                    guard node.isAlive else { return false }
-                    let group = node.shards[shard].group
-                    return !group.status.mayVote && group.membership.isVoter(node.id)
-                }
-        }
-    }
-
-    private func endShut() {
-        report.shut += 1
-        phase = .over
     }
 
     // MARK: Sending
@@ -374,7 +354,7 @@ package final class ClusterSimulation {
                 + node.shards.map { shard in
                     let status = shard.group.status
                     return " [\(status.role) term \(status.term) last \(status.last) commit \(status.commit)"
-                        + " of \(status.membership)\(status.mayVote ? "" : ", may not vote")"
+                        + " of \(status.membership)\(status.mayVote ? "" : ", log cut")"
                         + "\(status.isQuiescent ? ", quiescent" : "")\(Self.peers(status))]"
                 }.joined()
         }.joined(separator: "; ")
