@@ -2,7 +2,8 @@ import Base
 
 /// Duties for the driver; the order of the fields is the order of duty.
 ///
-/// 1. Append `hardState`, `entries` and `isWhole` to the log, as one write, in the order of steps. 2. Send `messages` at once.
+/// 1. Append `hardState`, `entries` and `isWhole` to the log, as one write, in the order of steps. 2. Send
+/// `messages` at once.
 /// 3. When that write is durable (and all before it), send `messagesAfterPersist`, then step `.persisted(write)`.
 /// 4. Serve the rest. The buffers are the caller's and are reused from step to step; `step` empties them first.
 package struct Effects: Hashable, Sendable {

@@ -84,7 +84,8 @@ extension RaftCore {
             granted.append(voter)
             if reply.isCut { cutGrants.append(voter) }
         }
-        // See CutLogs.swift for why the votes of replicas with cut logs count when everybody votes alike, and only then.
+        // See CutLogs.swift for why the votes of replicas with cut logs count when everybody votes alike, and only
+        // then.
         let isWon =
             membership.isQuorum { granted.contains($0) && !cutGrants.contains($0) }
             || membership.isUnanimous { granted.contains($0) }

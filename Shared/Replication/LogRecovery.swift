@@ -187,7 +187,8 @@ extension SegmentedLog {
     }
 
     /// Writes durably that the log is cut here, before what tells of it is taken away: at the next start this one may
-    /// have been forgotten. It is written where the torn batch begins; if it is torn itself, the log is cut there again.
+    /// have been forgotten. It is written where the torn batch begins; if it is torn itself, the log is cut there
+    /// again.
     private func markCut(_ behind: [LogSegment], _ dirty: [UInt64: Int]) throws(LogError) {
         if !hasRoomForSeal {
             // No batch fits behind the last one, so none was torn there.

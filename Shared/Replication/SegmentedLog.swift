@@ -39,7 +39,8 @@ package struct LogRecovery: Hashable, Sendable {
     package var segments = 0
     package var batches = 0
     package var records = 0
-    /// Bytes of a torn tail were cut now: the last unacknowledged batches, or (never to be excluded) a damaged last one.
+    /// Bytes of a torn tail were cut now: the last unacknowledged batches, or (never to be excluded) a damaged last
+    /// one.
     package var wasCut = false
     /// A later batch testifies to everything that was found: damage of it will be refused, not cut. False only on a
     /// full disk.
@@ -403,7 +404,8 @@ package final class SegmentedLog {
         try writeOne(&seal, isState: true, isCut: isCut)
     }
 
-    /// Takes note of a batch that says that the log was cut before it. Of a shard that the log does not know, nothing is
+    /// Takes note of a batch that says that the log was cut before it. Of a shard that the log does not know,
+    /// nothing is
     /// lost: its first records are of those that are not lost unnoticed.
     func noteCut() {
         for shard in shards.keys { shards[shard]?.isCut = true }
