@@ -119,7 +119,7 @@ import Glibc
     /// Asks the memory for the entry at which a look-up of `key` begins, and returns the key's tag for
     /// `prefetchObject`. A caller that knows several keys ahead waits for memory once instead of once a key (random
     /// keys of 100 000: 40 ns less).
-    package func prefetch(_ key: ByteView) -> UInt64 {
+    @inlinable package func prefetch(_ key: ByteView) -> UInt64 {
         let tag = ByteMapKey(key, secret).tag
         if let entries, capacity > 0 { orbit_prefetch(entries + Int(truncatingIfNeeded: tag &>> shift)) }
         return tag
@@ -127,7 +127,7 @@ import Glibc
 
     /// For a map of objects: asks the memory for the object of the key that has this tag, as far as its home entry
     /// tells.
-    package func prefetchObject(_ tag: UInt64) where Value: AnyObject {
+    @inlinable package func prefetchObject(_ tag: UInt64) where Value: AnyObject {
         guard let entries, capacity > 0 else { return }
         let slot = Int(truncatingIfNeeded: tag &>> shift)
         guard Self.tag(entries, slot) == tag else { return }

@@ -57,7 +57,9 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
         var generation: UInt32 = 0
     }
 
-    private static let eventCapacity = 512
+    /// Events of one tick. With more, fifty clients move in lockstep: all are read, then all wait for the node's sync.
+    /// With fewer the next batch is read while the one before is synced (docs/decisions/0007-small-ticks.md).
+    private static let eventCapacity = 32
     /// A tick runs at most this many jobs, so that tasks which feed each other cannot keep the sockets waiting.
     private static let jobsPerTick = 4096
     private static let flushRounds = 16

@@ -63,11 +63,10 @@ final class LogCore: @unchecked Sendable {
     private let lastSync = Atomic<UInt64>(0)
     private let hasFailed = Atomic<Bool>(false)
 
-    /// A large batch is synced on the loop if the last sync took no longer than this: it costs a fifth less than waking
-    /// the log's thread and being woken by it. A slower disk would hold up reads, so its syncs run on the thread; the
-    /// first fast one there brings them back. A small batch always goes to the thread: while it syncs, the loop and the
-    /// gateways work on the next one, which is worth more than the hop.
-    static let inlineSyncNanoseconds: UInt64 = 400_000, inlineSyncBytes = 16 << 10
+    /// A batch is synced on the loop if the last sync took no longer than this: waking the log's thread and being woken
+    /// by it costs more than a fast disk does, and what comes meanwhile waits in the sockets as the next batch. A
+    /// slower disk would hold up reads, so its syncs run on the thread; the first fast one there brings them back.
+    static let inlineSyncNanoseconds: UInt64 = 400_000
 
     /// How long to wait before trying again to make a segment on a full disk.
     private static let retryNanoseconds: UInt64 = 250_000_000
@@ -110,7 +109,7 @@ final class LogCore: @unchecked Sendable {
         if durability == .always {
             guard isThreaded else { return false }
             let isFast = lastSync.load(ordering: .relaxed) <= Self.inlineSyncNanoseconds
-            guard isFast, batch.byteCount >= Self.inlineSyncBytes else { return false }
+            guard isFast else { return false }
         }
         guard appendInline(&batch) else { return false }
         guard durability == .always else { return true }
