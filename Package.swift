@@ -4,11 +4,13 @@
 // `--explicit-target-dependency-import-check error`.
 import PackageDescription
 
-/// Swift 6 mode everywhere; a warning is an error; `async` functions stay on their caller's executor.
+/// Swift 6 mode everywhere; a warning is an error; `async` functions stay on their caller's executor. Debug builds look
+/// for overlapping accesses, release builds do not (docs/decisions/0008-exclusivity.md).
 let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
     .enableUpcomingFeature("ExistentialAny"),
+    .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
 
 /// A library module under Shared/.
