@@ -93,7 +93,7 @@ package struct SnapshotReceiver: Sendable {
         switch event {
         case .offered(let offer):
             lastHeard = now
-            return offered(offer)
+            return offered(offer, now)
         case .part(let transfer, let at, let count):
             lastHeard = now
             return part(transfer, at, count)
@@ -117,26 +117,26 @@ package struct SnapshotReceiver: Sendable {
 
     // MARK: Offers
 
-    private mutating func offered(_ offer: SnapshotOffer) -> [Action] {
+    private mutating func offered(_ offer: SnapshotOffer, _ now: UInt64) -> [Action] {
         switch state {
         case .idle:
-            return open(offer)
+            return open(offer, now)
         case .staged(let current):
             if current.transfer == offer.transfer { return [answer(offer.transfer, .staged)] }
             if current.isSameSnapshot(as: offer), offer.leaderTerm >= current.leaderTerm {
                 state = .staged(offer)
                 return [.stage(offer), answer(offer.transfer, .staged)]
             }
-            return isStale(offer, beside: current) ? refuse(offer, .stale) : open(offer)
+            return isStale(offer, beside: current) ? refuse(offer, .stale) : open(offer, now)
         case .opening(var transfer):
             if isStale(offer, beside: transfer.offer) { return refuse(offer, .stale) }
-            guard transfer.offer.isSameSnapshot(as: offer) else { return open(offer) }
+            guard transfer.offer.isSameSnapshot(as: offer) else { return open(offer, now) }
             transfer.offer = offer
             state = .opening(transfer)
             return [answer(offer.transfer, .opening)]
         case .receiving(var transfer):
             if isStale(offer, beside: transfer.offer) { return refuse(offer, .stale) }
-            guard transfer.offer.isSameSnapshot(as: offer) else { return open(offer) }
+            guard transfer.offer.isSameSnapshot(as: offer) else { return open(offer, now) }
             // A new stream goes on where the old one broke. What the old one left in the disk's queue is still written.
             transfer.offer = offer
             state = .receiving(transfer)
@@ -149,9 +149,11 @@ package struct SnapshotReceiver: Sendable {
         (offer.leaderTerm, offer.metadata.last.index) < (current.leaderTerm, current.metadata.last.index)
     }
 
-    private mutating func open(_ offer: SnapshotOffer) -> [Action] {
+    private mutating func open(_ offer: SnapshotOffer, _ now: UInt64) -> [Action] {
         guard let layout = SnapshotLayout(sizes: offer.sizes) else { return refuse(offer, .malformed) }
-        round &+= 1
+        // Above those of an earlier life, too: a sender that has heard of one passes over answers of lower rounds, and
+        // an offer that was still on its way may have begun this one under the same number.
+        round = max(round &+ 1, now)
         state = .opening(Transfer(offer: offer, layout: layout))
         return [.open(round: round, offer), answer(offer.transfer, .opening)]
     }
