@@ -21,6 +21,7 @@ final class LogCore: @unchecked Sendable {
     /// False in a simulation, which runs the rounds itself (`runRound`): nothing depends on real time then.
     private let isThreaded: Bool
     private let syncNanoseconds: UInt64
+    private let inlineSyncNanoseconds: UInt64
     private let onDurable: @Sendable (LogTicket) -> Void
     private let onFailure: @Sendable (LogError) -> Void
 
@@ -63,11 +64,6 @@ final class LogCore: @unchecked Sendable {
     private let lastSync = Atomic<UInt64>(0)
     private let hasFailed = Atomic<Bool>(false)
 
-    /// A batch is synced on the loop if the last sync took no longer than this: waking the log's thread and being woken
-    /// by it costs more than a fast disk does, and what comes meanwhile waits in the sockets as the next batch. A
-    /// slower disk would hold up reads, so its syncs run on the thread; the first fast one there brings them back.
-    static let inlineSyncNanoseconds: UInt64 = 400_000
-
     /// How long to wait before trying again to make a segment on a full disk.
     private static let retryNanoseconds: UInt64 = 250_000_000
 
@@ -79,6 +75,7 @@ final class LogCore: @unchecked Sendable {
         self.durability = durability
         self.isThreaded = isThreaded
         self.syncNanoseconds = syncNanoseconds
+        inlineSyncNanoseconds = log.options.inlineSyncNanoseconds
         self.onDurable = onDurable
         self.onFailure = onFailure
         counters.segments = log.segmentCount
@@ -108,8 +105,7 @@ final class LogCore: @unchecked Sendable {
         if batch.needsSeal { return false }
         if durability == .always {
             guard isThreaded else { return false }
-            let isFast = lastSync.load(ordering: .relaxed) <= Self.inlineSyncNanoseconds
-            guard isFast else { return false }
+            guard lastSync.load(ordering: .relaxed) < inlineSyncNanoseconds else { return false }
         }
         guard appendInline(&batch) else { return false }
         guard durability == .always else { return true }

@@ -56,6 +56,10 @@ package final class SegmentedLog {
         package var segmentBytes = 64 << 20
         /// Largest payload of an entry; less where segments are too small for it.
         package var maximumPayload = LogFormat.maximumPayload
+        /// A batch is synced on the loop if the last sync took less: waking the log's thread and being woken by it
+        /// costs more than a fast disk does, and what comes meanwhile waits in the sockets as the next batch. A slower
+        /// disk would hold up reads, so its syncs run on the thread; the first fast one there brings them back.
+        package var inlineSyncNanoseconds: UInt64 = 400_000
         /// A bug to plant: recovery believes damaged records. The simulator proves with it that it would notice.
         package var ignoresChecksums = false
 

@@ -209,7 +209,7 @@ struct TokenTests {
     func pending() throws {
         try Stage.withDirectory { directory in
             let disk = GatedDisk(SimulatedDisk(seed: 5))
-            try Stage.run(directory, disk: disk) { stage in
+            try Stage.run(directory, settings: { $0.log.inlineSyncNanoseconds = 0 }, disk: disk) { stage in
                 let channels = (0..<3).map { _ in
                     GRPCClientChannel(loop: stage.loop, address: stage.address, limits: InvocationStream.limits)
                 }
