@@ -9,7 +9,7 @@ import grpc
 import pytest
 import redis
 
-from conftest import Cluster, wait_until
+from conftest import PATIENCE, Cluster, wait_until
 from test_grpc import OPTIONS, stubs  # noqa: F401 (a fixture)
 from test_grpc_node import GET, INCREMENT_BY, SET, slot
 
@@ -94,7 +94,7 @@ def test_followers_answer_what_they_can_prove(replicas):
 
 def test_nothing_older_than_bookmark_or_position(replicas):
     key, served, refused, history = replicas.key, 0, 0, []
-    end = time.monotonic() + 120
+    end = time.monotonic() + PATIENCE
     while served < 200 or refused < 200:
         assert time.monotonic() < end, (served, refused)
         bookmark, reply = replicas.leader.ask(INCREMENT_BY, key, numbers=[1])
@@ -143,11 +143,11 @@ def test_bounded_ends_with_the_bound(replicas):
         for node in still:
             os.kill(node.pid, signal.SIGSTOP)
         start = time.monotonic()
-        last = start
+        sent = start
         while left.get(key, BOUNDED, staleness_ms=1500) == b"v":
-            last = time.monotonic()
-            assert last - start < 60
-        assert last - start < 1.5, "answers after the bound"
+            # What was asked after the bound must not be answered; when an answer arrives is the machine's affair.
+            assert sent - start < 1.5, "answers after the bound"
+            sent = time.monotonic()
         assert left.get(key, ANY) == b"v"
     finally:
         for node in still:
@@ -185,19 +185,31 @@ def test_readonly_reads_its_own_writes_and_never_backwards(three):
     before = replica_reads(three)
     assert send("READONLY") == "OK"
     writer.start()
+    last = 0
+
+    def look(own):
+        nonlocal last
+        assert int(send("GET", "readonly:own")) >= own
+        value = int(send("GET", "readonly:shared"))
+        assert value >= last
+        last = value
+
     try:
-        last = 0
         for number in range(3000):
             if number % 300 == 0:
                 assert send("SET", "readonly:own", str(number)) == "OK"
-            assert int(send("GET", "readonly:own")) >= number - number % 300
-            value = int(send("GET", "readonly:shared"))
-            assert value >= last
-            last = value
+            look(number - number % 300)
+
+        def is_answered_by_followers():
+            for _ in range(100):
+                look(2700)
+            return replica_reads(three) > before
+
+        # For a moment after its own write a client is answered by the leader: on a fast machine that was all the time.
+        wait_until(is_answered_by_followers)
     finally:
         stop.set()
         writer.join()
-    assert replica_reads(three) > before
     assert send("READWRITE") == "OK"
     before = replica_reads(three)
     for _ in range(50):
