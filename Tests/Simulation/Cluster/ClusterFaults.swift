@@ -176,7 +176,8 @@ extension ClusterSimulation {
         }
     }
 
-    /// A byte of a log rots, and the process starts anew: it must refuse, or cut its last round and say so.
+    /// A byte of a log rots, and the process starts anew: it must refuse, or cut its last round and say so. Not of an
+    /// only voter: what it alone has acknowledged is gone then.
     private func rot(_ node: SimulatedNode) {
         // One at a time: nothing promises to survive the loss of two.
         guard rotten.isEmpty, let names = try? node.disk.list(SimulatedNode.directory), !names.isEmpty else { return }
@@ -184,6 +185,8 @@ extension ClusterSimulation {
         let offset = Int(random.next(below: UInt64(plan.segmentBytes)))
         let mask = UInt8(1) << UInt8(random.next(below: 8))
         guard nodes.allSatisfy({ $0.isAlive && $0.shards.allSatisfy { $0.group.status.mayVote } }) else { return }
+        let isAlone = nodes.contains { $0.shards.contains { $0.group.membership.isOnlyVoter(node.id) } }
+        guard !isAlone else { return }
         node.die(powerLoss: false)
         guard (try? node.disk.corrupt(path, at: offset, mask: mask)) != nil else {
             return restart(node, within: 1_000_000_000)
