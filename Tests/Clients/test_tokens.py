@@ -67,6 +67,23 @@ class Session:
         return self.services[self.leader].Invoke.future(self.batch(*call), timeout=60)
 
 
+def count_through(session, sequence, interrupt):
+    """Counts on by 50, then by 5 during which `interrupt` runs, and nobody is told which of those are done: asked
+    again, each was counted once, and so were earlier ones. Gives the last sequence."""
+    for _ in range(50):
+        sequence += 1
+        assert session.increment(sequence, b"n").integer == sequence
+    begun = [session.begin(sequence + 1 + number, INCREMENT_BY, b"n", [], [1]) for number in range(5)]
+    interrupt()
+    assert all(call.exception() or call.result() for call in begun)
+    replies = [session.increment(sequence + 1 + number, b"n").integer for number in range(5)]
+    sequence += 5
+    assert sorted(replies) == list(range(sequence - 4, sequence + 1))
+    for old in range(sequence - 20, sequence - 5):
+        assert session.increment(old, b"n").integer == old
+    return sequence
+
+
 def sockets(cluster, nodes):
     found = [addresses_of(cluster, f"storage-node-{number}") for number in range(1, nodes + 1)]
     return [next(address for address in all if address.startswith("unix:")) for all in found]
@@ -165,19 +182,8 @@ def test_a_node_that_is_killed_remembers(stubs):
         cluster.wait_ready()
         sequence = 0
         for _ in range(4):
-            for _ in range(50):
-                sequence += 1
-                assert session.increment(sequence, b"n").integer == sequence
-            # Some of these are done, and nobody is told which.
             pid = cluster.process("storage-node-1")["pid"]
-            begun = [session.begin(sequence + 1 + number, INCREMENT_BY, b"n", [], [1]) for number in range(5)]
-            kill(pid, signal.SIGKILL)
-            assert all(call.exception() or call.result() for call in begun)
-            replies = [session.increment(sequence + 1 + number, b"n").integer for number in range(5)]
-            sequence += 5
-            assert sorted(replies) == list(range(sequence - 4, sequence + 1))
-            for old in range(sequence - 20, sequence - 5):
-                assert session.increment(old, b"n").integer == old
+            sequence = count_through(session, sequence, lambda: kill(pid, signal.SIGKILL))
         assert session.insist(sequence + 1, GET, b"n").data == str(sequence).encode()
 
 
@@ -189,22 +195,18 @@ def test_another_replica_remembers(stubs):
             what="three replicas")
         sequence = 0
         for isKilled in (True, False, True, False):
-            for _ in range(50):
-                sequence += 1
-                assert session.increment(sequence, b"n").integer == sequence
-            leader, node = session.leader, f"storage-node-{session.leader + 1}"
-            pid = cluster.process(node)["pid"]
-            begun = [session.begin(sequence + 1 + number, INCREMENT_BY, b"n", [], [1]) for number in range(5)]
-            if isKilled:
-                kill(pid, signal.SIGKILL)
-            else:
-                cluster.orbit("stop", node)
-            assert all(call.exception() or call.result() for call in begun)
-            replies = [session.increment(sequence + 1 + number, b"n").integer for number in range(5)]
-            sequence += 5
-            assert sorted(replies) == list(range(sequence - 4, sequence + 1))
-            for old in range(sequence - 20, sequence - 5):
-                assert session.increment(old, b"n").integer == old
+            leader, node, pid = None, None, None
+
+            def interrupt():
+                nonlocal leader, node, pid
+                leader, node = session.leader, f"storage-node-{session.leader + 1}"
+                pid = cluster.process(node)["pid"]
+                if isKilled:
+                    kill(pid, signal.SIGKILL)
+                else:
+                    cluster.orbit("stop", node)
+
+            sequence = count_through(session, sequence, interrupt)
             if not isKilled:
                 assert session.leader != leader
                 cluster.orbit("start", node)
