@@ -2,12 +2,12 @@ import Base
 
 /// Replicas whose logs were cut: at a start the log ended in bytes that are no whole record, and they were taken away.
 ///
-/// Nearly always a power loss has torn what was never durable, and nothing is missing. But damage of the last write
-/// to a
-/// log, which nothing later testifies to, looks the same, and then entries are gone that were acknowledged: telling the
-/// two apart would take a second sync for every write. So every cut is treated as if it had lost entries, and nothing
-/// else: the driver lets a vote, a term or a membership count as durable only when a later record that testifies to it
-/// is durable too. Then damage of it is found, and refused. **Votes are never forgotten; entries may be.**
+/// Nearly always a power loss has torn what was never durable, and nothing is missing. But damage of the last write to
+/// a log, which nothing later testifies to, looks the same, and then entries are gone that were acknowledged: telling
+/// the two apart would take a second sync for every write. So every cut is treated as if it had lost entries, and
+/// nothing else: the driver lets a vote, a term or a membership count as durable only when a later record that
+/// testifies to it is durable too. Then damage of it is found, and refused. **Votes are never forgotten; entries may
+/// be.**
 ///
 /// From a cut on, over any number of starts, until it has caught up, such a replica takes part like this:
 ///

@@ -408,9 +408,8 @@ package final class SegmentedLog {
         try writeOne(&seal, isState: true, isCut: isCut)
     }
 
-    /// Takes note of a batch that says that the log was cut before it. Of a shard that the log does not know,
-    /// nothing is
-    /// lost: its first records are of those that are not lost unnoticed.
+    /// Takes note of a batch that says that the log was cut before it. Of a shard that the log does not know, nothing
+    /// is lost: its first records are of those that are not lost unnoticed.
     func noteCut() {
         for shard in shards.keys { shards[shard]?.isCut = true }
     }
