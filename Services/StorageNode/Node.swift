@@ -287,7 +287,7 @@ final class Node {
             if let planned = adopted?.map.shard(executor.shard) { executor.pursue(planned) }
         }
         letGo()
-        flusher?.check(logBytesSinceFlush: log.bytesSinceFlush)
+        flusher?.check(logBytesSinceFlush: log.bytesSinceFlush, isLogFull: log.writer.isFull)
         servingChanged()
     }
 

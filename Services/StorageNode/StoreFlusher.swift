@@ -7,8 +7,8 @@ import Storage
 ///
 /// Write-behind keeps the store off the hot path: a key written a thousand times between two flushes costs the store
 /// one put. A flush is due when the overlays hold much, when the log has grown so that a restart would take long to
-/// replay it, or when the oldest unflushed entry has some age. Overlays are frozen on the loop, written and synced by a
-/// worker.
+/// replay it, when the oldest unflushed entry has some age, or when the log's disk is full. Overlays are frozen on the
+/// loop, written and synced by a worker.
 final class StoreFlusher {
     struct Policy {
         /// Overlay bytes over all shards.
@@ -16,6 +16,8 @@ final class StoreFlusher {
         /// Log bytes since the last flush: about a second of replay at the next start.
         var logBytes = 192 << 20
         var ageMilliseconds: UInt64 = 30_000
+        /// The age while the log's disk is full: not at once, or a disk that stays full sees nothing but flushes.
+        var fullMilliseconds: UInt64 = 500
     }
 
     private let loop: EventLoop
@@ -41,19 +43,21 @@ final class StoreFlusher {
         (self.shards, self.onFlushed, self.onFailure) = (shards, onFlushed, onFailure)
     }
 
-    /// Looks whether a flush is due; called a few times a second.
-    func check(logBytesSinceFlush: Int) {
+    /// Looks whether a flush is due; called a few times a second. While the log's disk is full one is due soon, for
+    /// it is what makes room; and when nothing is new the groups are told, who let go of what they keep for followers.
+    func check(logBytesSinceFlush: Int, isLogFull: Bool) {
         guard !isRunning else { return }
         let all = shards()
         guard all.contains(where: { $0.appliedIndex > $0.flushedIndex }) else {
             oldestUnflushed = nil
+            if isLogFull { onFlushed() }
             return
         }
         let since = oldestUnflushed ?? loop.now
         oldestUnflushed = since
         let isDue =
             all.reduce(0) { $0 + $1.overlayBytes } > policy.overlayBytes || logBytesSinceFlush > policy.logBytes
-            || loop.now &- since > policy.ageMilliseconds * 1_000_000
+            || loop.now &- since > (isLogFull ? policy.fullMilliseconds : policy.ageMilliseconds) * 1_000_000
         if isDue { begin() }
     }
 

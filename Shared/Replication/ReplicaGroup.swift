@@ -214,12 +214,14 @@ package final class ReplicaGroup {
     }
 
     /// The store holds everything up to `index` durably: the log may be cut, except for what followers may still need.
-    /// Call it for every group after a flush, also when its index has not moved.
+    /// Call it for every group after a flush, also when its index has not moved, and while the disk is full: then
+    /// nothing is kept for followers, who take a snapshot instead.
     package func noteFlushed(_ index: LogIndex) {
         guard !isRetired else { return }
         let index = min(index, committedIndex)
         let kept = retention.compactable(
-            flushed: index, position: writer.submittedBytes, retained: groups.options.retainedBytes,
+            flushed: index, position: writer.submittedBytes,
+            retained: writer.isFull ? 0 : groups.options.retainedBytes,
             isCaughtUp: { [self] in isEverybodyCaughtUp(with: index) })
         guard kept > compactable else { return }
         compactable = kept

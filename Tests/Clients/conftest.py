@@ -28,7 +28,7 @@ def wait_until(condition, what="the condition"):
         if value:
             return value
         if time.monotonic() > end:
-            pytest.fail(f"{what} did not come true within {PATIENCE} s")
+            pytest.fail(f"{what() if callable(what) else what} did not come true within {PATIENCE} s")
         time.sleep(0.01)  # Polling is bounded; nothing is assumed to be done after a while.
 
 

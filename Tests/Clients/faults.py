@@ -103,6 +103,13 @@ class View:
     def is_log_full(self, number):
         return b"\norbit_log_full 1" in (ask_admin(self.run / f"n{number}.admin", "/metrics") or b"")
 
+    def describe(self):
+        """What each node says of its shards, in one line."""
+        return "; ".join(
+            f"n{number}{' (log full)' if self.is_log_full(number) else ''}: "
+            + " ".join(f"{id}{'*' if row['leader'] else ''}={row['committed']}" for id, row in self.node(number).items())
+            for number in range(1, self.nodes + 1))
+
     def agree(self):
         """Whether the replicas of every shard have committed the same length of log, and one of them leads."""
         views = [self.node(number) for number in range(1, self.nodes + 1)]

@@ -64,7 +64,7 @@ class Faulted:
         self.view.wait_led()
         load.wait_for(200)
         values = load.finish()
-        wait_until(self.view.agree, f"{load.name}: agreement of the replicas")
+        wait_until(self.view.agree, lambda: f"{load.name}: agreement of the replicas, {self.view.describe()},")
         self.values |= values
         unchanged(self.connect, self.values)
         print(f"{load.name}: {load.summary()}")

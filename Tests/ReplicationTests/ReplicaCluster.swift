@@ -116,7 +116,7 @@ final class Cluster {
 final class TestReplica: PeerTransport, SnapshotSource, SnapshotSink {
     let id: NodeID
     private unowned let cluster: Cluster
-    private let disk: SimulatedDisk
+    let disk: SimulatedDisk
     private let options: ReplicaGroups.Options
     private var random: SplitMix64
     private(set) var groups: ReplicaGroups

@@ -208,6 +208,29 @@ struct ReplicaGroupTests {
         #expect(cluster.replicas.allSatisfy { $0.group.status.mayVote && $0.store.applied == cluster.agreed })
     }
 
+    /// What a replica keeps for others must not be what fills its own disk for good.
+    @Test func aFullDiskKeepsNothingForFollowers() throws {
+        let cluster = try Cluster(seed: 6) { $0.retainedBytes = 1 << 30 }
+        let leader = try cluster.elect()
+        let small = try #require(cluster.replicas.first { $0 !== leader })
+        small.disk.capacity = 3 * 4096
+        var number: UInt8 = 0
+        func propose() throws {
+            try cluster.propose(Bytes(repeating: number, count: 100), at: leader)
+            number += 1
+            cluster.settle(ticks: 1)
+        }
+        while !small.groups.writer.isFull, number < 200 { try propose() }
+        #expect(number < 200)
+        for _ in 0..<100 {
+            small.flush()
+            try propose()
+        }
+        cluster.settle()
+        #expect(!small.groups.writer.isFull)
+        #expect(small.store.applied == cluster.agreed && cluster.violation == nil)
+    }
+
     /// Its store holds an entry of a term that its log has lost: it must not be stuck there.
     @Test(arguments: [6_554_511_255_680_277_443, 13_314_283_977_983_957_855] as [UInt64])
     func aStoreAheadOfItsLogCatchesUp(run: UInt64) throws {
