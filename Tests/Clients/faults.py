@@ -105,9 +105,13 @@ class View:
 
     def describe(self):
         """What each node says of its shards, in one line."""
+
+        def shard(id, row):
+            return f"{id}{'*' if row['leader'] else ''}={row['committed']}"
+
         return "; ".join(
             f"n{number}{' (log full)' if self.is_log_full(number) else ''}: "
-            + " ".join(f"{id}{'*' if row['leader'] else ''}={row['committed']}" for id, row in self.node(number).items())
+            + " ".join(shard(id, row) for id, row in self.node(number).items())
             for number in range(1, self.nodes + 1))
 
     def agree(self):
