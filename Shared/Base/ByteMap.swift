@@ -223,6 +223,45 @@ import Glibc
         return nil
     }
 
+    /// Calls `body` with keys and values in the order of their *places*, from `place` (0 to begin) on. Ends after the
+    /// key for which `body` answers false, or when about `steps` entries of the table were looked at. Returns where to
+    /// go on, or nil at the end.
+    ///
+    /// A key's place is its hash: the same in every map of the process, and the same after the table has grown. So the
+    /// map may change between one piece of a walk and the next, and still a key that is there all the time is met
+    /// once, and no key twice. (Keys of one place are met together: `body` may be called again after it answered
+    /// false.)
+    @inlinable package func walk(
+        from place: UInt64 = 0, steps: Int, _ body: (ByteView, Value) -> Bool
+    ) -> UInt64? {
+        guard let entries, count > 0 else { return nil }
+        let mask = capacity &- 1
+        var left = steps
+        var found: [(tag: UInt64, slot: Int)] = []
+        for home in Int(truncatingIfNeeded: place &>> shift)..<capacity {
+            found.removeAll(keepingCapacity: true)
+            // The entries of a home lie between it and the next free entry, in no order.
+            var slot = home
+            while true {
+                let tag = Self.tag(entries, slot)
+                left &-= 1
+                if tag == 0 { break }
+                if Int(truncatingIfNeeded: tag &>> shift) == home, tag >= place { found.append((tag, slot)) }
+                slot = (slot &+ 1) & mask
+            }
+            found.sort { $0.tag < $1.tag }
+            var last: UInt64?
+            for (tag, slot) in found {
+                if let last, last != tag { return tag }
+                let goesOn = body(ByteMapKey.view(UnsafeRawPointer(entries + slot)), (entries + slot).pointee.value)
+                if !goesOn { last = tag }
+            }
+            let next = home &+ 1
+            if next < capacity, last != nil || left <= 0 { return UInt64(truncatingIfNeeded: next) &<< shift }
+        }
+        return nil
+    }
+
     /// The index of an entry chosen evenly among all, or nil when there is none.
     @inlinable package func randomIndex(using random: inout some RandomNumberGenerator) -> Int? {
         guard count > 0, let entries else { return nil }

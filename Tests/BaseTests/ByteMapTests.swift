@@ -20,6 +20,47 @@ struct ByteMapTests {
         deinit { Self.alive -= 1 }
     }
 
+    @Test("a walk in pieces meets what stays exactly once, and nothing twice, while the table grows and shrinks")
+    func walkInPieces() {
+        let seed = freshSeed("ByteMap walk")
+        var random = SplitMix64(seed: seed)
+        for round in 0..<40 {
+            var map = ByteMap<UInt64>()
+            let staying = random.next(below: 500), passing = [0, 40, 4000][round % 3] as UInt64
+            for number in 0..<staying { map.insert(key: Bytes("stays \(number)".utf8), number) }
+            var met: [Bytes: Int] = [:]
+            var place: UInt64? = 0, pieces = 0
+            while let from = place {
+                var left = random.next(below: 20)
+                place = map.walk(from: from, steps: Int(random.next(below: 200))) { key, number in
+                    #expect(key.bytes == Bytes("stays \(number)".utf8) || key.bytes == Bytes("passes \(number)".utf8))
+                    met[key.bytes, default: 0] += 1
+                    guard left > 0 else { return false }
+                    left -= 1
+                    return true
+                }
+                #expect(place.map { $0 > from } ?? true, "it goes on")
+                pieces += 1
+                // Many come, then many go.
+                for _ in 0..<random.next(below: 200) where passing > 0 {
+                    let number = random.next(below: passing), key = Bytes("passes \(number)".utf8)
+                    if pieces % 20 < 10 {
+                        map.insert(key: key, number)
+                    } else {
+                        key.withUnsafeBytes { _ = map.remove($0) }
+                    }
+                }
+            }
+            #expect(met.values.allSatisfy { $0 == 1 }, "seed \(seed), round \(round)")
+            let stayed = (0..<staying).count { met[Bytes("stays \($0)".utf8)] == 1 }
+            #expect(stayed == Int(staying), "seed \(seed), round \(round)")
+        }
+        var empty = ByteMap<UInt64>()
+        #expect(empty.walk(steps: 10) { _, _ in false } == nil)
+        empty.insert(key: Bytes("one".utf8), 1)
+        #expect(empty.walk(from: .max, steps: 10) { _, _ in false } == nil)
+    }
+
     @Test("does what Dictionary does under random operations")
     func againstDictionary() {
         let seed = freshSeed("ByteMap against Dictionary")

@@ -54,8 +54,15 @@ final class Activation {
     let key: Bytes
     /// The time in the expiry index; 0 = no entry.
     var storedExpiry: UInt64 = 0
-    /// Position in the ring of the residency.
-    var position = 0
+    private var place: UInt32 = 0
+    /// When it was activated, in seconds since 1970: there is room for that many bits without a larger object.
+    var activeSince: UInt32 = 0
+
+    /// Position in the ring of the residency. 32 bits hold it: so many activations would take a terabyte.
+    var position: Int {
+        get { Int(place) }
+        set { place = UInt32(truncatingIfNeeded: newValue) }
+    }
 
     init(database: UInt8, bucket: BucketID, hash: UInt32, key: Bytes) {
         self.database = database

@@ -88,6 +88,7 @@ extension ActorRuntime {
         // What is absent has to be asked for twice before it outlives a round of the hand.
         activation.isReferenced = activation.kind != .absent
         activation.lastUsed = now
+        activation.activeSince = UInt32(truncatingIfNeeded: now / 1000)
         activation.position = ring.count
         ring.append(activation)
         lookupKey.removeAll()
