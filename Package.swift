@@ -122,7 +122,8 @@ let package = Package(
         tests(
             "StorageNode",
             [
-                "Actors", "Base", "Contracts", "DataModel", "GatewayKit", "Net", "Placement", "Replication", "Storage",
+                "Actors", "Base", "Contracts", "Crypto", "DataModel", "GatewayKit", "Net", "Placement", "Replication",
+                "Storage",
                 "TestKit", "Raft", "Peers", "ServiceKit",
             ]),
         tests(

@@ -2,8 +2,9 @@ import Contracts
 import Net
 
 /// Who may call a node. A peer over a Unix socket must be our own user; over TCP its certificate must come from the
-/// cluster's authority (TLS has checked that) and name a role of this cluster. Data is for gateways, and for `orbit`,
-/// which creates the first user; Raft is for other nodes; health and reflection are for every process of the cluster.
+/// cluster's authority (TLS has checked that) and name a role of this cluster. Data, and the directory, which shows
+/// keys, are for gateways, and for `orbit`, which creates the first user; Raft is for other nodes; health and
+/// reflection are for every process of the cluster.
 struct InvocationAccess {
     /// The user that peers over Unix sockets must be.
     let user: UInt32
@@ -37,7 +38,7 @@ struct InvocationAccess {
             if PeerPath.contains(path) {
                 return role == "storage-node" ? nil : GRPCStatus(.permissionDenied, "role \(role) is no storage node")
             }
-            let isData = path.hasPrefix(Self.service)
+            let isData = path.hasPrefix(Self.service) || path.hasPrefix("/\(DirectoryPath.service)/")
             let mayRead = isData ? role == "orbit" : ["orbit", "storage-node", "coordinator"].contains(role)
             return mayRead || role.hasSuffix("-gw")
                 ? nil : GRPCStatus(.permissionDenied, "role \(role) may not call \(path)")

@@ -5,7 +5,7 @@ import ServiceKit
 // How a node shows itself: its gRPC methods, its metrics, its lines of `orbit status`.
 
 extension Node {
-    /// Offers the invocation service to whom `access` lets in.
+    /// Offers the invocation service to whom `access` lets in, and the directory of actors.
     func register(on server: GRPCServer, access: InvocationAccess) {
         for (method, isUnary) in [("Stream", false), ("Invoke", true)] {
             server.register(path: "/orbit.v1.InvocationService/" + method) { [self] stream in
@@ -13,6 +13,7 @@ extension Node {
                     loop: loop, node: self, stream: stream, isUnary: isUnary, rights: access.rights(of: stream.peer))
             }
         }
+        DirectoryService(self).register(on: server)
     }
 
     func registerMetrics(_ metrics: Metrics) {

@@ -59,7 +59,8 @@ final class ShardExecutor {
     let group: ReplicaGroup
     let clock: NodeClock
     private let log: NodeLog
-    private let runtime: ActorRuntime
+    /// The actors; others may look, and change nothing.
+    let runtime: ActorRuntime
     private let records: RecordTable
     let outcomes: OutcomeMemory
     /// Answers what is less than strongly consistent.

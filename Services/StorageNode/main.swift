@@ -66,6 +66,7 @@ Service.run(description) { service in
     node.onServing = {
         health.set(.serving)
         health.set(.serving, for: "orbit.v1.InvocationService")
+        health.set(.serving, for: DirectoryPath.service)
     }
 
     let membership = try Membership(
