@@ -125,6 +125,9 @@ struct PlacementOperator {
         return map.shards.compactMap { shard in shard.buckets.first.map { $0.first &* width } }
     }
 
+    /// The numbers of the shards.
+    func shards() throws -> [UInt32] { try describe().map?.shards.map(\.id).sorted() ?? [] }
+
     /// The number of the node that a process of the plan, or a number, names.
     func node(named name: String, _ plan: ClusterPlan) throws -> UInt32 {
         let nodes = try describe().map?.nodes ?? []

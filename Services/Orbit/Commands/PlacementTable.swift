@@ -104,7 +104,8 @@ package struct PlacementTable {
         return steps.isEmpty ? "-" : steps.joined(separator: "; ")
     }
 
-    private static func size(_ bytes: Int64?) -> String {
+    /// Bytes for people: `416 B`, `12 MB`.
+    static func size(_ bytes: Int64?) -> String {
         guard let bytes else { return "-" }
         var (value, unit) = (bytes, 0)
         while value >= 10_000, unit < 4 { (value, unit) = (value / 1000, unit + 1) }

@@ -132,7 +132,8 @@ struct StatusReport {
         }
     }
 
-    private static func duration(_ seconds: Int64) -> String {
+    /// A length of time for people, in seconds, minutes or hours.
+    static func duration(_ seconds: Int64) -> String {
         switch seconds {
         case ..<120: "\(seconds) s"
         case ..<7200: "\(seconds / 60) min"
