@@ -142,6 +142,186 @@ void   orbit__v1__actor_call__free_unpacked
   assert(message->base.descriptor == &orbit__v1__actor_call__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__call_batch__init
+                     (Orbit__V1__CallBatch         *message)
+{
+  static const Orbit__V1__CallBatch init_value = ORBIT__V1__CALL_BATCH__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__call_batch__get_packed_size
+                     (const Orbit__V1__CallBatch *message)
+{
+  assert(message->base.descriptor == &orbit__v1__call_batch__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__call_batch__pack
+                     (const Orbit__V1__CallBatch *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__call_batch__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__call_batch__pack_to_buffer
+                     (const Orbit__V1__CallBatch *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__call_batch__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__CallBatch *
+       orbit__v1__call_batch__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__CallBatch *)
+     protobuf_c_message_unpack (&orbit__v1__call_batch__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__call_batch__free_unpacked
+                     (Orbit__V1__CallBatch *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__call_batch__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__watch__init
+                     (Orbit__V1__Watch         *message)
+{
+  static const Orbit__V1__Watch init_value = ORBIT__V1__WATCH__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__watch__get_packed_size
+                     (const Orbit__V1__Watch *message)
+{
+  assert(message->base.descriptor == &orbit__v1__watch__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__watch__pack
+                     (const Orbit__V1__Watch *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__watch__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__watch__pack_to_buffer
+                     (const Orbit__V1__Watch *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__watch__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__Watch *
+       orbit__v1__watch__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__Watch *)
+     protobuf_c_message_unpack (&orbit__v1__watch__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__watch__free_unpacked
+                     (Orbit__V1__Watch *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__watch__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__transaction_part__init
+                     (Orbit__V1__TransactionPart         *message)
+{
+  static const Orbit__V1__TransactionPart init_value = ORBIT__V1__TRANSACTION_PART__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__transaction_part__get_packed_size
+                     (const Orbit__V1__TransactionPart *message)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_part__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__transaction_part__pack
+                     (const Orbit__V1__TransactionPart *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_part__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__transaction_part__pack_to_buffer
+                     (const Orbit__V1__TransactionPart *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_part__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__TransactionPart *
+       orbit__v1__transaction_part__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__TransactionPart *)
+     protobuf_c_message_unpack (&orbit__v1__transaction_part__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__transaction_part__free_unpacked
+                     (Orbit__V1__TransactionPart *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__transaction_part__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__transaction_step__init
+                     (Orbit__V1__TransactionStep         *message)
+{
+  static const Orbit__V1__TransactionStep init_value = ORBIT__V1__TRANSACTION_STEP__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__transaction_step__get_packed_size
+                     (const Orbit__V1__TransactionStep *message)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_step__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__transaction_step__pack
+                     (const Orbit__V1__TransactionStep *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_step__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__transaction_step__pack_to_buffer
+                     (const Orbit__V1__TransactionStep *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_step__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__TransactionStep *
+       orbit__v1__transaction_step__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__TransactionStep *)
+     protobuf_c_message_unpack (&orbit__v1__transaction_step__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__transaction_step__free_unpacked
+                     (Orbit__V1__TransactionStep *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__transaction_step__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   orbit__v1__record_operation__init
                      (Orbit__V1__RecordOperation         *message)
 {
@@ -380,7 +560,7 @@ const ProtobufCMessageDescriptor orbit__v1__invocation_batch__descriptor =
   (ProtobufCMessageInit) orbit__v1__invocation_batch__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[14] =
+static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[16] =
 {
   {
     "id",
@@ -550,8 +730,33 @@ static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[1
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "batch",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__Invocation, operation_case),
+    offsetof(Orbit__V1__Invocation, batch),
+    &orbit__v1__call_batch__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "step",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__Invocation, operation_case),
+    offsetof(Orbit__V1__Invocation, step),
+    &orbit__v1__transaction_step__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__invocation__field_indices_by_name[] = {
+  14,   /* field[14] = batch */
   10,   /* field[10] = bookmark */
   12,   /* field[12] = call */
   1,   /* field[1] = connection */
@@ -564,6 +769,7 @@ static const unsigned orbit__v1__invocation__field_indices_by_name[] = {
   13,   /* field[13] = record */
   2,   /* field[2] = slot */
   9,   /* field[9] = staleness_ms */
+  15,   /* field[15] = step */
   5,   /* field[5] = trace */
   6,   /* field[6] = transaction */
 };
@@ -572,7 +778,7 @@ static const ProtobufCIntRange orbit__v1__invocation__number_ranges[3 + 1] =
   { 1, 0 },
   { 12, 9 },
   { 16, 12 },
-  { 0, 14 }
+  { 0, 16 }
 };
 const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor =
 {
@@ -582,7 +788,7 @@ const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor =
   "Orbit__V1__Invocation",
   "orbit.v1",
   sizeof(Orbit__V1__Invocation),
-  14,
+  16,
   orbit__v1__invocation__field_descriptors,
   orbit__v1__invocation__field_indices_by_name,
   3,  orbit__v1__invocation__number_ranges,
@@ -690,6 +896,337 @@ const ProtobufCMessageDescriptor orbit__v1__actor_call__descriptor =
   orbit__v1__actor_call__field_indices_by_name,
   1,  orbit__v1__actor_call__number_ranges,
   (ProtobufCMessageInit) orbit__v1__actor_call__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__call_batch__field_descriptors[3] =
+{
+  {
+    "watches",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__CallBatch, n_watches),
+    offsetof(Orbit__V1__CallBatch, watches),
+    &orbit__v1__watch__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "calls",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__CallBatch, n_calls),
+    offsetof(Orbit__V1__CallBatch, calls),
+    &orbit__v1__actor_call__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "part",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__CallBatch, part),
+    &orbit__v1__transaction_part__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__call_batch__field_indices_by_name[] = {
+  1,   /* field[1] = calls */
+  2,   /* field[2] = part */
+  0,   /* field[0] = watches */
+};
+static const ProtobufCIntRange orbit__v1__call_batch__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor orbit__v1__call_batch__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.CallBatch",
+  "CallBatch",
+  "Orbit__V1__CallBatch",
+  "orbit.v1",
+  sizeof(Orbit__V1__CallBatch),
+  3,
+  orbit__v1__call_batch__field_descriptors,
+  orbit__v1__call_batch__field_indices_by_name,
+  1,  orbit__v1__call_batch__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__call_batch__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__watch__field_descriptors[4] =
+{
+  {
+    "database",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Watch, database),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Watch, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "version",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Watch, version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "absent",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Watch, absent),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__watch__field_indices_by_name[] = {
+  3,   /* field[3] = absent */
+  0,   /* field[0] = database */
+  1,   /* field[1] = key */
+  2,   /* field[2] = version */
+};
+static const ProtobufCIntRange orbit__v1__watch__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor orbit__v1__watch__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.Watch",
+  "Watch",
+  "Orbit__V1__Watch",
+  "orbit.v1",
+  sizeof(Orbit__V1__Watch),
+  4,
+  orbit__v1__watch__field_descriptors,
+  orbit__v1__watch__field_indices_by_name,
+  1,  orbit__v1__watch__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__watch__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__transaction_part__field_descriptors[4] =
+{
+  {
+    "id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionPart, id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "priority",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionPart, priority),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "participants",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Orbit__V1__TransactionPart, n_participants),
+    offsetof(Orbit__V1__TransactionPart, participants),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "read_only",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionPart, read_only),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__transaction_part__field_indices_by_name[] = {
+  0,   /* field[0] = id */
+  2,   /* field[2] = participants */
+  1,   /* field[1] = priority */
+  3,   /* field[3] = read_only */
+};
+static const ProtobufCIntRange orbit__v1__transaction_part__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor orbit__v1__transaction_part__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.TransactionPart",
+  "TransactionPart",
+  "Orbit__V1__TransactionPart",
+  "orbit.v1",
+  sizeof(Orbit__V1__TransactionPart),
+  4,
+  orbit__v1__transaction_part__field_descriptors,
+  orbit__v1__transaction_part__field_indices_by_name,
+  1,  orbit__v1__transaction_part__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__transaction_part__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCEnumValue orbit__v1__transaction_step__kind__enum_values_by_number[6] =
+{
+  { "COMMIT", "ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT", 0 },
+  { "ABORT", "ORBIT__V1__TRANSACTION_STEP__KIND__ABORT", 1 },
+  { "FORGET", "ORBIT__V1__TRANSACTION_STEP__KIND__FORGET", 2 },
+  { "RESOLVE", "ORBIT__V1__TRANSACTION_STEP__KIND__RESOLVE", 3 },
+  { "FENCE", "ORBIT__V1__TRANSACTION_STEP__KIND__FENCE", 4 },
+  { "CONFIRM", "ORBIT__V1__TRANSACTION_STEP__KIND__CONFIRM", 5 },
+};
+static const ProtobufCIntRange orbit__v1__transaction_step__kind__value_ranges[] = {
+{0, 0},{0, 6}
+};
+static const ProtobufCEnumValueIndex orbit__v1__transaction_step__kind__enum_values_by_name[6] =
+{
+  { "ABORT", 1 },
+  { "COMMIT", 0 },
+  { "CONFIRM", 5 },
+  { "FENCE", 4 },
+  { "FORGET", 2 },
+  { "RESOLVE", 3 },
+};
+const ProtobufCEnumDescriptor orbit__v1__transaction_step__kind__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "orbit.v1.TransactionStep.Kind",
+  "Kind",
+  "Orbit__V1__TransactionStep__Kind",
+  "orbit.v1",
+  6,
+  orbit__v1__transaction_step__kind__enum_values_by_number,
+  6,
+  orbit__v1__transaction_step__kind__enum_values_by_name,
+  1,
+  orbit__v1__transaction_step__kind__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__transaction_step__field_descriptors[4] =
+{
+  {
+    "kind",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionStep, kind),
+    &orbit__v1__transaction_step__kind__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "id",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionStep, id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "timestamp",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionStep, timestamp),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "participants",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Orbit__V1__TransactionStep, n_participants),
+    offsetof(Orbit__V1__TransactionStep, participants),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__transaction_step__field_indices_by_name[] = {
+  1,   /* field[1] = id */
+  0,   /* field[0] = kind */
+  3,   /* field[3] = participants */
+  2,   /* field[2] = timestamp */
+};
+static const ProtobufCIntRange orbit__v1__transaction_step__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor orbit__v1__transaction_step__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.TransactionStep",
+  "TransactionStep",
+  "Orbit__V1__TransactionStep",
+  "orbit.v1",
+  sizeof(Orbit__V1__TransactionStep),
+  4,
+  orbit__v1__transaction_step__field_descriptors,
+  orbit__v1__transaction_step__field_indices_by_name,
+  1,  orbit__v1__transaction_step__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__transaction_step__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCEnumValue orbit__v1__record_operation__kind__enum_values_by_number[4] =
@@ -891,7 +1428,7 @@ const ProtobufCMessageDescriptor orbit__v1__reply_batch__descriptor =
   (ProtobufCMessageInit) orbit__v1__reply_batch__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCEnumValue orbit__v1__reply__kind__enum_values_by_number[7] =
+static const ProtobufCEnumValue orbit__v1__reply__kind__enum_values_by_number[8] =
 {
   { "NULL", "ORBIT__V1__REPLY__KIND__NULL", 0 },
   { "OK", "ORBIT__V1__REPLY__KIND__OK", 1 },
@@ -900,12 +1437,14 @@ static const ProtobufCEnumValue orbit__v1__reply__kind__enum_values_by_number[7]
   { "DATA", "ORBIT__V1__REPLY__KIND__DATA", 4 },
   { "LIST", "ORBIT__V1__REPLY__KIND__LIST", 5 },
   { "ERROR", "ORBIT__V1__REPLY__KIND__ERROR", 6 },
+  { "BATCH", "ORBIT__V1__REPLY__KIND__BATCH", 7 },
 };
 static const ProtobufCIntRange orbit__v1__reply__kind__value_ranges[] = {
-{0, 0},{0, 7}
+{0, 0},{0, 8}
 };
-static const ProtobufCEnumValueIndex orbit__v1__reply__kind__enum_values_by_name[7] =
+static const ProtobufCEnumValueIndex orbit__v1__reply__kind__enum_values_by_name[8] =
 {
+  { "BATCH", 7 },
   { "DATA", 4 },
   { "ERROR", 6 },
   { "INTEGER", 2 },
@@ -921,9 +1460,9 @@ const ProtobufCEnumDescriptor orbit__v1__reply__kind__descriptor =
   "Kind",
   "Orbit__V1__Reply__Kind",
   "orbit.v1",
-  7,
+  8,
   orbit__v1__reply__kind__enum_values_by_number,
-  7,
+  8,
   orbit__v1__reply__kind__enum_values_by_name,
   1,
   orbit__v1__reply__kind__value_ranges,

@@ -84,13 +84,13 @@ final class CommittedReads {
             seen = applied
         }
         switch invocation.operation {
-        case .call(let call) where !call.method.isWrite:
+        case .call(let call) where !call.method.isWrite && call.method != .version:
             _ = runtime.evaluate(
                 call, id: invocation.id, now: milliseconds, writeTimestamp: .zero, entryIndex: .zero, replies: replies)
         case .record(let record) where record.kind == .get || record.kind == .scan:
             _ = records.evaluate(
                 record, id: invocation.id, entryIndex: .zero, effects: none, replies: replies)
-        case .call, .record, .unknown:
+        case .call, .record, .batch, .step, .unknown:
             replies.error(
                 invocation.id, DatabaseError(.featureNotSupported, "This node does not know the operation"))
         }

@@ -19,7 +19,7 @@ struct InvocationToken {
             switch invocation.operation {
             case .call(let call): call.key.isEmpty ? nil : Slot.of(call.key)
             case .record(let record): Slot.ofPartition(record.key)
-            case .unknown: nil
+            case .batch, .step, .unknown: nil
             }
         if let expected, UInt32(expected.rawValue) != invocation.slot {
             throw DatabaseError(.invalidArgument, "The slot of a call with a token must be that of its key")
@@ -52,7 +52,11 @@ struct InvocationToken {
             words.append(littleEndian: ByteHash.stable(record.value))
             words.append(littleEndian: Int64(record.limit))
             words.append(record.onlyIfAbsent ? 1 : 0 as UInt8)
-        case .unknown: break
+        case .batch(let batch):
+            // Above every method's number, below the kinds of record operations.
+            words.append(littleEndian: UInt64(1) << 63)
+            words.append(littleEndian: ByteHash.stable(batch.encoded))
+        case .step, .unknown: break
         }
         return ByteHash.stable(words.readable)
     }

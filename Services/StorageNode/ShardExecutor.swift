@@ -178,7 +178,7 @@ final class ShardExecutor {
             let isWrite = record.kind == .put || record.kind == .delete
             guard admit(isWrite, invocation.id, ready) != nil else { return }
             observed = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
-        case .unknown:
+        case .batch, .step, .unknown:
             ready.error(invocation.id, Self.unknownOperation)
             return
         }
@@ -219,7 +219,7 @@ final class ShardExecutor {
                 replies: ready)
         case .record(let record):
             _ = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
-        case .unknown: return ready.error(invocation.id, Self.unknownOperation)
+        case .batch, .step, .unknown: return ready.error(invocation.id, Self.unknownOperation)
         }
         outcomes.remember(
             token.token, digest: token.digest, reply: ready.tail(from: mark), at: timestamp, entryIndex: openIndex,

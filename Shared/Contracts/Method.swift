@@ -1,3 +1,5 @@
+import Base
+
 /// The methods of the built-in actors: one row each, shared by the gateway that parses a command and the node that runs
 /// it.
 ///
@@ -50,6 +52,10 @@
     case objectIdleTime = 19
     /// MEMORY USAGE. Integer bytes (estimate), or Null without key.
     case memoryUsage = 20
+    /// WATCH. Integer: the version of the key, opaque. Two are equal if and only if nobody has changed the key between
+    /// them; deleted and made again, or gone because its time had come, it is not the same. Another leader, and now and
+    /// then an eviction, make it differ without need, for a key that does not exist. Only the shard's leader knows it.
+    case version = 21
 
     // MARK: Strings and bitmaps
 
@@ -130,6 +136,41 @@
     /// value, …
     case hashScan = 77
 
+    /// Which parts of a call are keys.
+    package enum Keys: Hashable, Sendable {
+        /// The method is for a whole database, or for all.
+        case none
+        /// `key` alone.
+        case first
+        /// `key`, and it again in another database.
+        case firstTwice
+        /// `key`, and the first argument, which may be in another database.
+        case two
+        /// `key` and every argument.
+        case all
+        /// `key`, and every second argument from the second on.
+        case pairs
+    }
+
+    package var keys: Keys {
+        switch self {
+        case .randomKey, .scan, .keys, .databaseSize, .flushDatabase, .flushAll: .none
+        case .move: .firstTwice
+        case .rename, .copy, .longestCommonSubsequence: .two
+        case .delete, .exists, .touch, .multiGet, .bitOperation: .all
+        case .multiSet: .pairs
+        case .type, .expire, .persist, .timeToLive, .expireTime, .objectEncoding, .objectIdleTime, .memoryUsage,
+            .version, .get, .set, .getDelete, .getExpire, .append, .stringLength, .getRange, .setRange, .incrementBy,
+            .incrementByFloat, .setBit, .getBit, .bitCount, .bitPosition, .bitField, .hashSet, .hashGet, .hashMultiGet,
+            .hashGetAll, .hashKeys, .hashValues, .hashLength, .hashExists, .hashDelete, .hashStringLength,
+            .hashIncrementBy, .hashIncrementByFloat, .hashRandomField, .hashScan:
+            .first
+        }
+    }
+
+    /// The method is for a whole database, or for all: a call of it goes to every shard, and meets every lock.
+    package var isKeyless: Bool { keys == .none }
+
     /// Whether the method may change data: such a call needs write access and space on disk.
     package var isWrite: Bool {
         switch self {
@@ -138,14 +179,35 @@
             .hashSet, .hashDelete, .hashIncrementBy, .hashIncrementByFloat:
             true
         case .exists, .touch, .type, .timeToLive, .expireTime, .randomKey, .scan, .keys, .databaseSize, .objectEncoding,
-            .objectIdleTime, .memoryUsage, .get, .stringLength, .getRange, .multiGet, .longestCommonSubsequence,
-            .getBit,
-            .bitCount, .bitPosition, .hashGet, .hashMultiGet, .hashGetAll, .hashKeys, .hashValues, .hashLength,
+            .objectIdleTime, .memoryUsage, .version, .get, .stringLength, .getRange, .multiGet,
+            .longestCommonSubsequence, .getBit, .bitCount, .bitPosition, .hashGet, .hashMultiGet, .hashGetAll,
+            .hashKeys, .hashValues, .hashLength,
             .hashExists,
             .hashStringLength, .hashRandomField, .hashScan:
             false
         }
     }
+}
+
+extension ActorCallView {
+    /// The keys that the call may look at or change, with their databases. One that comes twice is told twice; of a
+    /// database that does not exist, none.
+    package func forEachKey(_ body: (_ database: UInt8, _ key: ByteView) -> Void) {
+        guard method.keys != .none else { return }
+        body(database, key)
+        switch method.keys {
+        case .none, .first: break
+        case .firstTwice: other(numbers[0]).map { body($0, key) }
+        case .two:
+            let number = method == .copy && numbers[0] != -1 ? numbers[0] : Int64(database)
+            other(number).map { body($0, arguments[0]) }
+        case .all: for position in 0..<arguments.count { body(database, arguments[position]) }
+        case .pairs:
+            for position in stride(from: 1, to: arguments.count, by: 2) { body(database, arguments[position]) }
+        }
+    }
+
+    private func other(_ number: Int64) -> UInt8? { (0..<16).contains(number) ? UInt8(number) : nil }
 }
 
 /// Flags of `Method.set` and `Method.getExpire`.

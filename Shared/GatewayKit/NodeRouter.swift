@@ -196,6 +196,32 @@ package final class NodeRouter {
         stream.record(slot: slot, operation, receiver: receiver, ticket: ticket)
     }
 
+    /// Has calls of the shard that owns `slot` done at once or not at all; `body` is an encoded `CallBatch`. Who was
+    /// called before it on that connection, and after it, comes before it and after it.
+    package func batch(
+        connection: UInt64, slot: UInt32, body: ByteView, isWrite: Bool, receiver: any ReplyReceiver, ticket: UInt64
+    ) {
+        guard let index = shardIndex(ofSlot: slot), let stream = routes.streams[index] else {
+            return park(slot, body.count, isWrite: isWrite, receiver, ticket) {
+                $0.append(id: 0, connection: connection, slot: slot, batch: body)
+            }
+        }
+        stream.batch(
+            connection: connection, slot: slot, body: body, isWrite: isWrite, receiver: receiver, ticket: ticket)
+    }
+
+    /// Tells the shard that owns `slot` of a step of a transaction that it has a part of.
+    package func step(
+        connection: UInt64, slot: UInt32, _ step: TransactionStep, receiver: any ReplyReceiver, ticket: UInt64
+    ) {
+        guard let index = shardIndex(ofSlot: slot), let stream = routes.streams[index] else {
+            return park(slot, step.participants.count &* 3, isWrite: true, receiver, ticket) {
+                $0.append(id: 0, connection: connection, slot: slot, step: step)
+            }
+        }
+        stream.step(connection: connection, slot: slot, step, receiver: receiver, ticket: ticket)
+    }
+
     /// Closes every stream; calls in flight fail.
     package func close() {
         isClosed = true

@@ -133,6 +133,28 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
     }
 
+    /// Adds calls that are done at once or not at all to the batch of this tick.
+    func batch(
+        connection: UInt64, slot: UInt32, body: ByteView, isWrite: Bool, receiver: any ReplyReceiver, ticket: UInt64
+    ) {
+        guard body.count <= Self.callLimit else {
+            receiver.failed(ticket, DatabaseError(.limitExceeded, "the commands of one transaction exceed 12 MB"))
+            return
+        }
+        guard let id = begin(receiver: receiver, ticket: ticket, isWrite: isWrite) else { return }
+        batch.append(id: id, connection: connection, slot: slot, batch: body)
+        if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
+    }
+
+    /// Adds a step of a transaction to the batch of this tick.
+    func step(
+        connection: UInt64, slot: UInt32, _ step: TransactionStep, receiver: any ReplyReceiver, ticket: UInt64
+    ) {
+        guard let id = begin(receiver: receiver, ticket: ticket, isWrite: true) else { return }
+        batch.append(id: id, connection: connection, slot: slot, step: step)
+        if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
+    }
+
     /// Adds a call that was made before and has certainly not been done.
     func resend(_ call: ParkedCall) {
         guard

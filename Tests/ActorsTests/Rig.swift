@@ -171,6 +171,7 @@ final class Rig {
             case .integer: answers.append(.integer(reply.integer))
             case .number: answers.append(.data("\(reply.number)"))
             case .data: answers.append(.data(text(reply.data)))
+            case .batch: answers.append(.error("a batch"))
             case .error: answers.append(.error(reply.error.message))
             case .list:
                 var items: [Answer] = []

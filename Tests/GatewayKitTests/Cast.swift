@@ -70,7 +70,14 @@ final class Cast {
             if route >= fences[node] { fences[node] = route + 1 }
             return
         }
-        if case .call(let call) = call.operation, call.method == .set { done[node].append(call.arguments[0][0]) }
+        switch call.operation {
+        case .call(let call) where call.method == .set: done[node].append(call.arguments[0][0])
+        case .batch(let batch):
+            var calls = batch.calls
+            while let call = calls.next() { done[node].append(call.arguments[0][0]) }
+        case .step(let step): done[node].append(UInt8(truncatingIfNeeded: step.id))
+        case .call, .record, .unknown: break
+        }
         replies.ok(call.id)
     }
 

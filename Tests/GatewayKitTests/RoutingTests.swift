@@ -23,6 +23,34 @@ struct RoutingTests {
         }
     }
 
+    @Test("batches and steps follow the hint among calls, in their order")
+    func batchesFollowHint() throws {
+        try Cast.run { stage, cast in
+            cast.leads[1] = true
+            cast.hints = [2, nil, nil]
+            // What is called before there is a map's leader is parked first.
+            stage.router.adopt(try cast.map(leader: nil))
+            func make(_ numbers: ClosedRange<UInt8>) {
+                for number in numbers {
+                    switch number % 3 {
+                    case 0: stage.caller.step(UInt64(number))
+                    case 1: stage.caller.batch([number])
+                    default: stage.caller.call([number])
+                    }
+                }
+            }
+            make(1...50)
+            stage.router.adopt(try cast.map(epoch: 2, leader: 1))
+            make(51...100)
+            stage.caller.onOutcome = { [caller = stage.caller] _, outcome in
+                #expect(outcome == .reply(.ok))
+                guard caller.outcomes.count == 100 else { return }
+                #expect(cast.done[1] == Array(1...100) && cast.done[0].isEmpty && cast.done[2].isEmpty)
+                stage.finish()
+            }
+        }
+    }
+
     @Test("a leader that changes in the middle of a pipeline reorders nothing")
     func changesMidway() throws {
         try Cast.run { stage, cast in

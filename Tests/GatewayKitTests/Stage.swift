@@ -43,6 +43,29 @@ final class Caller: ReplyReceiver {
         return ticket
     }
 
+    /// A SET in a batch of its own.
+    func batch(_ value: Bytes) {
+        var encoder = CallBatchEncoder()
+        value.withUnsafeBytes { bytes in
+            withUnsafePointer(to: bytes) { argument in
+                encoder.append(
+                    method: .set, database: 0, key: bytes, flags: 0, numbers: .init(start: nil, count: 0),
+                    arguments: .init(start: argument, count: 1))
+            }
+        }
+        nextTicket += 1
+        router.batch(
+            connection: 1, slot: 0, body: encoder.message, isWrite: true, receiver: self, ticket: nextTicket - 1)
+    }
+
+    /// A step of the transaction with that id.
+    func step(_ id: UInt64) {
+        nextTicket += 1
+        router.step(
+            connection: 1, slot: 0, TransactionStep(.commit, id: id, participants: [0]), receiver: self,
+            ticket: nextTicket - 1)
+    }
+
     /// A GET that is content with less than strong consistency.
     @discardableResult
     func read(_ terms: ReadTerms) -> UInt64 {

@@ -3,11 +3,12 @@ import Contracts
 import Testing
 
 /// A reply as a test compares it: text for bytes, the code alone for an error.
-enum Reply: Hashable {
+indirect enum Reply: Hashable {
     case null, ok
     case integer(Int64)
     case text(String)
     case list([String])
+    case batch([Reply])
     case error(ErrorCode)
 
     init(_ view: borrowing ReplyView) {
@@ -18,6 +19,10 @@ enum Reply: Hashable {
         case .number: self = .text("\(view.number)")
         case .data: self = .text(String(decoding: view.data, as: UTF8.self))
         case .error: self = .error(view.error.code)
+        case .batch:
+            var replies: [Reply] = [], walk = view.replies
+            while let reply = walk.next() { replies.append(Reply(reply)) }
+            self = .batch(replies)
         case .list:
             var items: [String] = []
             var walk = view.items

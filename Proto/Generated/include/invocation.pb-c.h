@@ -19,6 +19,10 @@ PROTOBUF_C__BEGIN_DECLS
 typedef struct Orbit__V1__InvocationBatch Orbit__V1__InvocationBatch;
 typedef struct Orbit__V1__Invocation Orbit__V1__Invocation;
 typedef struct Orbit__V1__ActorCall Orbit__V1__ActorCall;
+typedef struct Orbit__V1__CallBatch Orbit__V1__CallBatch;
+typedef struct Orbit__V1__Watch Orbit__V1__Watch;
+typedef struct Orbit__V1__TransactionPart Orbit__V1__TransactionPart;
+typedef struct Orbit__V1__TransactionStep Orbit__V1__TransactionStep;
 typedef struct Orbit__V1__RecordOperation Orbit__V1__RecordOperation;
 typedef struct Orbit__V1__ReplyBatch Orbit__V1__ReplyBatch;
 typedef struct Orbit__V1__Reply Orbit__V1__Reply;
@@ -26,6 +30,15 @@ typedef struct Orbit__V1__Reply Orbit__V1__Reply;
 
 /* --- enums --- */
 
+typedef enum _Orbit__V1__TransactionStep__Kind {
+  ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT = 0,
+  ORBIT__V1__TRANSACTION_STEP__KIND__ABORT = 1,
+  ORBIT__V1__TRANSACTION_STEP__KIND__FORGET = 2,
+  ORBIT__V1__TRANSACTION_STEP__KIND__RESOLVE = 3,
+  ORBIT__V1__TRANSACTION_STEP__KIND__FENCE = 4,
+  ORBIT__V1__TRANSACTION_STEP__KIND__CONFIRM = 5
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__TRANSACTION_STEP__KIND)
+} Orbit__V1__TransactionStep__Kind;
 typedef enum _Orbit__V1__RecordOperation__Kind {
   ORBIT__V1__RECORD_OPERATION__KIND__GET = 0,
   ORBIT__V1__RECORD_OPERATION__KIND__PUT = 1,
@@ -40,7 +53,8 @@ typedef enum _Orbit__V1__Reply__Kind {
   ORBIT__V1__REPLY__KIND__NUMBER = 3,
   ORBIT__V1__REPLY__KIND__DATA = 4,
   ORBIT__V1__REPLY__KIND__LIST = 5,
-  ORBIT__V1__REPLY__KIND__ERROR = 6
+  ORBIT__V1__REPLY__KIND__ERROR = 6,
+  ORBIT__V1__REPLY__KIND__BATCH = 7
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__REPLY__KIND)
 } Orbit__V1__Reply__Kind;
 /*
@@ -103,7 +117,9 @@ struct  Orbit__V1__InvocationBatch
 typedef enum {
   ORBIT__V1__INVOCATION__OPERATION__NOT_SET = 0,
   ORBIT__V1__INVOCATION__OPERATION_CALL = 16,
-  ORBIT__V1__INVOCATION__OPERATION_RECORD = 17
+  ORBIT__V1__INVOCATION__OPERATION_RECORD = 17,
+  ORBIT__V1__INVOCATION__OPERATION_BATCH = 18,
+  ORBIT__V1__INVOCATION__OPERATION_STEP = 19
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__INVOCATION__OPERATION__CASE)
 } Orbit__V1__Invocation__OperationCase;
 
@@ -162,6 +178,8 @@ struct  Orbit__V1__Invocation
   union {
     Orbit__V1__ActorCall *call;
     Orbit__V1__RecordOperation *record;
+    Orbit__V1__CallBatch *batch;
+    Orbit__V1__TransactionStep *step;
   };
 };
 #define ORBIT__V1__INVOCATION__INIT \
@@ -205,6 +223,100 @@ struct  Orbit__V1__ActorCall
 #define ORBIT__V1__ACTOR_CALL__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__actor_call__descriptor) \
     , 0, 0, {0,NULL}, 0, 0,NULL, 0,NULL }
+
+
+/*
+ * Calls of one shard, done at once or not at all. An error of one of them is its reply, and the others are done.
+ */
+struct  Orbit__V1__CallBatch
+{
+  ProtobufCMessage base;
+  /*
+   * all must hold, or nothing is done and the reply is NULL
+   */
+  size_t n_watches;
+  Orbit__V1__Watch **watches;
+  /*
+   * at most 65536, like watches
+   */
+  size_t n_calls;
+  Orbit__V1__ActorCall **calls;
+  /*
+   * absent: the batch is all there is
+   */
+  Orbit__V1__TransactionPart *part;
+};
+#define ORBIT__V1__CALL_BATCH__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__call_batch__descriptor) \
+    , 0,NULL, 0,NULL, NULL }
+
+
+/*
+ * A condition on a key.
+ */
+struct  Orbit__V1__Watch
+{
+  ProtobufCMessage base;
+  uint32_t database;
+  ProtobufCBinaryData key;
+  /*
+   * as Method.version answered
+   */
+  uint64_t version;
+  /*
+   * instead: the key must not exist
+   */
+  protobuf_c_boolean absent;
+};
+#define ORBIT__V1__WATCH__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__watch__descriptor) \
+    , 0, {0,NULL}, 0, 0 }
+
+
+/*
+ * What makes a batch one of several, each on a shard of its own, that are done together or not at all.
+ */
+struct  Orbit__V1__TransactionPart
+{
+  ProtobufCMessage base;
+  /*
+   * random, not 0
+   */
+  uint64_t id;
+  /*
+   * lower is older: the older waits for locks, the younger is refused
+   */
+  uint64_t priority;
+  /*
+   * a slot of every shard that has a part; the first one's shard keeps the record
+   */
+  size_t n_participants;
+  uint32_t *participants;
+  /*
+   * no part writes
+   */
+  protobuf_c_boolean read_only;
+};
+#define ORBIT__V1__TRANSACTION_PART__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__transaction_part__descriptor) \
+    , 0, 0, 0,NULL, 0 }
+
+
+/*
+ * What follows the parts of a transaction, at one of its shards.
+ */
+struct  Orbit__V1__TransactionStep
+{
+  ProtobufCMessage base;
+  Orbit__V1__TransactionStep__Kind kind;
+  uint64_t id;
+  uint64_t timestamp;
+  size_t n_participants;
+  uint32_t *participants;
+};
+#define ORBIT__V1__TRANSACTION_STEP__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__transaction_step__descriptor) \
+    , ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT, 0, 0, 0,NULL }
 
 
 /*
@@ -262,10 +374,14 @@ struct  Orbit__V1__Reply
   uint64_t id;
   Orbit__V1__Reply__Kind kind;
   /*
-   * of an ERROR that says not-leader or too-stale: the node that leads; 0: not known
+   * Of an ERROR that says not-leader or too-stale: the node that leads; 0: not known. Of a BATCH: the shard's timestamp
+   * of it, the raw bits.
    */
   int64_t integer;
   double number;
+  /*
+   * of a BATCH: an encoded ReplyBatch, a reply for each call with the ids 0, 1, 2 … in order
+   */
   ProtobufCBinaryData data;
   size_t n_items;
   Orbit__V1__Value **items;
@@ -337,6 +453,82 @@ Orbit__V1__ActorCall *
 void   orbit__v1__actor_call__free_unpacked
                      (Orbit__V1__ActorCall *message,
                       ProtobufCAllocator *allocator);
+/* Orbit__V1__CallBatch methods */
+void   orbit__v1__call_batch__init
+                     (Orbit__V1__CallBatch         *message);
+size_t orbit__v1__call_batch__get_packed_size
+                     (const Orbit__V1__CallBatch   *message);
+size_t orbit__v1__call_batch__pack
+                     (const Orbit__V1__CallBatch   *message,
+                      uint8_t             *out);
+size_t orbit__v1__call_batch__pack_to_buffer
+                     (const Orbit__V1__CallBatch   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__CallBatch *
+       orbit__v1__call_batch__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__call_batch__free_unpacked
+                     (Orbit__V1__CallBatch *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__Watch methods */
+void   orbit__v1__watch__init
+                     (Orbit__V1__Watch         *message);
+size_t orbit__v1__watch__get_packed_size
+                     (const Orbit__V1__Watch   *message);
+size_t orbit__v1__watch__pack
+                     (const Orbit__V1__Watch   *message,
+                      uint8_t             *out);
+size_t orbit__v1__watch__pack_to_buffer
+                     (const Orbit__V1__Watch   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__Watch *
+       orbit__v1__watch__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__watch__free_unpacked
+                     (Orbit__V1__Watch *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__TransactionPart methods */
+void   orbit__v1__transaction_part__init
+                     (Orbit__V1__TransactionPart         *message);
+size_t orbit__v1__transaction_part__get_packed_size
+                     (const Orbit__V1__TransactionPart   *message);
+size_t orbit__v1__transaction_part__pack
+                     (const Orbit__V1__TransactionPart   *message,
+                      uint8_t             *out);
+size_t orbit__v1__transaction_part__pack_to_buffer
+                     (const Orbit__V1__TransactionPart   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__TransactionPart *
+       orbit__v1__transaction_part__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__transaction_part__free_unpacked
+                     (Orbit__V1__TransactionPart *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__TransactionStep methods */
+void   orbit__v1__transaction_step__init
+                     (Orbit__V1__TransactionStep         *message);
+size_t orbit__v1__transaction_step__get_packed_size
+                     (const Orbit__V1__TransactionStep   *message);
+size_t orbit__v1__transaction_step__pack
+                     (const Orbit__V1__TransactionStep   *message,
+                      uint8_t             *out);
+size_t orbit__v1__transaction_step__pack_to_buffer
+                     (const Orbit__V1__TransactionStep   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__TransactionStep *
+       orbit__v1__transaction_step__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__transaction_step__free_unpacked
+                     (Orbit__V1__TransactionStep *message,
+                      ProtobufCAllocator *allocator);
 /* Orbit__V1__RecordOperation methods */
 void   orbit__v1__record_operation__init
                      (Orbit__V1__RecordOperation         *message);
@@ -405,6 +597,18 @@ typedef void (*Orbit__V1__Invocation_Closure)
 typedef void (*Orbit__V1__ActorCall_Closure)
                  (const Orbit__V1__ActorCall *message,
                   void *closure_data);
+typedef void (*Orbit__V1__CallBatch_Closure)
+                 (const Orbit__V1__CallBatch *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__Watch_Closure)
+                 (const Orbit__V1__Watch *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__TransactionPart_Closure)
+                 (const Orbit__V1__TransactionPart *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__TransactionStep_Closure)
+                 (const Orbit__V1__TransactionStep *message,
+                  void *closure_data);
 typedef void (*Orbit__V1__RecordOperation_Closure)
                  (const Orbit__V1__RecordOperation *message,
                   void *closure_data);
@@ -454,6 +658,11 @@ extern const ProtobufCEnumDescriptor    orbit__v1__consistency__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__invocation_batch__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__actor_call__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__call_batch__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__watch__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__transaction_part__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__transaction_step__descriptor;
+extern const ProtobufCEnumDescriptor    orbit__v1__transaction_step__kind__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__record_operation__descriptor;
 extern const ProtobufCEnumDescriptor    orbit__v1__record_operation__kind__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__reply_batch__descriptor;

@@ -144,7 +144,7 @@ struct UserStore {
             }
             return .success(.list(list))
         case .error: return .failure(view.error)
-        case .number: return .failure(DatabaseError(.protocolViolation, "an unexpected kind of reply"))
+        case .number, .batch: return .failure(DatabaseError(.protocolViolation, "an unexpected kind of reply"))
         }
     }
 }

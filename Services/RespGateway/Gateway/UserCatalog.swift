@@ -392,7 +392,7 @@ final class RecordRequest: ReplyReceiver {
                 if case .data(let view) = item { list.append(view.bytes) } else { list.append([]) }
             }
             completion(.success(.list(list)))
-        case .null, .ok, .integer, .number: completion(.success(.nothing))
+        case .null, .ok, .integer, .number, .batch: completion(.success(.nothing))
         }
     }
 

@@ -10,7 +10,7 @@ extension ByteBuffer {
         case .data where shape == .plain: appendBulk(reply.data)
         case .ok where shape == .plain || shape == .ok: append("+OK\r\n")
         case .null where shape == .plain: appendNull(version)
-        case .null, .ok, .integer, .number, .data, .list, .error: appendShaped(reply, shape, version)
+        case .null, .ok, .integer, .number, .data, .list, .error, .batch: appendShaped(reply, shape, version)
         }
     }
 
@@ -55,6 +55,8 @@ extension ByteBuffer {
             }
         case .list:
             appendList(reply, shape, version)
+        case .batch:
+            appendError("ERR an unexpected kind of reply")  // Those who send batches take them apart.
         }
     }
 

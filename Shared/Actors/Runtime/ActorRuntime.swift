@@ -200,6 +200,7 @@ package final class ActorRuntime {
         case .objectEncoding: try objectEncoding(call, reply)
         case .objectIdleTime: try objectIdleTime(call, reply)
         case .memoryUsage: try memoryUsage(call, reply)
+        case .version: throw DatabaseError(.featureNotSupported, "versions of keys are not there yet")
         case .getDelete: try getDelete(call, reply)
         case .getExpire: try getExpire(call, reply)
         case .append: try append(call, reply)

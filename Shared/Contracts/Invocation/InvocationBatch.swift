@@ -97,6 +97,8 @@ package struct RecordOperationView {
 package enum OperationView {
     case call(ActorCallView)
     case record(RecordOperationView)
+    case batch(CallBatchView)
+    case step(TransactionStepView)
     /// A method, database or operation that this version does not know: answered as unsupported.
     case unknown
 }
@@ -195,38 +197,26 @@ package struct InvocationBatchEncoder: ~Copyable {
         id: UInt64, connection: UInt64, slot: UInt32, method: Method, database: UInt8, key: ByteView, flags: UInt32,
         numbers: UnsafeBufferPointer<Int64>, arguments: UnsafeBufferPointer<ByteView>
     ) {
-        var callSize = 1 + varintSize(UInt64(method.rawValue))
-        if database != 0 { callSize += 2 }
-        if key.count != 0 { callSize += 1 + delimitedSize(key.count) }
-        if flags != 0 { callSize += 1 + varintSize(UInt64(flags)) }
-        var packedSize = 0
-        if numbers.count != 0 {
-            for number in numbers { packedSize += varintSize(zigZag(number)) }
-            callSize += 1 + delimitedSize(packedSize)
-        }
-        for argument in arguments { callSize += 1 + delimitedSize(argument.count) }
-        beginInvocation(id: id, connection: connection, slot: slot, operationSize: callSize)
+        let size = ActorCallSize(method, database, key, flags, numbers, arguments)
+        beginInvocation(id: id, connection: connection, slot: slot, operationSize: size.total)
+        beginOperation(16, size.total)
+        buffer.append(size, method, database, key, flags, numbers, arguments)
+    }
 
-        buffer.append(16 << 3 & 0x7F | 2 | 0x80)  // Field 16, delimited: a tag of two bytes.
-        buffer.append(1)
-        buffer.append(varint: UInt64(callSize))
-        buffer.append(1 << 3)
-        buffer.append(varint: UInt64(method.rawValue))
-        if database != 0 {
-            buffer.append(2 << 3)
-            buffer.append(database)
-        }
-        if key.count != 0 { appendDelimited(3 << 3 | 2, key) }
-        if flags != 0 {
-            buffer.append(4 << 3)
-            buffer.append(varint: UInt64(flags))
-        }
-        if numbers.count != 0 {
-            buffer.append(5 << 3 | 2)
-            buffer.append(varint: UInt64(packedSize))
-            for number in numbers { buffer.append(varint: zigZag(number)) }
-        }
-        for argument in arguments { appendDelimited(6 << 3 | 2, argument) }
+    /// Appends calls that are done at once or not at all, as a `CallBatchEncoder` has encoded them.
+    package mutating func append(id: UInt64, connection: UInt64, slot: UInt32, batch: ByteView) {
+        beginInvocation(id: id, connection: connection, slot: slot, operationSize: batch.count)
+        beginOperation(18, batch.count)
+        buffer.append(batch)
+    }
+
+    /// Appends a step of a transaction.
+    package mutating func append(id: UInt64, connection: UInt64, slot: UInt32, step: TransactionStep) {
+        var message = ByteBuffer(capacity: 64)
+        step.encode(into: &message)
+        beginInvocation(id: id, connection: connection, slot: slot, operationSize: message.count)
+        beginOperation(19, message.count)
+        buffer.append(message.readable)
     }
 
     /// Appends a direct record operation.
@@ -241,9 +231,7 @@ package struct InvocationBatchEncoder: ~Copyable {
         if record.onlyIfAbsent { size += 2 }
         beginInvocation(id: id, connection: 0, slot: slot, operationSize: size)
 
-        buffer.append(17 << 3 & 0x7F | 2 | 0x80)
-        buffer.append(1)
-        buffer.append(varint: UInt64(size))
+        beginOperation(17, size)
         if record.kind.rawValue != 0 {
             buffer.append(1 << 3)
             buffer.append(UInt8(record.kind.rawValue))
@@ -252,8 +240,8 @@ package struct InvocationBatchEncoder: ~Copyable {
             buffer.append(2 << 3)
             buffer.append(varint: collection)
         }
-        if record.key.count != 0 { appendDelimited(3 << 3 | 2, record.key) }
-        if record.value.count != 0 { appendDelimited(4 << 3 | 2, record.value) }
+        if record.key.count != 0 { buffer.append(delimited: record.key, tag: 3 << 3 | 2) }
+        if record.value.count != 0 { buffer.append(delimited: record.value, tag: 4 << 3 | 2) }
         if limit != 0 {
             buffer.append(5 << 3)
             buffer.append(varint: limit)
@@ -290,10 +278,11 @@ package struct InvocationBatchEncoder: ~Copyable {
 
     @inline(__always) private func delimitedSize(_ count: Int) -> Int { varintSize(UInt64(count)) + count }
 
-    @inline(__always) private mutating func appendDelimited(_ tag: UInt8, _ bytes: ByteView) {
-        buffer.append(tag)
-        buffer.append(varint: UInt64(bytes.count))
-        buffer.append(bytes)
+    /// Writes tag and length of the operation with that number: from 16 on a tag takes two bytes.
+    @inline(__always) private mutating func beginOperation(_ field: UInt8, _ size: Int) {
+        buffer.append(field << 3 & 0x7F | 2 | 0x80)
+        buffer.append(1)
+        buffer.append(varint: UInt64(size))
     }
 }
 
@@ -370,6 +359,12 @@ package final class InvocationBatchDecoder {
             case 17 << 3 | 2:
                 guard let message = reader.delimited() else { throw Wire.malformed }
                 view.operation = try record(message)
+            case 18 << 3 | 2:
+                guard let message = reader.delimited() else { throw Wire.malformed }
+                view.operation = if let batch = try CallBatchView(message, self) { .batch(batch) } else { .unknown }
+            case 19 << 3 | 2:
+                guard let message = reader.delimited() else { throw Wire.malformed }
+                view.operation = if let step = try TransactionStepView(message) { .step(step) } else { .unknown }
             case 1 << 3, 2 << 3, 3 << 3, 4 << 3, 8 << 3, 9 << 3:
                 guard let value = reader.varint() else { throw Wire.malformed }
                 switch tag >> 3 {
@@ -403,7 +398,7 @@ package final class InvocationBatchDecoder {
         return view
     }
 
-    private func call(_ message: ByteView) throws(DatabaseError) -> OperationView {
+    func call(_ message: ByteView) throws(DatabaseError) -> OperationView {
         var method: UInt64 = 0, database: UInt64 = 0, flags: UInt64 = 0
         var key = ByteView(start: nil, count: 0)
         numberCount = 0

@@ -219,6 +219,19 @@ package final class ReplyBatchEncoder {
         list.trim(to: 1 << 20)
     }
 
+    /// Replies to a batch of calls with their replies, which `calls` has gathered under the ids 0, 1, 2 … and loses.
+    package func batch(_ id: UInt64, at timestamp: Timestamp, _ calls: ReplyBatchEncoder) {
+        let coded = zigZag(Int64(bitPattern: timestamp.rawValue)), size = calls.size
+        let codedSize = coded == 0 ? 0 : 1 + varintSize(coded)
+        begin(id, .batch, payload: codedSize + (size == 0 ? 0 : 1 + varintSize(UInt64(size)) + size))
+        if coded != 0 {
+            replies.append(3 << 3)
+            replies.append(varint: coded)
+        }
+        if size != 0 { replies.append(delimited: calls.gathered, tag: 5 << 3 | 2) }
+        calls.reset()
+    }
+
     @inline(__always) private func begin(_ id: UInt64, _ kind: ReplyView.Kind, payload: Int) {
         var size = payload
         if id != 0 { size += 1 + varintSize(id) }
@@ -239,14 +252,16 @@ package final class ReplyBatchEncoder {
 
 /// `Reply` as it lies in its frame; valid while the frame is being handled.
 package struct ReplyView {
-    package enum Kind: UInt8 { case null = 0, ok = 1, integer = 2, number = 3, data = 4, list = 5, error = 6 }
+    package enum Kind: UInt8 {
+        case null = 0, ok = 1, integer = 2, number = 3, data = 4, list = 5, error = 6, batch = 7
+    }
 
     package var id: UInt64 = 0
     package var kind = Kind.null
     package var integer: Int64 = 0
     package var number: Double = 0
     package var data = ByteView(start: nil, count: 0)
-    /// Items of a list, counted; walk them with `items`.
+    /// Items of a list, or replies of a batch, counted; walk them with `items` and `replies`.
     package var itemCount = 0
     var body = ByteView(start: nil, count: 0)
     var errorBody = ByteView(start: nil, count: 0)
@@ -277,6 +292,28 @@ package struct ReplyView {
     }
 
     package var items: Items { Items(body) }
+
+    /// The replies to the calls of a batch, in their order. The decoder has read them once.
+    package struct Replies {
+        private var reader: ByteReader
+
+        init(_ batch: ByteView) { reader = ByteReader(batch) }
+
+        package mutating func next() -> ReplyView? {
+            while let tag = reader.varint() {
+                if tag == 3 << 3 | 2 {
+                    return reader.delimited().flatMap { try? ReplyBatchDecoder.reply($0, isInner: true) }
+                }
+                guard Wire.skip(tag & 7, in: &reader) else { return nil }
+            }
+            return nil
+        }
+    }
+
+    package var replies: Replies { Replies(kind == .batch ? data : ByteView(start: nil, count: 0)) }
+
+    /// Of a batch: the shard's timestamp of it.
+    package var timestamp: Timestamp { Timestamp(rawValue: UInt64(bitPattern: integer)) }
 
     /// The code of `error`, without its message.
     package var errorCode: ErrorCode {
@@ -357,7 +394,24 @@ package struct ReplyBatchDecoder {
         }
     }
 
-    private static func reply(_ message: ByteView) throws(DatabaseError) -> ReplyView {
+    /// How many replies a batch's reply holds. They are numbered from 0, and none of them is a batch itself.
+    private static func count(_ batch: ByteView) throws(DatabaseError) -> Int {
+        var reader = ByteReader(batch), count = 0
+        while !reader.isAtEnd {
+            guard let tag = reader.varint() else { throw Wire.malformed }
+            if tag == 3 << 3 | 2 {
+                guard let message = reader.delimited(), try reply(message, isInner: true).id == UInt64(count) else {
+                    throw Wire.malformed
+                }
+                count += 1
+            } else {
+                guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
+            }
+        }
+        return count
+    }
+
+    static func reply(_ message: ByteView, isInner: Bool = false) throws(DatabaseError) -> ReplyView {
         var view = ReplyView()
         view.body = message
         var reader = ByteReader(message)
@@ -390,6 +444,10 @@ package struct ReplyBatchDecoder {
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
+        }
+        if view.kind == .batch {
+            guard !isInner else { throw Wire.malformed }
+            view.itemCount = try count(view.data)
         }
         return view
     }
