@@ -65,7 +65,7 @@ final class CommittedReads {
         runtime = ActorRuntime(reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: seed)
         records = RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount)
         seen = store.appliedIndex
-        runtime.reset(committed: seen)
+        runtime.reset(committed: seen, floor: .zero)
     }
 
     /// Whether anything was ever applied: a replica that has just been added has nothing to show.
@@ -80,7 +80,7 @@ final class CommittedReads {
     ) -> LogIndex {
         let applied = store.appliedIndex
         if applied != seen {
-            runtime.reset(committed: applied)
+            runtime.reset(committed: applied, floor: .zero)
             seen = applied
         }
         switch invocation.operation {
@@ -96,7 +96,7 @@ final class CommittedReads {
         }
         if runtime.hasEffects {
             // No method that calls itself a read has any; if one did, they must not outlive it.
-            runtime.reset(committed: applied)
+            runtime.reset(committed: applied, floor: .zero)
             replies.reset()
             replies.error(invocation.id, DatabaseError(.internalFailure, "A read had effects"))
         }

@@ -238,7 +238,7 @@ final class Node {
         let buckets = try Self.contiguous(shard.buckets)
         let runtime = ActorRuntime(
             reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
-        runtime.reset(committed: group.committedIndex)
+        runtime.reset(committed: group.committedIndex, floor: .zero)  // Again before it serves.
         let reads = CommittedReads(
             records, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
         let executor = ShardExecutor(

@@ -81,14 +81,16 @@ final class ShardExecutor {
     private var lastWaiting: WaitingReplies?
     private var spareEncoders: [ReplyBatchEncoder] = []
     private var isProposalScheduled = false
+    /// Gathers the replies to the calls of a batch.
+    let batchReplies = ReplyBatchEncoder()
     /// This replica leads, has applied everything from before its term, and its clock is above its predecessor's.
     private(set) var isServing = false { didSet { standChanged() } }
     /// What is looked at with every call: serving, and nothing to be rebuilt first.
-    private var mayEvaluate = false
+    private(set) var mayEvaluate = false
     /// Somebody else could lead: what was read of committed state needs a lease.
     private var needsLease = false
     /// The index that the open entry is evaluated for: the log's next one whenever nothing is in it.
-    private var openIndex = LogIndex.zero
+    private(set) var openIndex = LogIndex.zero
     /// A read waits for the open entry, even if nothing else is in it.
     private var isEntryNeeded = false
     /// After an abandoned entry: nothing is evaluated until pending state can be rebuilt from the store.
@@ -137,6 +139,9 @@ final class ShardExecutor {
         needsLease = !group.isAlone
     }
 
+    /// Something waits to be proposed.
+    var hasOpenEffects: Bool { @inline(__always) get { runtime.hasEffects || !open.isEmpty || isEntryNeeded } }
+
     /// The index that the next entry gets.
     private var nextIndex: LogIndex { LogIndex(rawValue: group.lastIndex.rawValue &+ 1) }
 
@@ -178,7 +183,10 @@ final class ShardExecutor {
             let isWrite = record.kind == .put || record.kind == .delete
             guard admit(isWrite, invocation.id, ready) != nil else { return }
             observed = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
-        case .batch, .step, .unknown:
+        case .batch(let batch):
+            guard let index = evaluate(batch, id: invocation.id, on: stream, ready: ready) else { return }
+            observed = index
+        case .step, .unknown:
             ready.error(invocation.id, Self.unknownOperation)
             return
         }
@@ -219,7 +227,9 @@ final class ShardExecutor {
                 replies: ready)
         case .record(let record):
             _ = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
-        case .batch, .step, .unknown: return ready.error(invocation.id, Self.unknownOperation)
+        case .batch(let batch):
+            guard evaluate(batch, id: invocation.id, on: stream, ready: ready) != nil else { return }
+        case .step, .unknown: return ready.error(invocation.id, Self.unknownOperation)
         }
         outcomes.remember(
             token.token, digest: token.digest, reply: ready.tail(from: mark), at: timestamp, entryIndex: openIndex,
@@ -239,13 +249,15 @@ final class ShardExecutor {
         }
     }
 
+    static let diskFull = DatabaseError(
+        .diskFull, "The disk of the log is full; writes are refused until there is room")
+
     /// The timestamp for the operation (reads need none), or nil after refusing it.
     @inline(__always)
-    private func admit(_ isWrite: Bool, _ id: UInt64, _ ready: ReplyBatchEncoder) -> Timestamp? {
+    func admit(_ isWrite: Bool, _ id: UInt64, _ ready: ReplyBatchEncoder) -> Timestamp? {
         guard isWrite else { return clock.last }
         guard !log.writer.isFull else {
-            ready.error(
-                id, DatabaseError(.diskFull, "The disk of the log is full; writes are refused until there is room"))
+            ready.error(id, Self.diskFull)
             return nil
         }
         guard pendingBytes < Self.pendingLimit else {
@@ -257,7 +269,7 @@ final class ShardExecutor {
 
     /// A timestamp for a write of the open entry.
     @inline(__always)
-    private func nextTimestamp() -> Timestamp {
+    func nextTimestamp() -> Timestamp {
         let timestamp = clock.next()
         if timestamp >= bound { raiseBound(above: timestamp) }
         return timestamp
@@ -271,7 +283,7 @@ final class ShardExecutor {
 
     @inline(__always)
     private func effectsAdded() {
-        guard runtime.hasEffects || !open.isEmpty || isEntryNeeded else { return }
+        guard hasOpenEffects else { return }
         if runtime.entryBytes + open.size > Self.entryTarget {
             propose()
         } else if !isProposalScheduled {
@@ -347,14 +359,14 @@ final class ShardExecutor {
     /// Called now and then: proposes what a full disk has held up.
     func retry() {
         guard mayEvaluate, !isProposalScheduled, !log.writer.isFull else { return }
-        if runtime.hasEffects || !open.isEmpty || isEntryNeeded {
+        if hasOpenEffects {
             isProposalScheduled = true
             log.schedule(self)
         }
     }
 
     /// The log will never take the open entry: it did not happen. Its callers are told, pending state is discarded.
-    private func abandonOpenEntry(_ error: DatabaseError) {
+    func abandonOpenEntry(_ error: DatabaseError) {
         open.reset()
         isEntryNeeded = false
         bound = .zero  // The next write says it again.
@@ -384,7 +396,7 @@ final class ShardExecutor {
 
     private func rebuildIfSettled() {
         guard isRebuilding, proposed.isEmpty else { return }
-        runtime.reset(committed: group.committedIndex)
+        runtime.reset(committed: group.committedIndex, floor: clock.next())
         records.reset()
         outcomes.reset()
         isRebuilding = false
@@ -452,7 +464,7 @@ final class ShardExecutor {
         isEntryNeeded = false
         isRebuilding = false
         bound = .zero
-        runtime.reset(committed: group.committedIndex)
+        runtime.reset(committed: group.committedIndex, floor: clock.next())
         records.reset()
         outcomes.reset()
         openIndex = nextIndex
@@ -460,7 +472,7 @@ final class ShardExecutor {
 
     /// A snapshot has taken the place of the records.
     private func replaced() {
-        runtime.reset(committed: group.committedIndex)
+        runtime.reset(committed: group.committedIndex, floor: clock.next())
         records.reset()
         outcomes.reset()
     }

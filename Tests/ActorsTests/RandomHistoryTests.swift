@@ -94,7 +94,7 @@ extension RandomHistoryTests.Run {
     func rare() throws {
         switch pick(8) {
         case 0:  // Leadership is lost: what is not committed is gone.
-            rig.runtime.reset(committed: rig.committed)
+            rig.runtime.reset(committed: rig.committed, floor: rig.stamp)
             rig.entries = []
             rig.nextIndex = LogIndex(rawValue: rig.committed.rawValue + 1)
             model = stable

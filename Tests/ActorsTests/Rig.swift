@@ -159,6 +159,22 @@ final class Rig {
         return decode(encoder)
     }
 
+    /// What WATCH remembers of a key.
+    func version(_ key: String, database: UInt8 = 0) -> UInt64 {
+        guard case .integer(let version) = call(.version, key, database: database) else { return 0 }
+        return UInt64(bitPattern: version)
+    }
+
+    /// Whether a watched key is as it was.
+    func holds(_ key: String, _ condition: WatchView.Condition, database: UInt8 = 0) throws -> Bool {
+        try latin(key).withUnsafeBytes { key in
+            let (holds, index) = try runtime.holds(
+                WatchView(database: database, key: key, condition: condition), now: now)
+            newest = index
+            return holds
+        }
+    }
+
     private func decode(_ encoder: ReplyBatchEncoder) -> Answer {
         var buffer = ByteBuffer()
         encoder.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &buffer)
@@ -171,7 +187,7 @@ final class Rig {
             case .integer: answers.append(.integer(reply.integer))
             case .number: answers.append(.data("\(reply.number)"))
             case .data: answers.append(.data(text(reply.data)))
-            case .batch: answers.append(.error("a batch"))
+            case .batch: answers.append(.error("a reply to a batch"))
             case .error: answers.append(.error(reply.error.message))
             case .list:
                 var items: [Answer] = []

@@ -116,7 +116,7 @@ struct RuntimeTests {
         _ = rig.call(.set, "a", ["2"])
         _ = rig.call(.set, "b", ["2"])
         rig.finish()
-        rig.runtime.reset(committed: rig.committed)
+        rig.runtime.reset(committed: rig.committed, floor: rig.stamp)
         #expect(rig.call(.get, "a") == .data("1"))
         #expect(rig.call(.get, "b") == .null)
         #expect(rig.call(.databaseSize) == .integer(1))

@@ -19,7 +19,7 @@ private final class Follower {
     let node: Node
     /// What a leader would evaluate with.
     private let leader: ActorRuntime
-    private let replies = ReplyBatchEncoder(), scratch = ReplyBatchEncoder()
+    fileprivate let replies = ReplyBatchEncoder(), scratch = ReplyBatchEncoder()
     private var stamp: UInt64 = 1
 
     init() throws {
@@ -137,6 +137,32 @@ struct CommittedReadsTests {
             #expect(try follower.read(.any).reply == .null)
             #expect(try follower.read(.any, .databaseSize, "").reply == .integer(0))
             #expect(follower.executor.activations == 0, "the leader's runtime is not used")
+        }
+    }
+
+    @Test("versions of keys and batches are the leader's alone")
+    func leadersAlone() throws {
+        try with { follower in
+            try follower.apply(.set, "k", [[0x31]])
+            #expect(try follower.read(.any, .version).reply == .error(.featureNotSupported))
+            var batch = CallBatchEncoder(), encoder = InvocationBatchEncoder(session: 1)
+            Bytes("k".utf8).withUnsafeBytes { key in
+                batch.append(
+                    method: .get, database: 0, key: key, flags: 0, numbers: .init(start: nil, count: 0),
+                    arguments: .init(start: nil, count: 0))
+            }
+            encoder.append(id: 7, connection: 1, slot: 0, batch: batch.message)
+            let frame = encoder.message.bytes
+            try frame.withUnsafeBytes { frame in
+                try InvocationBatchDecoder().decode(frame) { invocation in
+                    let isAnswered = follower.executor.read(
+                        invocation, ReadTerms(.any), bookmark: .zero, scratch: follower.scratch,
+                        ready: follower.replies)
+                    #expect(isAnswered)
+                }
+            }
+            #expect(try Reply.decode(follower.replies) == [7: .error(.featureNotSupported)])
+            follower.replies.reset()
         }
     }
 

@@ -65,6 +65,27 @@ final class Caller: ReplyReceiver {
     @discardableResult
     func get(_ key: String) -> UInt64 { call(.get, key) }
 
+    /// Calls that are done at once, on the shard of a key.
+    @discardableResult
+    func batch(
+        at key: String, connection: UInt64 = 1, isWrite: Bool = true, _ build: (inout CallBatchEncoder) -> Void
+    ) -> UInt64 {
+        made += 1
+        var encoder = CallBatchEncoder()
+        build(&encoder)
+        let slot = Bytes(key.utf8).withUnsafeBytes { UInt32(Slot.of($0).rawValue) }
+        router.batch(
+            connection: connection, slot: slot, body: encoder.message, isWrite: isWrite, receiver: self, ticket: made)
+        return made
+    }
+
+    @discardableResult
+    func step(at slot: UInt32, _ step: TransactionStep) -> UInt64 {
+        made += 1
+        router.step(connection: 1, slot: slot, step, receiver: self, ticket: made)
+        return made
+    }
+
     subscript(_ ticket: UInt64) -> Outcome? { outcomes[ticket] }
 
     var isSettled: Bool { outcomes.count == made }

@@ -51,6 +51,9 @@ package final class ActorRuntime {
     var mayHaveGarbage = true
     var garbageIndex = LogIndex.zero
 
+    /// What is known of keys that have no record.
+    var absences = Absences(floor: .zero)
+
     // The call being evaluated.
 
     /// Where the bytes of its key are: another key of the call in another shard is another error.
@@ -150,8 +153,10 @@ package final class ActorRuntime {
     }
 
     /// Forgets everything, pending changes too: leadership is lost, or the store was replaced. `committed` is what the
-    /// reader shows from now on.
-    package func reset(committed: LogIndex) {
+    /// reader shows from now on, and `floor` is above the time of every change up to now (zero for who asks for no
+    /// versions).
+    package func reset(committed: LogIndex, floor: Timestamp) {
+        absences = Absences(floor: floor)
         table.removeAll()
         ring = []
         hand = 0
@@ -200,7 +205,7 @@ package final class ActorRuntime {
         case .objectEncoding: try objectEncoding(call, reply)
         case .objectIdleTime: try objectIdleTime(call, reply)
         case .memoryUsage: try memoryUsage(call, reply)
-        case .version: throw DatabaseError(.featureNotSupported, "versions of keys are not there yet")
+        case .version: try version(call, reply)
         case .getDelete: try getDelete(call, reply)
         case .getExpire: try getExpire(call, reply)
         case .append: try append(call, reply)

@@ -40,7 +40,10 @@ extension ActorRuntime {
     func expireNow(_ activation: Activation) {
         guard activation.kind != .absent else { return }
         statistics.expiredKeys &+= 1
+        // The time of the last change stays: that the time has come is no change of its own (`KeyVersions`).
+        let updated = activation.updated
         drop(activation)
+        activation.updated = updated
     }
 
     /// The string of a key for readers; nil if there is no such key, an error if it is of another type.
@@ -79,6 +82,7 @@ extension ActorRuntime {
             keyBuffer.append(key)
             if let stored = try reader.get(keyBuffer.readable) { try load(stored, into: fresh) }
         }
+        if fresh.kind == .absent { fresh.updated = absences.time(database, fresh.hash) }
         admit(fresh)
         return fresh
     }
@@ -108,6 +112,7 @@ extension ActorRuntime {
 
     /// Takes an activation out of memory.
     func remove(_ activation: Activation) {
+        absences.note(activation)
         lookupKey.removeAll()
         lookupKey.append(activation.database)
         lookupKey.append(activation.key)

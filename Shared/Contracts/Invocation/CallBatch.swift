@@ -103,6 +103,10 @@ package struct WatchView {
     package var database: UInt8
     package var key: ByteView
     package var condition: Condition
+
+    package init(database: UInt8, key: ByteView, condition: Condition) {
+        (self.database, self.key, self.condition) = (database, key, condition)
+    }
 }
 
 /// `CallBatch` as it lies in its frame. Every piece of it has been read once: what `calls` and `watches` walk is
@@ -155,7 +159,10 @@ package struct CallBatchView {
         (hasPart, partBody) = (part != nil, part ?? ByteView(start: nil, count: 0))
     }
 
-    /// What makes the batch a part of a transaction over several shards.
+    /// Whether the batch is a part of a transaction over several shards.
+    package var isPart: Bool { hasPart }
+
+    /// What makes it one.
     package var part: TransactionPartView? { hasPart ? try? TransactionPartView(partBody) : nil }
 
     /// The calls, in order. One at a time: the next takes the place of the numbers and arguments of the one before.

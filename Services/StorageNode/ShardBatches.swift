@@ -1,0 +1,104 @@
+import Actors
+import Base
+import Contracts
+import Raft
+
+/// Calls that are done at once or not at all (`CallBatch`).
+///
+/// A batch is evaluated in place, its calls in order, and all their effects are in one entry: what was open before is
+/// proposed first, so that a batch which the log will not take undoes nobody else's calls. An error of a call is its
+/// reply, and the others are done. Nothing of another caller comes in between, because nothing here waits.
+extension ShardExecutor {
+    /// Effects that the calls of one batch may make, as the actors estimate them from above, in bytes. The log takes
+    /// 16 MiB; what a single call may make, a batch may make too.
+    static let batchEffects = 15 << 20
+
+    private static let parts = DatabaseError(
+        .featureNotSupported, "This node does not take parts in transactions over several shards")
+    private static let notHere = DatabaseError(.staleMap, "the key's slot is not served by this shard")
+    private static let tooManyEffects = DatabaseError(
+        .limitExceeded, "The commands of one transaction change more than an entry of the log takes; none was executed")
+    private static let replyTooLarge = DatabaseError(
+        .limitExceeded, "The replies to the commands of one transaction are too large; none was executed")
+
+    /// Evaluates a batch. Returns the newest pending index that its reply depends on; nil when it was refused, and
+    /// nothing has happened.
+    @inline(never)
+    func evaluate(
+        _ batch: CallBatchView, id: UInt64, on stream: InvocationStream, ready: ReplyBatchEncoder
+    ) -> LogIndex? {
+        if let refusal = refusal(of: batch) {
+            ready.error(id, refusal)
+            return nil
+        }
+        if batch.isWrite {
+            if hasOpenEffects { propose() }
+            guard mayEvaluate else {
+                stream.refuse(id, leader: group.leader, replies: ready)
+                return nil
+            }
+            guard !hasOpenEffects else {
+                ready.error(id, Self.diskFull)  // Nothing else keeps it open.
+                return nil
+            }
+            guard admit(true, id, ready) != nil else { return nil }
+        }
+        let now = clock.wallMilliseconds
+        var observed = LogIndex.zero
+        do throws(DatabaseError) {
+            var watches = batch.watches
+            while let watch = watches.next() {
+                let (holds, index) = try runtime.holds(watch, now: now)
+                observed = max(observed, index)
+                guard holds else {
+                    ready.null(id)
+                    return observed
+                }
+            }
+        } catch {
+            ready.error(id, error)
+            return observed
+        }
+        return evaluate(batch.calls, id: id, now: now, observed: observed, ready: ready)
+    }
+
+    /// Why nothing of the batch may be done. A gateway that has gone by another map must hear it before.
+    private func refusal(of batch: CallBatchView) -> DatabaseError? {
+        guard !batch.isPart else { return Self.parts }
+        var calls = batch.calls
+        while let call = calls.next() {
+            guard call.method.isKeyless || runtime.owns(call.key) else { return Self.notHere }
+        }
+        return nil
+    }
+
+    private func evaluate(
+        _ calls: CallBatchView.Calls, id: UInt64, now: UInt64, observed: LogIndex, ready: ReplyBatchEncoder
+    ) -> LogIndex? {
+        var (calls, observed, position) = (calls, observed, 0 as UInt64)
+        var timestamp = clock.last, failure: DatabaseError?
+        let replies = batchReplies
+        replies.reset()
+        while failure == nil, let call = calls.next() {
+            // A time for each: a key that two of them change has two versions.
+            if call.method.isWrite { timestamp = nextTimestamp() }
+            let index = runtime.evaluate(
+                call, id: position, now: now, writeTimestamp: timestamp, entryIndex: openIndex, replies: replies)
+            observed = max(observed, index)
+            position &+= 1
+            if runtime.entryBytes > Self.batchEffects {
+                failure = Self.tooManyEffects
+            } else if replies.size > InvocationStream.replyLimit {
+                failure = Self.replyTooLarge
+            }
+        }
+        if let failure {
+            replies.reset()
+            if runtime.hasEffects { abandonOpenEntry(failure) }
+            ready.error(id, failure)
+            return nil
+        }
+        ready.batch(id, at: timestamp, replies)
+        return observed
+    }
+}
