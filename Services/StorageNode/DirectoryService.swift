@@ -160,9 +160,8 @@ final class DirectoryService {
             }
             let first = executor.shard == begin?.shard ? begin?.place ?? 0 : 0
             let next = executor.runtime.listActive(
-                from: first, steps: steps, now: executor.clock.wallMilliseconds
+                from: first, steps: &steps, now: executor.clock.wallMilliseconds
             ) { actor in
-                steps -= 1
                 guard type == nil || actor.type == type else { return true }
                 response.actors.append(Self.message(actor, of: executor))
                 bytes += actor.key.count

@@ -224,19 +224,18 @@ import Glibc
     }
 
     /// Calls `body` with keys and values in the order of their *places*, from `place` (0 to begin) on. Ends after the
-    /// key for which `body` answers false, or when about `steps` entries of the table were looked at. Returns where to
-    /// go on, or nil at the end.
+    /// key for which `body` answers false, or soon after `steps` entries of the table were looked at, which it counts
+    /// down. Returns where to go on, or nil at the end.
     ///
     /// A key's place is its hash: the same in every map of the process, and the same after the table has grown. So the
     /// map may change between one piece of a walk and the next, and still a key that is there all the time is met
     /// once, and no key twice. (Keys of one place are met together: `body` may be called again after it answered
     /// false.)
     @inlinable package func walk(
-        from place: UInt64 = 0, steps: Int, _ body: (ByteView, Value) -> Bool
+        from place: UInt64 = 0, steps: inout Int, _ body: (ByteView, Value) -> Bool
     ) -> UInt64? {
         guard let entries, count > 0 else { return nil }
         let mask = capacity &- 1
-        var left = steps
         var found: [(tag: UInt64, slot: Int)] = []
         for home in Int(truncatingIfNeeded: place &>> shift)..<capacity {
             found.removeAll(keepingCapacity: true)
@@ -244,7 +243,7 @@ import Glibc
             var slot = home
             while true {
                 let tag = Self.tag(entries, slot)
-                left &-= 1
+                steps &-= 1
                 if tag == 0 { break }
                 if Int(truncatingIfNeeded: tag &>> shift) == home, tag >= place { found.append((tag, slot)) }
                 slot = (slot &+ 1) & mask
@@ -257,7 +256,7 @@ import Glibc
                 if !goesOn { last = tag }
             }
             let next = home &+ 1
-            if next < capacity, last != nil || left <= 0 { return UInt64(truncatingIfNeeded: next) &<< shift }
+            if next < capacity, last != nil || steps <= 0 { return UInt64(truncatingIfNeeded: next) &<< shift }
         }
         return nil
     }

@@ -15,8 +15,8 @@ struct ActiveActorTests {
     private func list(_ rig: Rig, size: Int, steps: Int = 1000, between: () -> Void = {}) -> [String] {
         var keys: [String] = [], place: UInt64? = 0
         while let from = place {
-            var left = size
-            place = rig.runtime.listActive(from: from, steps: steps, now: rig.now) { actor in
+            var left = size, steps = steps
+            place = rig.runtime.listActive(from: from, steps: &steps, now: rig.now) { actor in
                 keys.append(text(actor.key))
                 left -= 1
                 return left > 0

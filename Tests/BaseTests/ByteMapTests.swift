@@ -31,8 +31,8 @@ struct ByteMapTests {
             var met: [Bytes: Int] = [:]
             var place: UInt64? = 0, pieces = 0
             while let from = place {
-                var left = random.next(below: 20)
-                place = map.walk(from: from, steps: Int(random.next(below: 200))) { key, number in
+                var left = random.next(below: 20), steps = Int(random.next(below: 200))
+                place = map.walk(from: from, steps: &steps) { key, number in
                     #expect(key.bytes == Bytes("stays \(number)".utf8) || key.bytes == Bytes("passes \(number)".utf8))
                     met[key.bytes, default: 0] += 1
                     guard left > 0 else { return false }
@@ -55,10 +55,10 @@ struct ByteMapTests {
             let stayed = (0..<staying).count { met[Bytes("stays \($0)".utf8)] == 1 }
             #expect(stayed == Int(staying), "seed \(seed), round \(round)")
         }
-        var empty = ByteMap<UInt64>()
-        #expect(empty.walk(steps: 10) { _, _ in false } == nil)
+        var empty = ByteMap<UInt64>(), steps = 10
+        #expect(empty.walk(steps: &steps) { _, _ in false } == nil && steps == 10)
         empty.insert(key: Bytes("one".utf8), 1)
-        #expect(empty.walk(from: .max, steps: 10) { _, _ in false } == nil)
+        #expect(empty.walk(from: .max, steps: &steps) { _, _ in false } == nil)
     }
 
     @Test("does what Dictionary does under random operations")

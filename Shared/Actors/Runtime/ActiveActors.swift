@@ -47,15 +47,16 @@ extension ActorRuntime {
     }
 
     /// Calls `body` with the actors in memory, in the order of their places in the table of activations, until it
-    /// answers false or about `steps` entries were looked at. Returns the place to go on from, or nil at the end.
+    /// answers false or `steps` entries were looked at, which it counts down. Returns the place to go on from, or nil
+    /// at the end.
     ///
     /// A place holds for the life of the process (`ByteMap.walk`): calls may come between two pieces of a list, and
     /// still an actor that is active all the time is met exactly once, and no actor twice.
     package func listActive(
-        from place: UInt64, steps: Int, now: UInt64, _ body: (ActiveActor) -> Bool
+        from place: UInt64, steps: inout Int, now: UInt64, _ body: (ActiveActor) -> Bool
     ) -> UInt64? {
         let committed = committed
-        return table.walk(from: place, steps: steps) { _, activation in
+        return table.walk(from: place, steps: &steps) { _, activation in
             guard let actor = ActiveActor(activation, now: now, committed: committed) else { return true }
             return body(actor)
         }
