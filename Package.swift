@@ -70,6 +70,7 @@ let package = Package(
         module("Storage", ["Base", "CSystem", "CRocksDB"]),
         module("Actors", ["Base", "DataModel", "Contracts"]),
         module("Replication", ["Base", "Raft", "CSystem"]),
+        module("Transactions", ["Base", "DataModel"]),
 
         // L3: what every process shares; the way between replicas; what every gateway shares.
         module("ServiceKit", ["Base", "Crypto", "Contracts", "Placement", "Net"]),
@@ -118,6 +119,7 @@ let package = Package(
         tests("Peers", ["Base", "Contracts", "Crypto", "Net", "Raft", "Replication", "TestKit"]),
         tests("Crypto", ["Base"]),
         tests("Placement", ["Base", "TestKit"]),
+        tests("Transactions", ["Base", "DataModel", "TestKit"]),
         tests("GatewayKit", ["Base", "Contracts", "DataModel", "Net", "Placement", "TestKit"]),
         tests(
             "StorageNode",

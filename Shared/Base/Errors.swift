@@ -31,6 +31,8 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
     case alreadyExecuted = 26
     /// This replica cannot prove that it is as fresh as a read below strong demands: the leader can.
     case tooStale = 27
+    /// A transaction gave way to another one, and did nothing: it can be tried again.
+    case transactionConflict = 28
 
     /// SQLSTATE (PostgreSQL appendix A), MySQL error number, CQL error code (v5 section 9), gRPC status, RESP prefix.
     package struct Row: Hashable, Sendable {
@@ -71,6 +73,7 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
         case .corruption: Self.row("XX001", 1030, 0x0000, 15, 500, "ERR", .never, false)
         case .alreadyExecuted: Self.row("55000", 1105, 0x2200, 6, 409, "ERR", .never, false)
         case .tooStale: Self.row("57P03", 1053, 0x1000, 14, 503, "TRYAGAIN", .afterRefresh, false)
+        case .transactionConflict: Self.row("40001", 1213, 0x1000, 10, 409, "TRYAGAIN", .newTransaction, false)
         }
     }
 

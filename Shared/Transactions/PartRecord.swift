@@ -1,0 +1,220 @@
+import Base
+import DataModel
+
+/// An intent: a part that is evaluated, durable and not decided. Its keys are locked as long as it is there. That of
+/// the anchor is the transaction's staging record: it lists the participants whose intents make it a commit.
+///
+///     offset 0   format version (1)
+///            1   kind: 1
+///            2   flags; 1: the whole shard is locked
+///            3   timestamp, u64 LE
+///           11   priority, u64 LE
+///           19   participants: varint count, u16 LE each
+///                locked keys: varint count, then each: database u8, varint length, key
+///                counters: varint count, then each: bucket u16 LE, database u8, delta i64 LE
+///                payload: the rest, effects as a log entry has them
+package struct IntentRecord: Hashable, Sendable {
+    package var timestamp: Timestamp
+    package var priority: UInt64
+    package var participants: [Slot]
+    package var scope: LockScope
+    package var effects: PartEffects
+
+    package init(
+        timestamp: Timestamp, priority: UInt64, participants: [Slot], scope: LockScope, effects: PartEffects
+    ) {
+        (self.timestamp, self.priority, self.participants) = (timestamp, priority, participants)
+        (self.scope, self.effects) = (scope, effects)
+    }
+
+    static let kind: UInt8 = 1
+    private static let wholeShard: UInt8 = 1
+
+    package func encode(into buffer: inout ByteBuffer) {
+        buffer.append(PartRecord.formatVersion)
+        buffer.append(Self.kind)
+        var keys: [LockKey] = []
+        switch scope {
+        case .keys(let list):
+            keys = list
+            buffer.append(0 as UInt8)
+        case .shard:
+            buffer.append(Self.wholeShard)
+        }
+        buffer.append(littleEndian: timestamp.rawValue)
+        buffer.append(littleEndian: priority)
+        PartRecord.append(participants, into: &buffer)
+        buffer.append(varint: UInt64(keys.count))
+        for key in keys {
+            buffer.append(key.database)
+            buffer.append(varint: UInt64(key.key.count))
+            buffer.append(key.key)
+        }
+        buffer.append(varint: UInt64(effects.counters.count))
+        for counter in effects.counters {
+            buffer.append(littleEndian: counter.bucket.rawValue)
+            buffer.append(counter.database)
+            buffer.append(littleEndian: counter.delta)
+        }
+        buffer.append(effects.payload)
+    }
+
+    /// Reads what follows the kind.
+    init?(_ reader: inout ByteReader) {
+        guard let flags = reader.byte(), flags <= Self.wholeShard, let time: UInt64 = reader.littleEndian(),
+            let priority: UInt64 = reader.littleEndian(), let participants = PartRecord.readSlots(&reader),
+            let keys = Self.readKeys(&reader), flags == 0 || keys.isEmpty, let counters = Self.readCounters(&reader)
+        else { return nil }
+        self.init(
+            timestamp: Timestamp(rawValue: time), priority: priority, participants: participants,
+            scope: flags == Self.wholeShard ? .shard : .keys(keys),
+            effects: PartEffects(payload: reader.rest.bytes, counters: counters))
+    }
+
+    private static func readKeys(_ reader: inout ByteReader) -> [LockKey]? {
+        guard let count = reader.varint() else { return nil }
+        var keys: [LockKey] = []
+        while UInt64(keys.count) < count {
+            guard let database = reader.byte(), let key = reader.delimited() else { return nil }
+            keys.append(LockKey(database, key.bytes))
+        }
+        return keys
+    }
+
+    private static func readCounters(_ reader: inout ByteReader) -> [CounterDelta]? {
+        guard let count = reader.varint() else { return nil }
+        var counters: [CounterDelta] = []
+        while UInt64(counters.count) < count {
+            guard let bucket: UInt16 = reader.littleEndian(), let database = reader.byte(),
+                let delta: Int64 = reader.littleEndian()
+            else { return nil }
+            counters.append(CounterDelta(bucket: BucketID(rawValue: bucket), database: database, delta: delta))
+        }
+        return counters
+    }
+}
+
+/// The anchor's word that a transaction is committed, until all participants have it.
+///
+///     offset 0   format version (1)
+///            1   kind: 2
+///            2   timestamp of the commit, u64 LE
+///           10   participants: varint count, u16 LE each
+package struct TransactionRecord: Hashable, Sendable {
+    package var timestamp: Timestamp
+    package var participants: [Slot]
+
+    package init(timestamp: Timestamp, participants: [Slot]) {
+        (self.timestamp, self.participants) = (timestamp, participants)
+    }
+
+    static let kind: UInt8 = 2
+
+    package func encode(into buffer: inout ByteBuffer) {
+        buffer.append(PartRecord.formatVersion)
+        buffer.append(Self.kind)
+        buffer.append(littleEndian: timestamp.rawValue)
+        PartRecord.append(participants, into: &buffer)
+    }
+
+    init?(_ reader: inout ByteReader) {
+        guard let time: UInt64 = reader.littleEndian(), let participants = PartRecord.readSlots(&reader),
+            reader.isAtEnd
+        else { return nil }
+        self.init(timestamp: Timestamp(rawValue: time), participants: participants)
+    }
+}
+
+/// What has become of a part that is over, for messages that come late or again. A fence is one: the part was never
+/// there, and never will be.
+///
+///     offset 0   format version (1)
+///            1   kind: 3
+///            2   flags; 1: committed, else aborted; 2: firm, kept for its whole time whatever else is remembered
+///            3   timestamp of the commit, u64 LE
+///           11   noted at: milliseconds since 1970, u64 LE
+package struct VerdictRecord: Hashable, Sendable {
+    /// Nil: aborted.
+    package var committed: Timestamp?
+    package var isFirm: Bool
+    package var notedAt: UInt64
+
+    package init(committed: Timestamp?, isFirm: Bool, notedAt: UInt64) {
+        (self.committed, self.isFirm, self.notedAt) = (committed, isFirm, notedAt)
+    }
+
+    static let kind: UInt8 = 3
+    private static let committedFlag: UInt8 = 1, firmFlag: UInt8 = 2
+
+    package func encode(into buffer: inout ByteBuffer) {
+        buffer.append(PartRecord.formatVersion)
+        buffer.append(Self.kind)
+        buffer.append((committed == nil ? 0 : Self.committedFlag) | (isFirm ? Self.firmFlag : 0))
+        buffer.append(littleEndian: committed?.rawValue ?? 0)
+        buffer.append(littleEndian: notedAt)
+    }
+
+    init?(_ reader: inout ByteReader) {
+        guard let flags = reader.byte(), flags <= Self.committedFlag | Self.firmFlag,
+            let time: UInt64 = reader.littleEndian(), let notedAt: UInt64 = reader.littleEndian(), reader.isAtEnd
+        else { return nil }
+        let isCommitted = flags & Self.committedFlag != 0
+        guard isCommitted || time == 0 else { return nil }
+        self.init(
+            committed: isCommitted ? Timestamp(rawValue: time) : nil, isFirm: flags & Self.firmFlag != 0,
+            notedAt: notedAt)
+    }
+
+    var answer: StepAnswer { committed.map(StepAnswer.committed) ?? .aborted }
+}
+
+/// The one record that a shard has of a part (`TransactionKey`): each takes the place of the one before, so a part is
+/// never in two states.
+package enum PartRecord: Hashable, Sendable {
+    case intent(IntentRecord)
+    case committed(TransactionRecord)
+    case over(VerdictRecord)
+
+    package static let formatVersion: UInt8 = 1
+
+    /// Nil when it is damaged, or of another version.
+    package init?(decoding view: ByteView) {
+        var reader = ByteReader(view)
+        guard reader.byte() == Self.formatVersion, let kind = reader.byte() else { return nil }
+        switch kind {
+        case IntentRecord.kind:
+            guard let record = IntentRecord(&reader) else { return nil }
+            self = .intent(record)
+        case TransactionRecord.kind:
+            guard let record = TransactionRecord(&reader) else { return nil }
+            self = .committed(record)
+        case VerdictRecord.kind:
+            guard let record = VerdictRecord(&reader) else { return nil }
+            self = .over(record)
+        case _: return nil
+        }
+    }
+
+    package func encode(into buffer: inout ByteBuffer) {
+        switch self {
+        case .intent(let record): record.encode(into: &buffer)
+        case .committed(let record): record.encode(into: &buffer)
+        case .over(let record): record.encode(into: &buffer)
+        }
+    }
+
+    static func append(_ slots: [Slot], into buffer: inout ByteBuffer) {
+        buffer.append(varint: UInt64(slots.count))
+        for slot in slots { buffer.append(littleEndian: slot.rawValue) }
+    }
+
+    static func readSlots(_ reader: inout ByteReader) -> [Slot]? {
+        guard let count = reader.varint(), count <= UInt64(Part.participantLimit) else { return nil }
+        var slots: [Slot] = []
+        while UInt64(slots.count) < count {
+            guard let slot: UInt16 = reader.littleEndian(), Int(slot) < Slot.count else { return nil }
+            slots.append(Slot(rawValue: slot))
+        }
+        return slots
+    }
+}

@@ -1,0 +1,37 @@
+import Base
+import DataModel
+
+/// What the executor does for its participant, in the order of the list; carrying one out may append others.
+package enum ParticipantDuty: Hashable, Sendable {
+    /// Into the open entry.
+    case put(key: Bytes, value: Bytes)
+    /// From the store, by the open entry.
+    case delete(key: Bytes)
+    /// The part is committed: its effects go into the open entry; the shard's clock goes above the timestamp.
+    case apply(CommittedPart)
+    /// Pending state shows effects that are not, or lacks some that are: activations of these keys are forgotten and
+    /// read again from the store.
+    case reread(LockScope)
+    /// The step's answer, now.
+    case answer(UInt64, StepAnswer)
+    /// A waiting call or part will not be evaluated.
+    case refuse(UInt64, PartRefusal)
+    /// A waiting call or part is evaluated now, without asking again: a part has its locks.
+    case run(UInt64)
+    /// A step that had to wait for an entry goes to `handle` again.
+    case again(CommitStep, at: Slot, UInt64)
+    /// A step for another shard, or for this one under another slot. Its answer goes to `answered` with `from`; nil
+    /// when there is none.
+    case send(CommitStep, to: Slot, from: PartID)
+}
+
+/// What a commit adds to the entry.
+package struct CommittedPart: Hashable, Sendable {
+    package let id: PartID
+    package let timestamp: Timestamp
+    package let effects: PartEffects
+    package let scope: LockScope
+    /// It was evaluated here: activations and counters in memory have it already, only the entry lacks it. Else the
+    /// counters change now, and `reread` of the keys follows when the entry is applied; they are locked until then.
+    package let isInPlace: Bool
+}

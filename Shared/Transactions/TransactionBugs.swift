@@ -1,0 +1,35 @@
+/// Classic mistakes, to show that the tests would find them; none of them in production.
+package struct TransactionBugs: OptionSet, Hashable, Sendable {
+    package let rawValue: UInt32
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// The driver tells everybody to commit, without waiting for the anchor's record.
+    package static let commitOthersFirst = TransactionBugs(rawValue: 1 << 0)
+    /// Recovery believes that a missing intent will not come, and leaves no fence.
+    package static let recoverWithoutFence = TransactionBugs(rawValue: 1 << 1)
+    /// The record goes before all participants have committed, and no outcome stays.
+    package static let forgetEarly = TransactionBugs(rawValue: 1 << 2)
+    /// Recovery aborts a transaction whose intents are all there.
+    package static let abortComplete = TransactionBugs(rawValue: 1 << 3)
+    /// A younger transaction waits for an older one too.
+    package static let youngerWaits = TransactionBugs(rawValue: 1 << 4)
+    /// The driver tells its client of an abort that the anchor has not confirmed.
+    package static let answerBeforeAbort = TransactionBugs(rawValue: 1 << 5)
+    /// An intent counts before its entry is committed.
+    package static let trustOpenIntent = TransactionBugs(rawValue: 1 << 6)
+    /// After a change of leader, locks go before what was committed is visible.
+    package static let releaseBeforeApply = TransactionBugs(rawValue: 1 << 7)
+    /// Reads of several shards are not confirmed.
+    package static let readWithoutConfirm = TransactionBugs(rawValue: 1 << 8)
+    /// A new leader does not lock the keys of the intents that it finds.
+    package static let restoreWithoutLocks = TransactionBugs(rawValue: 1 << 9)
+
+    /// All of them with their names, for lists and reports.
+    package static let catalog: [(name: String, bug: TransactionBugs)] = [
+        ("commitOthersFirst", .commitOthersFirst), ("recoverWithoutFence", .recoverWithoutFence),
+        ("forgetEarly", .forgetEarly), ("abortComplete", .abortComplete), ("youngerWaits", .youngerWaits),
+        ("answerBeforeAbort", .answerBeforeAbort), ("trustOpenIntent", .trustOpenIntent),
+        ("releaseBeforeApply", .releaseBeforeApply), ("readWithoutConfirm", .readWithoutConfirm),
+        ("restoreWithoutLocks", .restoreWithoutLocks),
+    ]
+}
