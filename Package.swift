@@ -96,7 +96,7 @@ let package = Package(
         module("TestKit", ["Base", "Replication"]),
         .executableTarget(
             name: "Simulation",
-            dependencies: ["Base", "DataModel", "Raft", "Storage", "Actors", "Replication", "TestKit"],
+            dependencies: ["Base", "DataModel", "Raft", "Storage", "Actors", "Replication", "ServiceKit", "TestKit"],
             path: "Tests/Simulation", swiftSettings: strict),
         tests("Base", ["TestKit"]),
         tests("DataModel", ["Base", "TestKit"]),
@@ -106,7 +106,7 @@ let package = Package(
         tests("Raft", ["Base", "TestKit"], excluding: ["Scenarios"]),
         tests("Replication", ["Base", "Raft", "TestKit"]),
         tests("ServiceKit", ["Base", "Contracts", "Net", "Placement", "TestKit"]),
-        tests("Simulation", ["TestKit"]),
+        tests("Simulation", ["Base", "TestKit"]),
         tests("Net", ["Base", "Crypto", "CSystem", "TestKit"]),
         tests("Orbit", ["Base"]),
         .executableTarget(

@@ -3,6 +3,9 @@
 Every key starts out missing. Times are from one monotonic clock. An operation that was surely refused is not recorded;
 one whose outcome is unknown has the result UNKNOWN and may take effect at any time after its start, or never.
 
+For single commands; transactions are checked by IsolationChecker in Shared/TestKit, which says how the checkers differ
+(histories.py records them).
+
 Values are unique: no two writes of a history carry the same one, and no write carries an empty one.
 """
 

@@ -6,6 +6,7 @@ let usage = """
            orbit-simulate shard [SEED] [--seeds COUNT] [--steps N] [--plant BUG] [--trace]
            orbit-simulate bugs [SEED] [--seeds COUNT] [--plant BUG] [--profile NAME] [--threads N]
            orbit-simulate bench versions|memtables|log [--keys N]
+           orbit-simulate check FILE [--level read-committed|snapshot|serializable|strict-serializable]
 
     Runs a whole cluster in virtual time, once per seed from SEED on (default: a random one): elections, replication,
     changes of members, snapshots and clients' reads and writes, on a network and on disks that fail. Checks that one
@@ -23,6 +24,9 @@ let usage = """
                       figure8, usurper, lostVote, earlyReader, sleeper (default: the seed decides, mostly mixed)
       --threads N     default: one per processor
       --trace         prints what happens
+
+    check reads a history of transactions that clients have recorded (docs/simulation.md), and says what it shows that
+    the level forbids (default: strict-serializable); then it exits with 1.
 
     bench measures storage layouts and the log on this machine (docs/decisions/0001-version-layout.md).
 
