@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -210,6 +211,28 @@ def cluster():
     """One cluster for all tests that only use it; each test keeps to keys of its own or flushes."""
     with Cluster() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def oracle(tmp_path_factory):
+    """The port of a redis-server of its own: started by hand, never as a service."""
+    if not shutil.which("redis-server"):
+        pytest.skip("redis-server is not installed")
+    ports = Ports()
+    port = 6379 + ports.offset
+    directory = tmp_path_factory.mktemp("oracle")
+    server = subprocess.Popen(
+        ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(directory)],
+        stdout=subprocess.PIPE, text=True,
+    )
+    for line in server.stdout:
+        if "Ready to accept" in line:
+            break
+    yield port
+    server.kill()
+    server.wait()
+    server.stdout.close()
+    ports.release()
 
 
 @pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])

@@ -5,14 +5,12 @@
 
 import os
 import random
-import shutil
 import socket
-import subprocess
 import time
 
 import pytest
 
-from conftest import Ports, wait_until
+from conftest import wait_until
 
 SEED = int(os.environ.get("ORBIT_ORACLE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 COMMANDS = int(os.environ.get("ORBIT_ORACLE_COMMANDS", "3000"))
@@ -41,28 +39,6 @@ class Wire:
         if kind == b"%":
             return {"map": [(self.reply(), self.reply()) for _ in range(int(rest))]}
         return line[:-2].decode("latin1") if line else "connection closed"
-
-
-@pytest.fixture(scope="module")
-def oracle(tmp_path_factory):
-    """A redis-server of its own: started by hand, never as a service."""
-    if not shutil.which("redis-server"):
-        pytest.skip("redis-server is not installed")
-    ports = Ports()
-    port = 6379 + ports.offset
-    directory = tmp_path_factory.mktemp("oracle")
-    server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(directory)],
-        stdout=subprocess.PIPE, text=True,
-    )
-    for line in server.stdout:
-        if "Ready to accept" in line:
-            break
-    yield port
-    server.kill()
-    server.wait()
-    server.stdout.close()
-    ports.release()
 
 
 @pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])
