@@ -85,7 +85,7 @@ let package = Package(
             "StorageNode",
             [
                 "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Raft",
-                "Replication", "ServiceKit", "Peers",
+                "Replication", "ServiceKit", "Peers", "GatewayKit",
             ]),
         service(
             "Coordinator",

@@ -3,8 +3,8 @@ import Net
 
 /// Who may call a node. A peer over a Unix socket must be our own user; over TCP its certificate must come from the
 /// cluster's authority (TLS has checked that) and name a role of this cluster. Data, and the directory, which shows
-/// keys, are for gateways, and for `orbit`, which creates the first user; Raft is for other nodes; health and
-/// reflection are for every process of the cluster.
+/// keys, are for gateways, and for `orbit`, which creates the first user; Raft is for other nodes, and so are the steps
+/// of transactions that they recover; health and reflection are for every process of the cluster.
 struct InvocationAccess {
     /// The user that peers over Unix sockets must be.
     let user: UInt32
@@ -12,6 +12,7 @@ struct InvocationAccess {
     let isInsecure: Bool
 
     private static let service = "/orbit.v1.InvocationService/"
+    private static let node = "storage-node"
 
     /// What a peer that was let in may demand: only a gateway has seen its clients' passwords, and may speak for them.
     /// Our own user is trusted with everything: it could read the gateway's memory.
@@ -20,7 +21,9 @@ struct InvocationAccess {
         return switch peer {
         case .process: CallerRights(mayNamePrincipal: true)
         case .certificate(let subject):
-            CallerRights(mayNamePrincipal: subject.organizationalUnit?.hasSuffix("-gw") ?? false)
+            CallerRights(
+                mayNamePrincipal: subject.organizationalUnit?.hasSuffix("-gw") ?? false,
+                isLimitedToSteps: subject.organizationalUnit == Self.node)
         case .none: CallerRights(mayNamePrincipal: false)
         }
     }
@@ -36,11 +39,13 @@ struct InvocationAccess {
                 return GRPCStatus(.unauthenticated, "the certificate names no role in this cluster")
             }
             if PeerPath.contains(path) {
-                return role == "storage-node" ? nil : GRPCStatus(.permissionDenied, "role \(role) is no storage node")
+                return role == Self.node ? nil : GRPCStatus(.permissionDenied, "role \(role) is no storage node")
             }
             let isData = path.hasPrefix(Self.service) || path.hasPrefix("/\(DirectoryPath.service)/")
-            let mayRead = isData ? role == "orbit" : ["orbit", "storage-node", "coordinator"].contains(role)
-            return mayRead || role.hasSuffix("-gw")
+            let mayRead = isData ? role == "orbit" : ["orbit", Self.node, "coordinator"].contains(role)
+            // Of the data, nodes only take part in transactions: see `CallerRights`.
+            let maySend = role == Self.node && path == Self.service + "Stream"
+            return mayRead || maySend || role.hasSuffix("-gw")
                 ? nil : GRPCStatus(.permissionDenied, "role \(role) may not call \(path)")
         case .none:
             return GRPCStatus(.unauthenticated, "a certificate of the cluster is needed")

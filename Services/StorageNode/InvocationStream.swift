@@ -83,7 +83,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
             }
             var refusal: DatabaseError?
             var isHeaderKnown = false
-            let share = node.settings.replyShare
+            let (share, isLimited) = (node.settings.replyShare, rights.isLimitedToSteps)
             try decoder.decode(message) { invocation in
                 owed += 1
                 if !isHeaderKnown {
@@ -100,6 +100,10 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
                 }
                 if newestRoute < fence {
                     ready.error(invocation.id, Self.notLed)
+                    return
+                }
+                if isLimited, !Self.isStep(invocation.operation) {
+                    ready.error(invocation.id, Self.forNodes)
                     return
                 }
                 // One connection cannot have its share outstanding while all together have less.
@@ -135,6 +139,9 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
 
     // MARK: Refusing
 
+    private static let forNodes = DatabaseError(
+        .permissionDenied, "A storage node may only send steps of transactions")
+    private static func isStep(_ operation: OperationView) -> Bool { if case .step = operation { true } else { false } }
     private static let notLed = DatabaseError(.notLeader, "This node does not lead the slot's shard")
 
     /// Refuses a call whose shard is led elsewhere, and with it what waits, and what comes behind it before the gateway

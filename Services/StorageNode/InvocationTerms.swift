@@ -5,6 +5,8 @@ import Contracts
 struct CallerRights: Hashable, Sendable {
     /// May say for whom a call is made.
     var mayNamePrincipal: Bool
+    /// May take part in transactions, and nothing else: other nodes.
+    var isLimitedToSteps = false
 }
 
 /// What a caller demands of a call besides its operation (Proto/invocation.proto). What cannot be kept is refused

@@ -63,6 +63,8 @@ final class Node {
     let snapshotArea: SnapshotArea
     var snapshots: ShardSnapshots?
     var snapshotLinks: SnapshotLinks?
+    /// The way to other participants of transactions; nil where there are none.
+    private(set) var steps: StepLinks?
     /// The clock of this node is not to be trusted.
     var isFenced = false
     /// The map in force, and who this node is in it.
@@ -169,6 +171,7 @@ final class Node {
         adopted = (map, id)
         mapEpoch = map.epoch
         updatePeers(map)
+        steps?.adopt(map)
         slotsPerBucket = Slot.count / map.bucketCount
         var owners: [ShardExecutor?] = Array(repeating: nil, count: map.bucketCount)
         for executor in executors { executor.isPlanned = map.shard(executor.shard)?.replicas.contains(id) ?? false }
@@ -207,6 +210,12 @@ final class Node {
     func hasDeparted(_ replica: RecoveredReplica) {
         recoveredReplicas[replica.shard] = replica
         if !isDraining, let adopted { adopt(adopted.map, as: adopted.id) }
+    }
+
+    /// Gives the shards a way to other participants of transactions.
+    func attach(_ steps: StepLinks) {
+        self.steps = steps
+        if let adopted { steps.adopt(adopted.map) }
     }
 
     private func updatePeers(_ map: ShardMap) {
@@ -403,6 +412,7 @@ final class Node {
         isDraining = true
         timer?.cancel()  // Nothing of the shards' own may meet a closed log or store.
         peers?.close()
+        steps?.close()
         snapshotLinks?.close()
         snapshots?.close()
         guard let flusher else { return done() }

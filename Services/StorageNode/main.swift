@@ -56,6 +56,8 @@ Service.run(description) { service in
         },
         logger: service.logger, metrics: service.metrics)
     node.attach(peers, on: server)
+    var random = SystemRandom()
+    node.attach(StepLinks(loop: service.loop, tls: try service.clusterTLS(.client), session: random.next()))
     node.start()
     let context = try service.clusterTLS(.server)
     // Bound at once, because the coordinator is told the addresses; served once it has said which shards are here.

@@ -22,9 +22,9 @@ def tcp_address(cluster):
     return next(address for address in addresses(cluster) if not address.startswith("unix:"))
 
 
-def credentials(cluster, with_certificate=True):
+def credentials(cluster, with_certificate=True, of="client"):
     folder = pathlib.Path(cluster.data, "tls")
-    own = [(folder / name).read_bytes() for name in ("client.key", "client.pem")] if with_certificate else [None, None]
+    own = [(folder / f"{of}.{kind}").read_bytes() for kind in ("key", "pem")] if with_certificate else [None, None]
     return grpc.ssl_channel_credentials((folder / "ca.pem").read_bytes(), *own)
 
 
@@ -142,3 +142,25 @@ def test_no_certificate_no_service(cluster):
         with channel, pytest.raises(grpc.RpcError) as error:
             channel.unary_unary("/orbit.v1.InvocationService/Invoke")(b"", timeout=60)
         assert error.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def test_another_node_sends_steps_and_nothing_else(cluster, stubs):
+    """Nodes recover transactions at each other; data they get by Raft."""
+    caller = Caller(stubs, session=14)
+    with grpc.secure_channel(tcp_address(cluster), credentials(cluster, of="storage-node-1"), OPTIONS) as channel:
+        service = stubs("invocation_pb2_grpc").InvocationServiceStub(channel)
+        batch = caller.batch((GET, b"grpc:step", [], []))
+        step = batch.invocations.add(id=2, connection=1, slot=0)
+        step.step.kind = caller.messages.TransactionStep.RESOLVE
+        step.step.id = 1
+        with pytest.raises(grpc.RpcError) as error:
+            service.Invoke(batch, timeout=60)
+        assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED
+        outgoing = queue.SimpleQueue()
+        outgoing.put(batch)
+        outgoing.put(None)
+        answers = service.Stream(iter(outgoing.get, None), timeout=60)
+        replies = {reply.id: reply for batch in answers for reply in batch.replies}
+        assert sorted(replies) == [1, 2]
+        assert replies[1].error.message == "A storage node may only send steps of transactions"
+        assert replies[2].error.message != replies[1].error.message

@@ -51,9 +51,10 @@ struct InvocationTermsTests {
         let access = InvocationAccess(user: 7, isInsecure: false)
         #expect(access.rights(of: certificate("resp-gw")) == Self.gateway)
         #expect(access.rights(of: .process(user: 7, group: 7, process: 1)) == Self.gateway)
-        for peer in [certificate("orbit"), certificate("storage-node"), certificate(nil), .none] {
-            #expect(access.rights(of: peer) == Self.other)
-        }
+        for peer in [certificate("orbit"), certificate(nil), .none] { #expect(access.rights(of: peer) == Self.other) }
+        #expect(
+            access.rights(of: certificate("storage-node"))
+                == CallerRights(mayNamePrincipal: false, isLimitedToSteps: true))
         #expect(InvocationAccess(user: 7, isInsecure: true).rights(of: .none) == Self.gateway)
     }
 
