@@ -19,6 +19,22 @@ struct IsolationTests {
         #expect(report.level == .strictSerializable)
     }
 
+    /// Every read might come before every write here; that must not take for ever, nor go unnoticed.
+    @Test("a database that forgets everything")
+    func forgetful() {
+        let history = TransactionHistory(
+            (0..<1500).map { number in
+                let (list, register) = (number % 4 * 2, number % 3 * 2 + 1)
+                return RecordedTransaction(
+                    client: number % 20,
+                    operations: [
+                        .readList(key: list, values: []), .append(key: (list + 2) % 8, value: number),
+                        .readRegister(key: register, value: nil), .write(key: (register + 2) % 6, value: number),
+                    ], invoked: UInt64(number * 10), outcome: .completed(UInt64(number * 10 + 200)))
+            })
+        #expect(IsolationChecker().check(history).level == .snapshot)
+    }
+
     /// Each database passes at its level; and over many seeds it is found out at the next one.
     @Test("every level is told from the next", arguments: IsolationLevel.allCases)
     func levels(_ level: IsolationLevel) {

@@ -15,6 +15,9 @@ struct Evidence {
     var suspects: [Suspect] = []
     /// Transactions of which something is told.
     var named: Set<Int> = []
+    /// How many rw may still be added for the key at hand. A history that is any good needs few for each operation; of
+    /// one whose reads miss most of what was written, each read would come before each write.
+    private var room = 0
 
     init(_ index: HistoryIndex) {
         self.index = index
@@ -22,6 +25,7 @@ struct Evidence {
         guard index.faults.isEmpty else { return }
         report.committed = index.isCommitted.reduce(0) { $0 + ($1 ? 1 : 0) }
         for key in index.keys.indices {
+            room = 1000 + 32 * index.keys[key].accesses.count
             if index.keys[key].isList {
                 collectList(key)
             } else {
@@ -52,6 +56,10 @@ struct Evidence {
         witnesses: [Int] = []
     ) {
         guard from != to else { return }
+        if kind == .readWrite {
+            guard room > 0 else { return }
+            room -= 1
+        }
         dependencies.append(
             Dependency(
                 kind: kind, from: from, to: to, key: key, before: before, after: after, witnesses: witnesses))
