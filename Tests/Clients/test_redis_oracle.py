@@ -35,7 +35,7 @@ class Wire:
             length = int(rest)
             return None if length < 0 else self.file.read(length + 2)[:-2]
         if kind in (b"*", b"~", b">"):
-            return [self.reply() for _ in range(int(rest))]
+            return [self.reply() for _ in range(int(rest))] if int(rest) >= 0 else "no array"
         if kind == b"%":
             return {"map": [(self.reply(), self.reply()) for _ in range(int(rest))]}
         return line[:-2].decode("latin1") if line else "connection closed"
@@ -233,6 +233,77 @@ def test_random_commands(pair):
             f"ORBIT_ORACLE_SEED={SEED}, command {number}: {command}\nredis {expected!r}\norbit {actual!r}\n"
             f"before: {history[-6:-1]}"
         )
+
+
+def test_random_transactions(pair, oracle, cluster):
+    """Transactions of random commands, with watched keys, while another client meddles now and then."""
+    others = [Wire(oracle), Wire(cluster.port)]
+    others[1].ask("AUTH", "orbit", cluster.password)
+    commands, source, history = Commands(SEED), random.Random(SEED), []
+
+    def ask(wires, *command):
+        history.append((command, wires is others))
+        replies = [wire.ask(*command) for wire in wires]
+        if command[0] == "EXEC" and all(isinstance(reply, list) for reply in replies):
+            assert len(replies[0]) == len(replies[1]) == len(queued)
+            pairs = list(zip(queued, *replies))
+        else:
+            pairs = [(command, *replies)]
+        for asked, expected, actual in pairs:
+            assert same(asked, expected, actual), (
+                f"ORBIT_ORACLE_SEED={SEED}, {asked} of {command}\nredis {expected!r}\norbit {actual!r}\n"
+                f"before: {history[-20:]}"
+            )
+        return replies[0]
+
+    for _ in range(COMMANDS // 8):
+        while source.random() < 0.4:
+            ask(pair, *source.choice([["WATCH", commands.key], ["WATCH", commands.key, commands.key], ["UNWATCH"]]))
+        if source.random() < 0.5:
+            ask(pair, *commands.next())
+        if source.random() < 0.2:
+            ask(others, *commands.next())
+        queued = []
+        ask(pair, *source.choice([["MULTI"]] * 9 + [["EXEC"]]))
+        for _ in range(source.randrange(8)):
+            command = source.choice([commands.next(), commands.next(), commands.next(), commands.next(), ["PING"]])
+            if source.random() < 0.02:
+                command = source.choice([["NOSUCH"], ["GET"], ["WATCH", "x"], ["MULTI"], ["UNWATCH"], ["EXEC", "x"]])
+            if ask(pair, *command) == "+QUEUED":
+                queued.append(command)
+            elif source.random() < 0.3:
+                ask(others, *commands.next())
+        ask(pair, *source.choice([["EXEC"]] * 9 + [["DISCARD"]]))
+    for other in others:
+        other.socket.close()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "MULTI; MULTI; WATCH a; PING; EXEC; EXEC", "EXEC x; MULTI; EXEC x; EXEC", "DISCARD; MULTI; DISCARD x; EXEC",
+        "MULTI; foo; PING; EXEC", "MULTI; CLIENT nosuch; CLIENT SETNAME; EXEC", "MULTI; WATCH; EXEC",
+        "MULTI; SELECT 3; SET a b; SELECT 99; EXEC; GET a; FLUSHALL; SELECT 0", "WATCH a; SET a 1; MULTI; EXEC; EXEC",
+        "WATCH a; SET a 1; UNWATCH; MULTI; GET a; EXEC", "MULTI; SET a 1; RESET; EXEC", "WATCH a; DISCARD; EXEC x",
+        "WATCH none; DEL none; MULTI; EXEC", "SET a 1; WATCH a; EXPIRE a 100; MULTI; EXEC",
+        "SET a 1; WATCH a; GET a; TTL a; MULTI; EXEC", "SET a 1; WATCH a; SET a 1; MULTI; EXEC",
+        "SET a 1; WATCH a; FLUSHDB; MULTI; EXEC", "WATCH a; FLUSHDB; MULTI; EXEC", "SET a 1; WATCH a; DEL a; SET a 1; "
+        "MULTI; EXEC", "MULTI; SET a 1 EX foo; INCR a; EXEC; GET a", "MULTI; CLIENT GETNAME; CLIENT SETNAME x; "
+        "CLIENT GETNAME; COMMAND GETKEYS GET k; CONFIG GET save; ECHO a; UNWATCH; EXEC", "SET a 1; WATCH a; SELECT 1; "
+        "SET a 1; SELECT 0; MULTI; EXEC", "SELECT 1; WATCH a; SET a 1; SELECT 0; MULTI; EXEC", "WATCH a; MULTI; foo; "
+        "EXEC; SET a 1; MULTI; EXEC", "SET a 1; WATCH a; RENAME a b; MULTI; EXEC", "SET a 1; WATCH b; COPY a b; MULTI; "
+        "EXEC", "SET a 1; WATCH a; MOVE a 1; MULTI; EXEC", "SET a 1; WATCH a; PERSIST a; SETRANGE a 0 \"\"; MULTI; EXEC",
+        "HSET h f v; WATCH h; HDEL h g; MULTI; EXEC", "HSET h f v; WATCH h; HSET h f v; MULTI; EXEC",
+    ],
+)
+def test_transactions(pair, cluster, script):
+    theirs, ours = pair
+    for line in script.split("; "):
+        words = [word.strip('"') for word in line.split(" ")]
+        expected, actual = theirs.ask(*words), ours.ask(*words)
+        assert expected == actual, line
+        if words == ["RESET"]:
+            ours.ask("AUTH", "orbit", cluster.password)
 
 
 # Our answer to wrong arguments does not depend on whether the key exists; Redis looks at some keys first.

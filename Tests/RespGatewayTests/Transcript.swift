@@ -12,10 +12,15 @@ import RespGateway
 ///     login #1 accepted NAME     how a login ended: accepted NAME, refused, failed CODE TEXT
 ///     finish #1                  a delay is over, or users are changed; `finish #1 CODE TEXT` if not
 ///     counts #1 3 0              keys of the databases, for INFO
+///     versions #1 7 8            versions of the keys of a WATCH; `versions #1 CODE TEXT` if not
+///     done #1 ok ; integer 3     an EXEC was carried out, with these answers of its calls
+///     changed #1                 it was not: a watched key has changed
+///     failed #1 CODE TEXT        it was not, or nobody knows
 ///     clock +1500                milliseconds pass
 ///     user alice on ~a* +get     the catalog has this user now
 ///     pause-changed              a pause ended, or its time has come
 ///     drop                       the client has gone
+///     other CLIENT PAUSE 1000    another client sends a command; what comes of it is not told
 ///     ---
 ///     invoke #1 set k v          what came of it
 ///     send +OK
@@ -87,7 +92,11 @@ final class StoryRunner {
         case ">>":
             feed(Self.unescape(String(line.dropFirst(3))))
         case "<":
-            answer(token(rest[0]), Array(rest[1]), Array(words.dropFirst(3)))
+            var decoder = ReplyBatchDecoder()
+            let frame = Self.frame { answer(token(rest[0]), Array(words.dropFirst(2)), $0) }
+            try? decoder.decode(frame.readable) { reply in
+                session.complete(reply.id, reply, output: &output, to: recorder)
+            }
         case "login":
             login(token(rest[0]), Array(rest.dropFirst()))
         case "finish":
@@ -96,6 +105,24 @@ final class StoryRunner {
         case "counts":
             let counts = rest.dropFirst().map { UInt64($0) ?? 0 }
             session.counted(token(rest[0]), .success(counts), output: &output, to: recorder)
+        case "versions":
+            let versions = rest.dropFirst().compactMap { UInt64($0) }
+            session.watched(
+                token(rest[0]),
+                versions.isEmpty ? .failure(Self.error(Array(rest.dropFirst()))) : .success(versions),
+                output: &output, to: recorder)
+        case "done":
+            let frame = Self.frame { encoder in
+                for (id, part) in words.dropFirst(2).split(separator: Bytes(";".utf8)).enumerated() {
+                    answer(UInt64(id), Array(part), encoder)
+                }
+            }
+            session.executed(token(rest[0]), .done(frame.readable), output: &output, to: recorder)
+        case "changed":
+            session.executed(token(rest[0]), .changed, output: &output, to: recorder)
+        case "failed":
+            session.executed(
+                token(rest[0]), .failed(Self.error(Array(rest.dropFirst()))), output: &output, to: recorder)
         case "clock":
             let milliseconds = UInt64(rest[0].dropFirst()) ?? 0
             server.wallMilliseconds += milliseconds
@@ -105,6 +132,11 @@ final class StoryRunner {
         case "pause-changed":
             _ = server.endPauseIfDue()
             session.pauseChanged(output.count, to: recorder)
+        case "other":
+            var input = ByteBuffer(), output = ByteBuffer()
+            input.append(Self.encode(Array(words.dropFirst())))
+            let other = server.admit(address: "127.0.0.1:50001", localAddress: "127.0.0.1:6379")
+            other?.receive(&input, output: &output, to: Recorder())
         case "drop":
             session.peerClosed()
         default:
@@ -161,10 +193,19 @@ final class StoryRunner {
         session.authenticated(token, outcome, output: &output, to: recorder)
     }
 
-    private func answer(_ token: UInt64, _ kind: [Character], _ words: [Bytes]) {
+    private static func frame(_ fill: (ReplyBatchEncoder) -> Void) -> ByteBuffer {
         let encoder = ReplyBatchEncoder()
+        fill(encoder)
+        var frame = ByteBuffer()
+        encoder.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
+        return frame
+    }
+
+    /// The first word says of what kind the answer is.
+    private func answer(_ token: UInt64, _ kindAndWords: [Bytes], _ encoder: ReplyBatchEncoder) {
+        let kind = String(decoding: kindAndWords.first ?? [], as: UTF8.self), words = Array(kindAndWords.dropFirst())
         func text(_ index: Int) -> String { index < words.count ? String(decoding: words[index], as: UTF8.self) : "" }
-        switch String(kind) {
+        switch kind {
         case "ok": encoder.ok(token)
         case "null": encoder.null(token)
         case "integer": encoder.integer(token, Int64(text(0)) ?? 0)
@@ -183,13 +224,7 @@ final class StoryRunner {
                 }
             }
             encoder.endList()
-        default: recorder.lines.append("? \(String(kind))")
-        }
-        var frame = ByteBuffer()
-        encoder.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
-        var decoder = ReplyBatchDecoder()
-        try? decoder.decode(frame.readable) { reply in
-            session.complete(reply.id, reply, output: &output, to: recorder)
+        default: recorder.lines.append("? \(kind)")
         }
     }
 
@@ -264,19 +299,22 @@ final class Recorder: SessionSink {
 
     func invoke(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
         if let refusal { throw refusal }
-        let call = call.snapshot
-        var line = "invoke #\(token) \(call.method)"
-        if !call.key.isEmpty || call.target == .key { line += " " + Self.word(call.key) }
-        for argument in call.arguments { line += " " + Self.word(argument) }
+        lines.append("invoke #\(token) " + Self.describe(call.snapshot))
+    }
+
+    private static func describe(_ call: CallSnapshot) -> String {
+        var line = "\(call.method)"
+        if !call.key.isEmpty || call.target == .key { line += " " + word(call.key) }
+        for argument in call.arguments { line += " " + word(argument) }
         if !call.numbers.isEmpty { line += " numbers " + call.numbers.map(String.init).joined(separator: ",") }
         if call.flags != 0 { line += " flags \(call.flags)" }
         if call.database != 0 { line += " database \(call.database)" }
         switch call.target {
         case .key: break
-        case .keys: line += " keys " + call.keys.map { Self.word($0) }.joined(separator: ",")
+        case .keys: line += " keys " + call.keys.map { word($0) }.joined(separator: ",")
         case .everyShard, .cursor, .anyShard: line += " at \(call.target)"
         }
-        lines.append(line)
+        return line
     }
 
     func perform(_ action: SessionAction) {
@@ -287,6 +325,16 @@ final class Recorder: SessionSink {
         case .countKeys(let token): lines.append("count #\(token)")
         case .changeUsers(let token, let changes):
             for change in changes { lines.append("change #\(token) \(Self.describe(change))") }
+        case .watch(let token, let database, let keys):
+            let names = keys.map { Self.word($0) }.joined(separator: " ")
+            lines.append("watch #\(token) \(names)" + (database == 0 ? "" : " database \(database)"))
+        case .execute(let token, let plan):
+            lines.append("execute #\(token)")
+            for watch in plan.watches {
+                let place = watch.database == 0 ? "" : " database \(watch.database)"
+                lines.append("  if \(Self.word(watch.key)) is \(watch.version)" + place)
+            }
+            lines += plan.calls.map { "  " + Self.describe($0) }
         case .beginPause(let token): lines.append("begin pause #\(token)")
         case .endPause: lines.append("end pause")
         case .kill(let ids): lines.append("kill \(ids.map(String.init).joined(separator: ","))")

@@ -105,6 +105,9 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
         lend { session.fail(ticket, error, output: &connection.output, to: self) }
     }
 
+    /// Calls `body` when this connection is not lent.
+    func later(_ body: @escaping () -> Void) { gateway.loop.runLater(body) }
+
     private func lend(_ body: () -> Void) {
         let written = connection.output.count
         isLent = true
@@ -168,8 +171,9 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
             flags: call.flags, numbers: call.numbers, arguments: call.arguments, receiver: receiver, ticket: ticket)
     }
 
-    /// Sends a read of a client that has said READONLY to a replica. False for a write, and for a read that came before
-    /// everything that went to leaders is answered: those go to the leader, in the order of the connection.
+    /// Sends a read of a client that has said READONLY to a replica. False for a write, for a read that came before
+    /// everything that went to leaders is answered, and while keys are watched: those go to the leader, in the order of
+    /// the connection.
     @inline(never)
     private func readFromReplica(
         _ ticket: UInt64, _ call: CallFrame, _ slot: UInt32, _ receiver: any ReplyReceiver
@@ -178,7 +182,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
             replicaState = ReplicaState(since: session.readOnlySince, awaited: ticket, bookmark: nil)
         }
         let isSettled = replicaState.bookmark != nil || session.hasAnswered(before: replicaState.awaited)
-        guard isSettled, !call.method.isWrite else {
+        guard isSettled, !call.method.isWrite, session.mayReadFromReplicas else {
             (replicaState.awaited, replicaState.bookmark) = (ticket &+ 1, nil)
             return false
         }
@@ -224,6 +228,18 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
             KeyCount.begin(router) { [self] counts in
                 gateway.beginEvent()
                 lend { session.counted(token, counts, output: &connection.output, to: self) }
+            }
+        case .watch(let token, let database, let keys):
+            WatchRequest.begin(keys, database, for: self, router) { [self] versions in
+                gateway.beginEvent()
+                lend { session.watched(token, versions, output: &connection.output, to: self) }
+            }
+        case .execute(let token, let plan):
+            // A replica is not asked before this is answered.
+            (replicaState.awaited, replicaState.bookmark) = (token &+ 1, nil)
+            TransactionRequest.begin(plan, for: self, router) { [self] outcome in
+                gateway.beginEvent()
+                lend { session.executed(token, outcome, output: &connection.output, to: self) }
             }
         case .beginPause(let token):
             gateway.beginPause(by: self) { [self] in finished(token, nil) }

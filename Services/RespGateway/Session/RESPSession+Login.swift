@@ -60,6 +60,7 @@ extension RESPSession {
         skipsNextReply = false
         isEvictable = true
         readOnlySince = nil
+        forgetTransaction()
     }
 
     /// Looks again at what the user may do; false if there is no such user any more. As in Redis, a user that was

@@ -68,11 +68,13 @@ package final class RESPSession {
     var actions: [SessionAction] = []
 
     /// nil before login.
-    var user: ACLUser? { didSet { isUnrestricted = user?.allowsEverything ?? false } }
+    var user: ACLUser? { didSet { noteRights() } }
     /// By AUTH or HELLO, rather than as the user of those who have not.
     var hasLoggedIn = false
     /// The user may do anything: nothing is checked.
     private(set) var isUnrestricted = false
+    /// So is the user, and no transaction is open: a command is carried out. One bit for the path of every command.
+    private var isPlain = false
     var version = RESPVersion.two
     var database: UInt8 = 0
     var name: Bytes = []
@@ -86,6 +88,14 @@ package final class RESPSession {
     private(set) var lastSubcommand: RESPCommand?
     var commandCount: UInt64 = 0
 
+    /// Between MULTI and EXEC.
+    var transaction: Transaction? { didSet { noteRights() } }
+    var watched = WatchedKeys()
+    /// Every EXEC whose answer is to come, oldest first.
+    var executions: [Execution] = []
+    /// The commands of the transaction that is being answered now.
+    var runningCommands: Int?
+
     /// What waits for the answer of the driver, besides the client: INFO's sections, DELUSER's count.
     var pendingAnswer: ((inout ByteBuffer) -> Void)?
     var pendingSections: Set<ServerInformation.Section> = []
@@ -98,8 +108,16 @@ package final class RESPSession {
         createdAt = server.wall
         lastActive = server.wall
         user = server.users.defaultUser
-        isUnrestricted = user?.allowsEverything ?? false
+        noteRights()
     }
+
+    private func noteRights() {
+        isUnrestricted = user?.allowsEverything ?? false
+        isPlain = isUnrestricted && transaction == nil
+    }
+
+    /// What was watched must not be read as it was before: followers are not asked.
+    package var mayReadFromReplicas: Bool { watched.isEmpty }
 
     package var isAuthenticated: Bool { user != nil }
 
@@ -175,8 +193,12 @@ package final class RESPSession {
             size = server.scratch.count
             ring.park(token, server.scratch.readable)
         }
-        if size > Self.smallReply || callLimit < Self.inFlightLimit { expect(size) }
+        learn(size)
         if isReadingPaused || isInputEnded { settle(output.count, sink) }
+    }
+
+    @inline(__always) func learn(_ size: Int) {
+        if size > Self.smallReply || callLimit < Self.inFlightLimit { expect(size) }
     }
 
     /// Learns from the size of a reply: at once from a large one, slowly from small ones.
@@ -257,6 +279,8 @@ package final class RESPSession {
     /// The connection is gone: whatever arrives now is dropped.
     package func peerClosed() {
         wait = .closed
+        forgetTransaction()
+        executions = []
         server.remove(self)
     }
 
@@ -298,7 +322,7 @@ package final class RESPSession {
         actions.removeAll(keepingCapacity: true)
     }
 
-    private func finish<Sink: SessionSink>(
+    func finish<Sink: SessionSink>(
         _ token: UInt64, output: inout ByteBuffer, to sink: Sink, _ write: (RESPSession, inout ByteBuffer) -> Void
     ) {
         guard ring.isWaiting(token), wait != .closed else { return }
@@ -327,8 +351,8 @@ package final class RESPSession {
         guard words.count > 0 else { return }
         guard let index = server.table.index(of: words[0]) else { return refuseUnknown(words, &output) }
         let command = server.table[index]
-        guard command.accepts(words.count) else { return refuseArity(command.name, &output) }
-        guard isUnrestricted || mayUse(command, words, &output) else { return }
+        guard command.accepts(words.count) else { return refuseArity(command, &output) }
+        guard isPlain || admits(command, index, words, &output) else { return }
         if server.pause != .nothing, isHeldBack(command, words) { return }
         lastCommandIndex = index
         commandCount &+= 1
@@ -340,6 +364,18 @@ package final class RESPSession {
         }
     }
 
+    /// Whether the command is to be carried out now; otherwise it is refused, held back, or kept for EXEC.
+    @inline(never)
+    private func admits(_ command: RESPCommand, _ index: Int, _ words: Words, _ output: inout ByteBuffer) -> Bool {
+        guard isUnrestricted || mayUse(command, words, &output) else { return false }
+        guard transaction != nil else { return true }
+        if server.pause != .nothing, isHeldBack(command, words) { return false }
+        return !queue(command, index, words, &output)
+    }
+
+    /// A command is being kept for EXEC.
+    func noteCommand(_ index: Int) { lastCommandIndex = index }
+
     /// Leaves the command where it is when a pause is for such: what is refused anyway has been refused already.
     private func isHeldBack(_ command: RESPCommand, _ words: Words) -> Bool {
         var leaf = command
@@ -349,7 +385,8 @@ package final class RESPSession {
             else { return false }
             leaf = row
         }
-        guard server.pause.holdsBack(leaf) else { return false }
+        let isWritingEXEC = leaf === RESPCommand.execute && transaction?.writes ?? false
+        guard server.pause.holdsBack(leaf) || isWritingEXEC else { return false }
         wait = .pause
         return true
     }
@@ -374,10 +411,9 @@ package final class RESPSession {
         of container: RESPCommand, _ index: Int, _ words: Words, _ output: inout ByteBuffer, _ sink: Sink
     ) {
         guard let command = container.subcommand(words[1]) else {
-            let name = Self.printable(words[1], limit: 128)
-            return fail("ERR unknown subcommand '\(name)'. Try \(container.name.uppercased()) HELP.", &output)
+            return refuseSubcommand(of: container, words, &output)
         }
-        guard command.accepts(words.count) else { return refuseArity(command.name, &output) }
+        guard command.accepts(words.count) else { return refuseArity(command, &output) }
         guard isUnrestricted || mayUse(command, words, &output) else { return }
         lastSubcommand = command
         switch command.body {
@@ -438,7 +474,8 @@ package final class RESPSession {
         if !actions.isEmpty { perform(sink) }
     }
 
-    private func write(_ answer: RESPCommand.Answer, _ words: Words, _ buffer: inout ByteBuffer, _ mark: Int) {
+    /// Writes an answer, or the error that it ends with; `mark` is where it begins.
+    func write(_ answer: RESPCommand.Answer, _ words: Words, _ buffer: inout ByteBuffer, _ mark: Int) {
         do throws(DatabaseError) {
             try answer(words, self, &buffer)
         } catch {
@@ -469,52 +506,22 @@ package final class RESPSession {
         return true
     }
 
-    /// Answers with an error, in its turn.
-    func fail(_ text: String, _ output: inout ByteBuffer) {
-        server.errorCount &+= 1
+    /// Answers in its turn.
+    func answer(_ output: inout ByteBuffer, _ write: (inout ByteBuffer) -> Void) {
         if takeMute() { return }
         if ring.isEmpty {
-            output.appendError(text)
+            write(&output)
         } else {
             var buffer = ByteBuffer(capacity: 128)
-            buffer.appendError(text)
+            write(&buffer)
             ring.push(answer: buffer.readable)
         }
     }
 
-    // MARK: Refusals
-
-    /// Whether the user may run the command; otherwise it has been answered.
-    private func mayUse(_ command: RESPCommand, _ words: Words, _ output: inout ByteBuffer) -> Bool {
-        if command.flags.contains(.noAuth) { return true }
-        guard let user else {
-            fail("NOAUTH Authentication required.", &output)
-            return false
-        }
-        // Whether a container may be used is decided by its subcommand.
-        if case .container = command.body, words.count > 1 { return true }
-        guard let denial = user.denial(of: command, words) else { return true }
-        fail("NOPERM " + denial, &output)
-        return false
-    }
-
-    private func refuseArity(_ name: String, _ output: inout ByteBuffer) {
-        fail("ERR wrong number of arguments for '\(name)' command", &output)
-    }
-
-    private func refuseUnknown(_ words: Words, _ output: inout ByteBuffer) {
-        var arguments = ""
-        var position = 1
-        while position < words.count, arguments.utf8.count < 128 {
-            arguments += "'\(Self.printable(words[position], limit: 128 - arguments.utf8.count))' "
-            position += 1
-        }
-        let name = Self.printable(words[0], limit: 128)
-        fail("ERR unknown command '\(name)', with args beginning with: \(arguments)", &output)
-    }
-
-    private static func printable(_ view: ByteView, limit: Int) -> String {
-        String(decoding: view.prefix(max(limit, 0)), as: UTF8.self)
+    /// Answers with an error, in its turn.
+    func fail(_ text: String, _ output: inout ByteBuffer) {
+        server.errorCount &+= 1
+        answer(&output) { $0.appendError(text) }
     }
 }
 

@@ -20,6 +20,10 @@ package enum SessionAction: Hashable, Sendable {
     case countKeys(UInt64)
     /// Change users in the catalog; answer with `RESPSession.finish`.
     case changeUsers(UInt64, [UserChange])
+    /// Ask for the versions of keys of a database; answer with `RESPSession.watched`.
+    case watch(UInt64, database: UInt8, [Bytes])
+    /// Carry out an EXEC; answer with `RESPSession.executed`. What follows it must not overtake it.
+    case execute(UInt64, TransactionPlan)
     /// A pause has begun: answer with `RESPSession.finish` when every call that other clients had under way is
     /// answered, and let the clients that it holds back go on when it ends.
     case beginPause(UInt64)

@@ -24,7 +24,7 @@ extension RESPCommand {
     }
 
     static let aclDeleteUser = RESPCommand(
-        "acl|deluser", -3, [.admin, .noScript, .loading, .stale], .server, since: "6.0.0",
+        "acl|deluser", -3, [.admin, .noScript, .loading, .stale, .unqueueable], .server, since: "6.0.0",
         complexity: "O(1) amortized time considering the typical user.",
         summary: "Remove the specified ACL users and the associated rules"
     ) { words, session, _ throws(DatabaseError) in
@@ -95,7 +95,7 @@ extension RESPCommand {
     }
 
     static let aclSetUser = RESPCommand(
-        "acl|setuser", -3, [.admin, .noScript, .loading, .stale, .secret], .server, since: "6.0.0",
+        "acl|setuser", -3, [.admin, .noScript, .loading, .stale, .secret, .unqueueable], .server, since: "6.0.0",
         complexity: "O(N). Where N is the number of rules provided.",
         summary: "Modify or create the rules for a specific ACL user"
     ) { words, session, _ throws(DatabaseError) in

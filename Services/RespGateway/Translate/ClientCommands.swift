@@ -132,7 +132,7 @@ extension RESPCommand {
     }
 
     static let clientReply = RESPCommand(
-        "client|reply", 3, [.noScript, .loading, .stale], .connection, acl: .connection, since: "3.2.0",
+        "client|reply", 3, [.noScript, .loading, .stale, .unqueueable], .connection, acl: .connection, since: "3.2.0",
         summary: "Instruct the server whether to reply to commands"
     ) { words, session, reply throws(DatabaseError) in
         if words.matches(2, "on") {
@@ -168,17 +168,22 @@ extension ByteBuffer {
 }
 
 extension RESPSession {
-    /// A line of CLIENT LIST. What a gateway does not have (subscriptions, transactions) is shown as none.
+    /// A line of CLIENT LIST. What a gateway does not have (subscriptions) is shown as none.
     func describe() -> String {
         let now = server.wallMilliseconds
         var command = lastCommandIndex >= 0 ? server.table.commands[lastCommandIndex].name : "NULL"
         if let last = lastSubcommand?.name, last.hasPrefix(command + "|") { command = last }
-        let flags = (isPaused ? "b" : "") + (readOnlySince == nil ? "" : "r") + (isEvictable ? "" : "e")
+        let queued = transaction?.commands.count ?? runningCommands
+        let flags = [
+            queued == nil ? "" : "x", isPaused ? "b" : "", watched.isLost ? "d" : "", readOnlySince == nil ? "" : "r",
+            isEvictable ? "" : "e",
+        ].joined()
         return "id=\(id) addr=\(address) laddr=\(localAddress) fd=-1 name=\(String(decoding: name, as: UTF8.self))"
             + " age=\((max(now, createdAt) - createdAt) / 1000) idle=\((max(now, lastActive) - lastActive) / 1000)"
-            + " flags=\(flags.isEmpty ? "N" : flags) db=\(database) sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0"
-            + " argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=\(inFlight) omem=\(ring.parkedBytes) tot-mem=0"
-            + " events=r cmd=\(command) user=\(user?.name ?? "(superuser)") redir=-1 resp=\(version.rawValue)"
+            + " flags=\(flags.isEmpty ? "N" : flags) db=\(database) sub=0 psub=0 ssub=0 multi=\(queued ?? -1) qbuf=0"
+            + " qbuf-free=0 argv-mem=0 multi-mem=\(transaction?.size ?? 0) rbs=0 rbp=0 obl=0 oll=\(inFlight)"
+            + " omem=\(ring.parkedBytes) tot-mem=0 events=r cmd=\(command) user=\(user?.name ?? "(superuser)")"
+            + " redir=-1 resp=\(version.rawValue)"
     }
 }
 

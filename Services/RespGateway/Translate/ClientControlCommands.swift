@@ -17,8 +17,8 @@ extension RESPCommand {
     }
 
     static let clientPause = RESPCommand(
-        "client|pause", -3, [.admin, .noScript, .loading, .stale], .connection, acl: .connection, since: "2.9.50",
-        summary: "Stop processing commands from clients for some time"
+        "client|pause", -3, [.admin, .noScript, .loading, .stale, .unqueueable], .connection, acl: .connection,
+        since: "2.9.50", summary: "Stop processing commands from clients for some time"
     ) { words, session, reply throws(DatabaseError) in
         try pauseClients(words, session, &reply)
     }

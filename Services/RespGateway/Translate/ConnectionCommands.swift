@@ -10,8 +10,8 @@ enum ConnectionCommands {
 
 extension RESPCommand {
     static let authenticate = RESPCommand(
-        "auth", -2, [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy, .secret], .connection, acl: .connection,
-        since: "1.0.0", complexity: "O(N) where N is the number of passwords defined for the user",
+        "auth", -2, [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy, .secret, .unqueueable], .connection,
+        acl: .connection, since: "1.0.0", complexity: "O(N) where N is the number of passwords defined for the user",
         summary: "Authenticate to the server"
     ) { words, session, _ throws(DatabaseError) in
         guard words.count <= 3 else { throw .syntaxError }
@@ -36,8 +36,8 @@ extension RESPCommand {
     }
 
     static let hello = RESPCommand(
-        "hello", -1, [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy, .secret], .connection, acl: .connection,
-        since: "6.0.0", summary: "Handshake with Redis"
+        "hello", -1, [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy, .secret, .unqueueable], .connection,
+        acl: .connection, since: "6.0.0", summary: "Handshake with Redis"
     ) { words, session, reply throws(DatabaseError) in
         try beginHello(words, session, &reply)
     }
@@ -52,8 +52,8 @@ extension RESPCommand {
     }
 
     static let quit = RESPCommand(
-        "quit", -1, [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy], .connection, acl: .connection,
-        since: "1.0.0", summary: "Close the connection"
+        "quit", -1, [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy, .immediate], .connection,
+        acl: .connection, since: "1.0.0", summary: "Close the connection"
     ) { _, session, reply throws(DatabaseError) in
         reply.append("+OK\r\n")
         session.wait = .closing
@@ -76,8 +76,8 @@ extension RESPCommand {
     }
 
     static let reset = RESPCommand(
-        "reset", 1, [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy], .connection, acl: .connection,
-        since: "6.2.0", summary: "Reset the connection"
+        "reset", 1, [.noScript, .loading, .stale, .fast, .noAuth, .allowBusy, .immediate], .connection,
+        acl: .connection, since: "6.2.0", summary: "Reset the connection"
     ) { _, session, reply throws(DatabaseError) in
         session.resetConnection()
         reply.append("+RESET\r\n")

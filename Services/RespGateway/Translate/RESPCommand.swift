@@ -49,10 +49,11 @@ package final class RESPCommand: Sendable {
 
     /// A command that the gateway answers itself.
     package init(
-        _ name: String, _ arity: Int, _ flags: CommandFlags, _ group: CommandGroup, acl: ACLCategories = [],
-        tips: [String] = [], since: String, complexity: String = "O(1)", summary: String, answer: @escaping Answer
+        _ name: String, _ arity: Int, _ flags: CommandFlags, _ group: CommandGroup, keys: [KeySpec] = [],
+        acl: ACLCategories = [], tips: [String] = [], since: String, complexity: String = "O(1)", summary: String,
+        answer: @escaping Answer
     ) {
-        (self.name, self.arity, self.flags, self.group, self.keys) = (name, arity, flags, group, [])
+        (self.name, self.arity, self.flags, self.group, self.keys) = (name, arity, flags, group, keys)
         (self.since, self.complexity, self.summary, self.tips) = (since, complexity, summary, tips)
         reply = .plain
         categories = acl.union(flags.impliedCategories)
@@ -113,15 +114,21 @@ package struct CommandFlags: OptionSet, Hashable, Sendable {
     package static let noScript = CommandFlags(rawValue: 1 << 6)
     package static let loading = CommandFlags(rawValue: 1 << 9)
     package static let stale = CommandFlags(rawValue: 1 << 10)
+    package static let skipSlowLog = CommandFlags(rawValue: 1 << 12)
     package static let fast = CommandFlags(rawValue: 1 << 14)
     package static let noAuth = CommandFlags(rawValue: 1 << 15)
     package static let allowBusy = CommandFlags(rawValue: 1 << 26)
+    /// Not in COMMAND: it acts at once, also between MULTI and EXEC.
+    package static let immediate = CommandFlags(rawValue: 1 << 28)
+    /// Not in COMMAND: it is refused between MULTI and EXEC.
+    package static let unqueueable = CommandFlags(rawValue: 1 << 29)
     /// Not in COMMAND: its words hold secrets, so no log shows them.
     package static let secret = CommandFlags(rawValue: 1 << 30)
 
     static let names: [(CommandFlags, String)] = [
         (.write, "write"), (.readonly, "readonly"), (.denyOOM, "denyoom"), (.admin, "admin"), (.noScript, "noscript"),
-        (.loading, "loading"), (.stale, "stale"), (.fast, "fast"), (.noAuth, "no_auth"), (.allowBusy, "allow_busy"),
+        (.loading, "loading"), (.stale, "stale"), (.skipSlowLog, "skip_slowlog"), (.fast, "fast"),
+        (.noAuth, "no_auth"), (.allowBusy, "allow_busy"),
     ]
 
     package var list: [String] { Self.names.filter { contains($0.0) }.map(\.1) }
@@ -152,6 +159,7 @@ package struct ACLCategories: OptionSet, Hashable, Sendable {
     package static let slow = ACLCategories(rawValue: 1 << 15)
     package static let dangerous = ACLCategories(rawValue: 1 << 17)
     package static let connection = ACLCategories(rawValue: 1 << 18)
+    package static let transaction = ACLCategories(rawValue: 1 << 19)
 
     /// All of Redis 7, whether there are commands in them yet or not: a rule that names one is valid.
     static let names: [String] = [
@@ -172,7 +180,7 @@ package struct ACLCategories: OptionSet, Hashable, Sendable {
 
 /// The chapter of the documentation.
 package enum CommandGroup: String, Hashable, Sendable {
-    case string, bitmap, hash, generic, connection, server, cluster
+    case string, bitmap, hash, generic, connection, server, cluster, transactions
 }
 
 /// Which words are keys, and what happens to them.

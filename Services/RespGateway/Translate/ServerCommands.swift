@@ -19,7 +19,7 @@ extension RESPCommand {
     }
 
     static let debug = RESPCommand(
-        "debug", -2, [.admin, .noScript, .loading, .stale], .server, since: "1.0.0",
+        "debug", -2, [.admin, .noScript, .loading, .stale, .unqueueable], .server, since: "1.0.0",
         complexity: "Depends on subcommand.", summary: "A container for debugging commands"
     ) { words, session, _ throws(DatabaseError) in
         guard words.matches(1, "sleep"), words.count == 3 else {

@@ -1,0 +1,321 @@
+"""MULTI, EXEC and WATCH as programs use them: no update is lost, and nothing is done half, also when nodes die."""
+
+import os
+import random
+import signal
+import socket
+import threading
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ClusterDownError, ExecAbortError, TryAgainError, WatchError
+from redis.retry import Retry
+
+from conftest import Cluster, kill, wait_until
+
+ROUNDS = int(os.environ.get("ORBIT_CRASH_ROUNDS", "20")) // 4 or 1
+
+
+def at_once(count, body):
+    """Runs `body(number)` in `count` threads, and raises what one of them has raised."""
+    failures = []
+
+    def run(number):
+        try:
+            body(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def test_pipeline(client):
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.set("a", "1").incr("a").hset("h", "f", "v").hgetall("h").get("none").exists("a", "h")
+        assert pipeline.execute() == [True, 2, 1, {b"f": b"v"}, None, 2]
+
+
+def test_errors_in_a_transaction_leave_the_rest_done(client):
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.set("a", "text").incr("a").set("b", "2").hget("a", "f")
+        results = pipeline.execute(raise_on_error=False)
+    assert results[0] is True and results[2] is True
+    assert "not an integer" in str(results[1]) and "WRONGTYPE" in str(results[3]) + type(results[3]).__name__.upper()
+    assert client.mget("a", "b") == [b"text", b"2"]
+
+
+def test_a_refused_command_undoes_all(client):
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.set("a", "1")
+        pipeline.execute_command("NOSUCH")
+        with pytest.raises((ExecAbortError, redis.ResponseError)):
+            pipeline.execute()
+    assert client.get("a") is None
+
+
+def test_whole_databases(client):
+    client.mset({f"k{number}": number for number in range(100)})
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.dbsize().set("one", "more").dbsize().keys("on*").randomkey().scan(count=1000).flushdb().dbsize()
+        pipeline.set("left", "1")
+        results = pipeline.execute()
+    assert results[0] == 100 and results[2] == 101 and results[3] == [b"one"] and results[4]
+    assert results[5][0] == 0 and len(results[5][1]) == 101
+    assert results[6:] == [True, 0, True] and client.keys() == [b"left"]
+
+
+def test_a_long_transaction(client):
+    with client.pipeline(transaction=True) as pipeline:
+        for number in range(20_000):
+            pipeline.set(f"k{number % 500}", number)
+        pipeline.dbsize()
+        results = pipeline.execute()
+    assert results[:-1] == [True] * 20_000 and results[-1] == 500
+
+
+def test_watch(client, cluster):
+    other = cluster.client()
+    with client.pipeline() as pipeline:
+        for change in (
+            lambda: other.set("w", "theirs"),
+            lambda: other.delete("w"),
+            lambda: other.incr("n"),
+            lambda: other.expire("w2", 100),
+            lambda: (other.delete("w2"), other.set("w2", "2")),
+            other.flushdb,
+        ):
+            client.mset({"w": "1", "w2": "2"})
+            pipeline.watch("w", "w2", "n")
+            before = pipeline.get("w")
+            change()
+            pipeline.multi()
+            pipeline.set("w", before + b"0")
+            with pytest.raises(WatchError):
+                pipeline.execute()
+            assert client.get("w") != b"10"
+        client.mset({"w": "1", "w2": "2"})
+        pipeline.watch("w", "n")
+        other.mset({"w2": "x", "w3": "y"})
+        other.get("w")
+        pipeline.multi()
+        pipeline.set("w", "5")
+        assert pipeline.execute() == [True]
+    other.close()
+
+
+def test_a_watched_key_that_expires_counts_as_changed(client):
+    with client.pipeline() as pipeline:
+        client.set("w", "1", px=30)
+        pipeline.watch("w")
+        wait_until(lambda: client.get("w") is None, what="the end of the key")
+        pipeline.multi()
+        pipeline.set("w", "5")
+        with pytest.raises(WatchError):
+            pipeline.execute()
+
+
+def test_nothing_overtakes_a_watch(cluster):
+    """A whole cycle in one write: the GET behind WATCH never sees less than what is watched."""
+    cluster.client().delete("counter")
+
+    def count(_):
+        with socket.create_connection(("127.0.0.1", cluster.port), timeout=120) as connection:
+            file = connection.makefile("rb")
+            connection.sendall(f"AUTH orbit {cluster.password}\r\n".encode())
+            assert file.readline() == b"+OK\r\n"
+            done = 0
+            while done < 40:
+                connection.sendall(b"WATCH counter\r\nGET counter\r\n")
+                assert file.readline() == b"+OK\r\n"
+                length = int(file.readline()[1:])
+                value = int(file.read(length + 2)) if length >= 0 else 0
+                connection.sendall(b"MULTI\r\nSET counter %d\r\nEXEC\r\n" % (value + 1))
+                assert [file.readline(), file.readline()] == [b"+OK\r\n", b"+QUEUED\r\n"]
+                if file.readline() == b"*1\r\n":
+                    assert file.readline() == b"+OK\r\n"
+                    done += 1
+
+    at_once(6, count)
+    assert int(cluster.client().get("counter")) == 240
+
+
+def test_no_update_is_lost(cluster):
+    """Optimistic locking, as the books have it: many clients count one counter."""
+    cluster.client().delete("counter", "log")
+
+    def count(number):
+        client = cluster.client()
+
+        def step(pipeline):
+            value = int(pipeline.get("counter") or 0)
+            pipeline.multi()
+            pipeline.set("counter", value + 1)
+            pipeline.append("log", f"{value + 1},")
+
+        for _ in range(40):
+            client.transaction(step, "counter")
+        client.close()
+
+    at_once(8, count)
+    client = cluster.client()
+    assert int(client.get("counter")) == 320
+    assert client.get("log") == "".join(f"{number}," for number in range(1, 321)).encode()
+
+
+def test_transfers(cluster):
+    """Money moves between accounts; whoever looks at all of them at once sees all of it."""
+    client, names = cluster.client(), [f"account{number}" for number in range(5)]
+    client.mset(dict.fromkeys(names, 100))
+
+    def move(number):
+        client, source = cluster.client(), random.Random(number)
+
+        def step(pipeline):
+            balance, amount = int(pipeline.get(one)), source.randrange(1, 30)
+            pipeline.multi()
+            if balance >= amount:
+                pipeline.decrby(one, amount)
+                pipeline.incrby(other, amount)
+
+        for _ in range(60):
+            one, other = source.sample(names, 2)
+            client.transaction(step, one)
+            with client.pipeline(transaction=True) as pipeline:
+                for name in names:
+                    pipeline.get(name)
+                balances = [int(value) for value in pipeline.execute()]
+            assert sum(balances) == 500 and min(balances) >= 0, balances
+        client.close()
+
+    at_once(6, move)
+
+
+def test_several_shards():
+    """What lives on one shard is done; what does not is refused as a whole."""
+    with Cluster("--nodes", "2", "--replication-factor", "1") as cluster:
+        client = cluster.client()
+        with client.pipeline(transaction=True) as pipeline:
+            pipeline.mset({"{t}a": 1, "{t}b": 2}).incr("{t}a").get("{t}b")
+            assert pipeline.execute() == [True, 2, b"2"]
+        with client.pipeline(transaction=True) as pipeline:
+            for number in range(50):
+                pipeline.set(f"k{number}", number)
+            with pytest.raises(redis.ResponseError, match="hash to the same slot"):
+                pipeline.execute()
+        assert client.dbsize() == 2
+        with client.pipeline() as pipeline:
+            pipeline.watch("{t}a", "{t}b")
+            cluster.client().set("{t}b", "theirs")
+            pipeline.multi()
+            pipeline.set("{t}a", "mine")
+            with pytest.raises(WatchError):
+                pipeline.execute()
+
+
+class Writer(threading.Thread):
+    """Writes pairs of keys and counts them, each time at once; remembers what was acknowledged, and what may be."""
+
+    def __init__(self, cluster, name):
+        super().__init__(daemon=True)
+        self.cluster, self.prefix = cluster, name
+        self.acknowledged, self.unknown, self.errors = [], [], []
+        self.stopping = threading.Event()
+
+    def connect(self):
+        return self.cluster.client(retry=Retry(NoBackoff(), 0), socket_connect_timeout=2)
+
+    def run(self):
+        client, number = self.connect(), 0
+        while not self.stopping.is_set():
+            number += 1
+            try:
+                with client.pipeline(transaction=True) as pipeline:
+                    pipeline.set(f"{self.prefix}:{number}:a", number).incr(f"{self.prefix}:count")
+                    pipeline.set(f"{self.prefix}:{number}:b", number)
+                    pipeline.execute()
+                self.acknowledged.append(number)
+            except (ClusterDownError, TryAgainError):
+                self.stopping.wait(0.02)  # Refused: it must not have happened.
+            except redis.ResponseError as error:
+                if "outcome is unknown" not in str(error):
+                    self.errors.append(str(error))
+                self.unknown.append(number)
+                self.stopping.wait(0.02)
+            except (redis.ConnectionError, redis.TimeoutError):
+                self.unknown.append(number)
+                client.close()
+                client = self.connect()
+                self.stopping.wait(0.02)
+        client.close()
+
+    def stop(self):
+        self.stopping.set()
+        self.join(60)
+        assert not self.is_alive(), "a writer hangs"
+
+    def verify(self, client):
+        assert not self.errors, self.errors[:3]
+        found, possible = 0, {*self.acknowledged, *self.unknown}
+        for key in client.scan_iter(match=f"{self.prefix}:*:a", count=1000):
+            number = int(key.decode().split(":")[-2])
+            found += 1
+            assert number in possible, f"{key} was refused, and is there"
+            assert client.get(f"{self.prefix}:{number}:b") == str(number).encode(), f"half of {key}"
+        halves = sum(1 for _ in client.scan_iter(match=f"{self.prefix}:*:b", count=1000))
+        assert halves == found and int(client.get(f"{self.prefix}:count") or 0) == found
+        for number in self.acknowledged:
+            assert client.exists(f"{self.prefix}:{number}:a"), f"{self.prefix}:{number} is lost"
+
+@pytest.mark.crash
+def test_transactions_are_whole_after_sigkill():
+    with Cluster() as cluster:
+        for number in range(ROUNDS):
+            victim = ["storage-node-1", "storage-node-1", "resp-gw-1"][number % 3]
+            writers = [Writer(cluster, f"r{number}:{name}") for name in range(3)]
+            for writer in writers:
+                writer.start()
+
+            def done():
+                return sum(len(writer.acknowledged) for writer in writers)
+
+            goal = 100 + random.randrange(300)
+            wait_until(lambda: done() >= goal, what=f"round {number}: {goal} transactions")
+            before = cluster.pids()[victim]
+            kill(before, signal.SIGKILL)
+            wait_until(lambda: cluster.pids().get(victim, before) != before, what=f"the restart of {victim}")
+            cluster.wait_ready()
+            reached = done()
+            wait_until(lambda: done() >= reached + 100, what=f"round {number}: transactions after the restart")
+            client = cluster.client()
+            for writer in writers:
+                writer.stop()
+            for writer in writers:
+                writer.verify(client)
+            client.close()
+
+
+@pytest.mark.crash
+def test_a_watch_does_not_survive_its_node_wrongly():
+    """Between WATCH and EXEC the key changes and the node dies: the transaction must not be done."""
+    with Cluster() as cluster:
+        client, other = cluster.client(), cluster.client(retry=Retry(NoBackoff(), 0))
+        client.set("w", "1")
+        with client.pipeline() as pipeline:
+            pipeline.watch("w")
+            before = cluster.pids()["storage-node-1"]
+            other.set("w", "theirs")
+            kill(before, signal.SIGKILL)
+            wait_until(lambda: cluster.pids().get("storage-node-1", before) != before, what="the restart")
+            cluster.wait_ready()
+            pipeline.multi()
+            pipeline.set("w", "mine")
+            with pytest.raises(WatchError):
+                pipeline.execute()
+        assert client.get("w") == b"theirs"
