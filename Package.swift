@@ -75,7 +75,11 @@ let package = Package(
         // L3: what every process shares; the way between replicas; what every gateway shares.
         module("ServiceKit", ["Base", "Crypto", "Contracts", "Placement", "Net"]),
         module("Peers", ["Base", "Crypto", "Contracts", "Raft", "Net", "Replication"]),
-        module("GatewayKit", ["Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "ServiceKit"]),
+        module(
+            "GatewayKit",
+            [
+                "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "ServiceKit", "Transactions",
+            ]),
 
         // L4: the processes.
         service(
@@ -120,7 +124,7 @@ let package = Package(
         tests("Crypto", ["Base"]),
         tests("Placement", ["Base", "TestKit"]),
         tests("Transactions", ["Base", "DataModel", "TestKit"]),
-        tests("GatewayKit", ["Base", "Contracts", "DataModel", "Net", "Placement", "TestKit"]),
+        tests("GatewayKit", ["Base", "Contracts", "DataModel", "Net", "Placement", "TestKit", "Transactions"]),
         tests(
             "StorageNode",
             [

@@ -47,6 +47,8 @@ package final class NodeRouter {
     /// Reads below strong that are on their way, some that are done among them, and how many make it worth a look.
     var replicaReads: [ReplicaRead] = []
     var replicaReadsToSweep = 1024
+    /// Attempts of transactions over several shards that are not over.
+    var attempts: [TransactionAttempt] = []
     /// Nodes that have left reads unanswered, and until when they are not asked.
     var resting: [NodeID: UInt64] = [:]
 
@@ -360,6 +362,7 @@ package final class NodeRouter {
     private func expire() {
         for stream in streams.values { stream.expire() }
         expireReads()
+        if !attempts.isEmpty { tickAttempts() }
         let limit = loop.now
         for route in routes.routes { route.expire(madeBefore: limit &- min(limit, connectPatience)) }
         if isRerouting { reroute() }
@@ -367,6 +370,11 @@ package final class NodeRouter {
 
     /// The loop's time.
     var now: UInt64 { loop.now }
+
+    /// Calls `body` after that time; nil: in this tick.
+    func after(milliseconds: Int?, _ body: @escaping () -> Void) {
+        if let milliseconds { loop.schedule(afterMilliseconds: milliseconds, body) } else { loop.runLater(body) }
+    }
 
     /// How the shard at a position of `shards` is reached.
     func route(_ index: Int) -> ShardRoute { routes.routes[index] }

@@ -28,6 +28,8 @@ final class Cast {
     var mute: Set<Int> = []
     /// Reads below strong that came, in order.
     private(set) var reads: [(node: Int, terms: ReadTerms)] = []
+    /// Answers batches and steps in the place of a node that leads.
+    var onTransaction: ((_ node: Int, InvocationView, ReplyBatchEncoder) -> Void)?
     private var servers: [GRPCServer] = []
     private let stage: Stage
     private let directory: String
@@ -69,6 +71,11 @@ final class Cast {
                 call.id, DatabaseError(.notLeader, "elsewhere"), leader: hints[node].map { NodeID(rawValue: $0) })
             if route >= fences[node] { fences[node] = route + 1 }
             return
+        }
+        switch call.operation {
+        case .batch, .step:
+            if let onTransaction { return onTransaction(node, call, replies) }
+        case .call, .record, .unknown: break
         }
         switch call.operation {
         case .call(let call) where call.method == .set: done[node].append(call.arguments[0][0])

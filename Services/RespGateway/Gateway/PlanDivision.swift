@@ -183,11 +183,8 @@ struct PlanDivision {
 extension CallSnapshot {
     /// Whether it can be done in pieces, each with some of its keys. MSETNX can where nothing else is in the plan.
     fileprivate func isDivisible(aloneIn plan: TransactionPlan) -> Bool {
-        switch method {
-        case .delete, .exists, .touch, .multiGet: true
-        case .multiSet: flags == 0 || (plan.calls.count == 1 && plan.watches.isEmpty)
-        default: false
-        }
+        guard method == .multiSet else { return [.delete, .exists, .touch, .multiGet].contains(method) }
+        return flags == 0 || (plan.calls.count == 1 && plan.watches.isEmpty)
     }
 
     /// The key at that position, with the value behind it if it has one.
@@ -205,6 +202,11 @@ private struct ReplyMerge {
 
     private enum Whole { case null, ok, integer(Int64), number(Double), data(Bytes), list([Value]) }
 
+    private static let kinds: [Method: Kind] = [
+        .delete: .sum, .exists: .sum, .touch: .sum, .databaseSize: .sum, .multiSet: .done, .flushDatabase: .done,
+        .flushAll: .done, .multiGet: .values, .keys: .concatenation, .randomKey: .anyOne,
+    ]
+
     private let kind: Kind
     private let isCondition: Bool
     private let random: UInt64
@@ -215,15 +217,7 @@ private struct ReplyMerge {
     private var whole = Whole.null
 
     init(_ call: CallSnapshot, demandsAbsence: Bool, random: UInt64) {
-        kind =
-            switch call.method {
-            case .delete, .exists, .touch, .databaseSize: .sum
-            case .multiSet, .flushDatabase, .flushAll: .done
-            case .multiGet: .values
-            case .keys: .concatenation
-            case .randomKey: .anyOne
-            default: .single
-            }
+        kind = Self.kinds[call.method] ?? .single
         (isCondition, self.random) = (demandsAbsence, random)
         if kind == .values { items = Array(repeating: .null, count: call.keys.count) }
     }
