@@ -57,11 +57,14 @@ package final class TransactionRun {
     /// An attempt gave way.
     func tryAgain() {
         guard router.milliseconds &- startedAt < Self.patience, !router.isClosed else {
-            return end(.failed(DatabaseError(.busy, "Other transactions were in the way for too long; nothing was done")))
+            return end(.failed(Self.crowded))
         }
         let longest = min(1 &<< UInt64(min(attempts, 16)), Self.longestPause)
         router.after(milliseconds: Int(random() % (longest + 1))) { self.attempt() }
     }
+
+    private static let crowded = DatabaseError(
+        .busy, "Other transactions were in the way for too long; nothing was done")
 
     func end(_ outcome: Outcome) {
         guard let completion else { return }

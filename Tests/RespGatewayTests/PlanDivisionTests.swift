@@ -61,7 +61,7 @@ struct PlanDivisionTests {
             switch call.method {
             case .get: get(words[0], id, encoder)
             case .set, .multiSet:
-                for position in stride(from: 0, to: words.count, by: 2) { values[words[position]] = words[position + 1] }
+                for at in stride(from: 0, to: words.count, by: 2) { values[words[at]] = words[at + 1] }
                 encoder.ok(id)
             case .delete:
                 encoder.integer(id, Int64(words.count { values.removeValue(forKey: $0) != nil }))
