@@ -244,10 +244,11 @@ class TransactionClient(threading.Thread):
 
 
 class TransactionLoad:
-    """Clients on ten hot keys of one tag. `connect` makes a redis-py client, of which only the pool is used."""
+    """Clients on ten hot keys of one tag, which is the name, or of several. `connect` makes a redis-py client, of which
+    only the pool is used."""
 
-    def __init__(self, name, connect, clients=20, kind=TransactionClient):
-        self.name, self.connect = name, connect
+    def __init__(self, name, connect, clients=20, kind=TransactionClient, tags=None):
+        self.name, self.connect, self.tags = name, connect, tags or [name]
         self.seed = os.environ.get("ORBIT_SEED", "1")
         self.stopping = threading.Event()
         self.clients = [kind(self, number) for number in range(clients)]
@@ -255,8 +256,10 @@ class TransactionLoad:
             client.start()
 
     def keys(self):
-        prefix = f"{{{self.name}}}:{self.done() // GENERATION}"
-        return [f"{prefix}:{'list' if number < 6 else 'register'}:{number}" for number in range(10)]
+        generation = self.done() // GENERATION
+        kinds = ["list"] * 6 + ["register"] * 4
+        tags = [self.tags[number % len(self.tags)] for number in range(10)]
+        return [f"{{{tag}}}:{self.name}:{generation}:{kind}:{n}" for n, (tag, kind) in enumerate(zip(tags, kinds))]
 
     def done(self):
         return sum(client.counts["committed"] for client in self.clients)

@@ -3,19 +3,38 @@
 redis-server goes first: what it passes tells that the recording is right.
 """
 
+import signal
 import threading
 
 import pytest
 import redis
 
+from conftest import Cluster, kill, wait_until
+from faults import View
 from histories import Bank, TransactionClient, TransactionLoad, check, check_reply
 
 
-@pytest.fixture(params=["redis-server"])
+@pytest.fixture(scope="module")
+def one():
+    with Cluster("--shards", "1") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def three():
+    with Cluster("--nodes", "3") as cluster:
+        View(cluster.data, 3).wait_led()
+        yield cluster
+
+
+@pytest.fixture(params=["redis-server", "one shard", "three nodes"])
 def connect(request):
     """Makes clients of each of the databases in turn."""
-    port = request.getfixturevalue("oracle")
-    return lambda **more: redis.Redis(port=port, **more)
+    if request.param == "redis-server":
+        port = request.getfixturevalue("oracle")
+        return lambda **more: redis.Redis(port=port, **more)
+    cluster = request.getfixturevalue({"one shard": "one", "three nodes": "three"}[request.param])
+    return cluster.client
 
 
 def test_histories_are_strictly_serializable(connect, tmp_path):
@@ -60,7 +79,7 @@ def test_money_is_neither_made_nor_lost(connect):
     bank.finish()
 
 
-@pytest.mark.parametrize("connect", ["redis-server"], indirect=True)
+@pytest.mark.parametrize("connect", ["redis-server", "one shard"], indirect=True)
 def test_a_counter_under_watch_loses_no_update(connect):
     """redis-py's own loop: each client adds one a number of times, with a SET of what was read and one more."""
     key, clients, times = "{count}er", 8, 25
@@ -88,6 +107,25 @@ def test_a_counter_under_watch_loses_no_update(connect):
             thread.join()
         assert not failures, failures[:3]
         assert int(client.get(key)) == clients * times
+
+
+def test_the_leader_of_the_shard_is_killed(three, tmp_path):
+    view = View(three.data, 3)
+    load, bank = TransactionLoad("killed", three.client), Bank("killed-bank", three.client)
+    for name, running in (("killed", load), ("killed-bank", bank)):
+        load.wait_for(200)
+        bank.wait_for(50)
+        # The slot of a key with a tag is that of the tag.
+        shard = view.shard_of(name)
+        victim = wait_until(lambda: view.leader(shard), f"a leader of shard {shard}")
+        before = three.pids()
+        kill(before[f"storage-node-{victim}"], signal.SIGKILL)
+        running.wait_for(200)
+        three.wait_ready()
+    load.wait_for(200)
+    bank.wait_for(50)
+    bank.finish()
+    print(load.finish(tmp_path))
 
 
 def test_an_anomaly_is_told(tmp_path):
