@@ -43,8 +43,9 @@ package struct WaitingCall: Hashable, Sendable {
 /// A part takes all its locks at once or none. Calls outside transactions hold none: they wait until nobody does.
 ///
 /// Invariants:
-/// - Order: what conflicts (a key, the whole shard, a lane in common) goes in the order in which it came. Nobody
-///   overtakes, so nobody starves.
+/// - Order: parts that conflict with anything (a key, the whole shard) go in the order in which they came, and so do
+///   the calls of a lane. A call waits behind parts and behind its lane, not behind other calls: it delays nobody. So
+///   nobody starves.
 /// - No deadlock, over all shards (wait-die, Rosenkrantz et al. 1978): a part waits only while it is older than every
 ///   transaction that it waits for, *through* calls and parts before it in the queue too; else it is refused. So along
 ///   every chain of waits ages only fall, and there is no circle. Calls hold nothing and are never waited for from
@@ -97,6 +98,10 @@ package struct LockTable: Sendable {
 
     /// What those in the queue want, and through them wait for.
     private struct Wanted {
+        /// The same of the parts among them alone.
+        var keysOfParts: [LockKey: Obstacle] = [:]
+        var shardOfParts: Obstacle?
+        var anythingOfParts: Obstacle?
         var keys: [LockKey: Obstacle] = [:]
         var lanes: [UInt64: Obstacle] = [:]
         var shard: Obstacle?
@@ -115,6 +120,19 @@ package struct LockTable: Sendable {
             if waiter.call.lane != 0 { lanes[waiter.call.lane, default: whole].merge(whole.eldest) }
             anything = anything ?? whole
             anything?.merge(whole.eldest)
+            if waiter.part != nil { addPart(waiter.scope, whole) }
+        }
+
+        private mutating func addPart(_ scope: LockScope, _ whole: Obstacle) {
+            switch scope {
+            case .keys(let list):
+                for key in list { keysOfParts[key, default: whole].merge(whole.eldest) }
+            case .shard:
+                shardOfParts = shardOfParts ?? whole
+                shardOfParts?.merge(whole.eldest)
+            }
+            anythingOfParts = anythingOfParts ?? whole
+            anythingOfParts?.merge(whole.eldest)
         }
     }
 
@@ -210,11 +228,16 @@ package struct LockTable: Sendable {
         switch waiter.scope {
         case .keys(let keys):
             if !owners.isEmpty { for key in keys { meet(owners[key]) } }
-            if !wanted.keys.isEmpty { for key in keys { meet(wanted.keys[key]) } }
-            meet(wanted.shard)
+            if waiter.part == nil {
+                for key in keys { meet(wanted.keysOfParts[key]) }
+                meet(wanted.shardOfParts)
+            } else {
+                for key in keys { meet(wanted.keys[key]) }
+                meet(wanted.shard)
+            }
         case .shard:
             for owner in holders.keys { meet(owner) }
-            meet(wanted.anything)
+            meet(waiter.part == nil ? wanted.anythingOfParts : wanted.anything)
         }
         meet(shardOwner)
         if waiter.call.lane != 0 { meet(wanted.lanes[waiter.call.lane]) }
