@@ -1,7 +1,9 @@
 import Base
 import DataModel
 
-/// What the executor does for its participant, in the order of the list; carrying one out may append others.
+/// What the executor does for its participant, strictly in order: what follows from carrying one out (a call that runs
+/// and lets locks go, say) comes behind all that are there. A call that was woken may look at keys that a later one
+/// has locked by then, so it must not be overtaken.
 package enum ParticipantDuty: Hashable, Sendable {
     /// Into the open entry.
     case put(key: Bytes, value: Bytes)
