@@ -89,7 +89,7 @@ let package = Package(
             "StorageNode",
             [
                 "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Raft",
-                "Replication", "ServiceKit", "Peers", "GatewayKit",
+                "Replication", "ServiceKit", "Peers", "GatewayKit", "Transactions",
             ]),
         service(
             "Coordinator",
@@ -130,7 +130,7 @@ let package = Package(
             [
                 "Actors", "Base", "Contracts", "Crypto", "DataModel", "GatewayKit", "Net", "Placement", "Replication",
                 "Storage",
-                "TestKit", "Raft", "Peers", "ServiceKit",
+                "TestKit", "Raft", "Peers", "ServiceKit", "Transactions",
             ]),
         tests(
             "Coordinator",

@@ -66,6 +66,11 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     /// The session of the batch whose calls are evaluated now; with a call's id it is the call's token.
     var session: UInt64 { decoder.session }
 
+    /// Names a client connection among those of all streams; 0 for none.
+    func lane(of connection: UInt64) -> UInt64 {
+        connection == 0 ? 0 : connection &+ UInt64(UInt(bitPattern: ObjectIdentifier(self))) | 1 << 63
+    }
+
     /// How long the calls that are evaluated now have waited here.
     var waitedMilliseconds: UInt64 { (loop.now &- arrival) / 1_000_000 }
 

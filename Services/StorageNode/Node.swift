@@ -23,6 +23,7 @@ import Raft
 import Replication
 import ServiceKit
 import Storage
+import Transactions
 
 /// What a node is told at its start.
 struct NodeSettings {
@@ -38,6 +39,8 @@ struct NodeSettings {
     var replyBacklog = 64 << 20, replyShare = 4 << 20
     /// What a shard remembers of calls with tokens.
     var outcomes = OutcomeLimits()
+    /// What a shard remembers of transactions over several shards, and when it asks about them.
+    var transactions = Participant.Limits()
 }
 
 /// The shards of one process and what they share.
@@ -218,6 +221,18 @@ final class Node {
         if let adopted { steps.adopt(adopted.map) }
     }
 
+    /// Sends a step for a shard that takes part in its transaction; the shard hears the answer.
+    private func send(_ step: CommitStep, to slot: Slot, from part: PartID, of executor: ShardExecutor) {
+        guard let kind = TransactionStep.Kind(rawValue: step.kind.rawValue) else { return }
+        let message = TransactionStep(
+            kind, id: step.transaction.rawValue, timestamp: step.timestamp,
+            participants: step.participants.map { UInt32($0.rawValue) })
+        steps?.send(message, to: UInt32(slot.rawValue)) { data in
+            let answer = data.flatMap { $0.withUnsafeBytes { StepAnswer(decoding: $0) } }
+            executor.stepAnswered(step.kind, from: slot, to: part, answer)
+        }
+    }
+
     private func updatePeers(_ map: ShardMap) {
         peers?.update(
             map.nodes.map { node in
@@ -256,6 +271,7 @@ final class Node {
             records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
             outcomes: OutcomeMemory(reader: reader, buckets: buckets, limits: settings.outcomes),
             reads: reads,
+            transactions: ShardTransactions(bucketCount: bucketCount, limits: settings.transactions),
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
         executor.onServing = { [unowned self, unowned executor] in
             logger.info(
@@ -268,6 +284,9 @@ final class Node {
             onReport?()
         }
         executor.onReport = { [unowned self] in onReport?() }
+        executor.transactions.send = { [unowned self, unowned executor] step, slot, part in
+            send(step, to: slot, from: part, of: executor)
+        }
         executor.fence(isFenced)
         executors.append(executor)
         group.start()

@@ -42,7 +42,7 @@ final class NodeLog: TickFlushable {
         // A commit may open entries again (under everysec it comes from `endTick`): those wait for the next round.
         let now = proposers
         proposers.removeAll(keepingCapacity: true)
-        for shard in now { shard.propose() }
+        for shard in now { shard.endTick() }
         groups?.endTick()
     }
 

@@ -13,27 +13,25 @@ extension ShardExecutor {
     /// 16 MiB; what a single call may make, a batch may make too.
     static let batchEffects = 15 << 20
 
-    private static let parts = DatabaseError(
-        .featureNotSupported, "This node does not take parts in transactions over several shards")
-    private static let notHere = DatabaseError(.staleMap, "the key's slot is not served by this shard")
+    static let notHere = DatabaseError(.staleMap, "the key's slot is not served by this shard")
     private static let tooManyEffects = DatabaseError(
         .limitExceeded, "The commands of one transaction change more than an entry of the log takes; none was executed")
     private static let replyTooLarge = DatabaseError(
         .limitExceeded, "The replies to the commands of one transaction are too large; none was executed")
 
-    /// Evaluates a batch. Returns the newest pending index that its reply depends on; nil when it was refused, and
-    /// nothing has happened.
+    /// Evaluates a batch that is no part. Returns the newest pending index that its reply depends on; nil when it was
+    /// refused, and nothing has happened.
     @inline(never)
     func evaluate(
         _ batch: CallBatchView, id: UInt64, on stream: InvocationStream, ready: ReplyBatchEncoder
     ) -> LogIndex? {
-        if let refusal = refusal(of: batch) {
-            ready.error(id, refusal)
+        guard ownsKeys(of: batch) else {
+            ready.error(id, Self.notHere)
             return nil
         }
         if batch.isWrite {
             if hasOpenEffects { propose() }
-            guard mayEvaluate else {
+            guard isEvaluating else {
                 stream.refuse(id, leader: group.leader, replies: ready)
                 return nil
             }
@@ -43,41 +41,53 @@ extension ShardExecutor {
             }
             guard admit(true, id, ready) != nil else { return nil }
         }
-        let now = clock.wallMilliseconds
-        var observed = LogIndex.zero
+        switch evaluateWatches(batch, id: id, ready: ready) {
+        case .hold(let observed): return evaluateCalls(of: batch, id: id, observed: observed, ready: ready)
+        case .fail(let observed): return observed
+        }
+    }
+
+    /// Whether all calls are this shard's. A gateway that has gone by another map must hear it before one is done.
+    private func ownsKeys(of batch: CallBatchView) -> Bool {
+        var calls = batch.calls
+        while let call = calls.next() {
+            guard call.method.isKeyless || runtime.owns(call.key) else { return false }
+        }
+        return true
+    }
+
+    /// What was found of a batch's watches, and the newest pending index that this depends on.
+    enum Watched {
+        case hold(LogIndex)
+        /// One does not hold, or cannot be asked: the reply says so.
+        case fail(LogIndex)
+    }
+
+    func evaluateWatches(_ batch: CallBatchView, id: UInt64, ready: ReplyBatchEncoder) -> Watched {
+        var watches = batch.watches, observed = LogIndex.zero
         do throws(DatabaseError) {
-            var watches = batch.watches
             while let watch = watches.next() {
-                let (holds, index) = try runtime.holds(watch, now: now)
+                let (holds, index) = try runtime.holds(watch, now: clock.wallMilliseconds)
                 observed = max(observed, index)
                 guard holds else {
                     ready.null(id)
-                    return observed
+                    return .fail(observed)
                 }
             }
         } catch {
             ready.error(id, error)
-            return observed
+            return .fail(observed)
         }
-        return evaluate(batch.calls, id: id, now: now, observed: observed, ready: ready)
+        return .hold(observed)
     }
 
-    /// Why nothing of the batch may be done. A gateway that has gone by another map must hear it before.
-    private func refusal(of batch: CallBatchView) -> DatabaseError? {
-        guard !batch.isPart else { return Self.parts }
-        var calls = batch.calls
-        while let call = calls.next() {
-            guard call.method.isKeyless || runtime.owns(call.key) else { return Self.notHere }
-        }
-        return nil
-    }
-
-    private func evaluate(
-        _ calls: CallBatchView.Calls, id: UInt64, now: UInt64, observed: LogIndex, ready: ReplyBatchEncoder
+    /// Evaluates the calls, whose watches hold. Nil when they are too much, and nothing has happened.
+    func evaluateCalls(
+        of batch: CallBatchView, id: UInt64, observed: LogIndex, ready: ReplyBatchEncoder
     ) -> LogIndex? {
-        var (calls, observed, position) = (calls, observed, 0 as UInt64)
+        var (calls, observed, position) = (batch.calls, observed, 0 as UInt64)
         var timestamp = clock.last, failure: DatabaseError?
-        let replies = batchReplies
+        let replies = batchReplies, now = clock.wallMilliseconds
         replies.reset()
         while failure == nil, let call = calls.next() {
             // A time for each: a key that two of them change has two versions.

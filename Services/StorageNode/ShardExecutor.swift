@@ -58,9 +58,10 @@ final class ShardExecutor {
     let store: ShardStore
     let group: ReplicaGroup
     let clock: NodeClock
-    private let log: NodeLog
+    let log: NodeLog
     /// The actors; others may look, and change nothing.
     let runtime: ActorRuntime
+    let transactions: ShardTransactions
     private let records: RecordTable
     let outcomes: OutcomeMemory
     /// Answers what is less than strongly consistent.
@@ -70,9 +71,9 @@ final class ShardExecutor {
     /// Called when the coordinator should hear of the shard.
     var onReport: (() -> Void)?
     /// Called when applying failed: the replica must stop.
-    private let onFatal: (any Error) -> Void
+    let onFatal: (any Error) -> Void
 
-    private var open = EffectBuffer()
+    private(set) var open = EffectBuffer()
     private var spareEffects: [EffectBuffer] = []
     private var proposed = Queue<Proposed>()
     private var newestProposal = LogIndex.zero
@@ -85,8 +86,10 @@ final class ShardExecutor {
     let batchReplies = ReplyBatchEncoder()
     /// This replica leads, has applied everything from before its term, and its clock is above its predecessor's.
     private(set) var isServing = false { didSet { standChanged() } }
-    /// What is looked at with every call: serving, and nothing to be rebuilt first.
-    private(set) var mayEvaluate = false
+    /// What is looked at with every call: evaluating, nothing locked, and nothing to be done before.
+    private var mayEvaluate = false
+    /// Serving, and nothing to be rebuilt first.
+    private(set) var isEvaluating = false
     /// Somebody else could lead: what was read of committed state needs a lease.
     private var needsLease = false
     /// The index that the open entry is evaluated for: the log's next one whenever nothing is in it.
@@ -116,12 +119,14 @@ final class ShardExecutor {
     init(
         shard: ShardID, buckets: [Range<Int>], clock: NodeClock, group: ReplicaGroup, log: NodeLog, store: ShardStore,
         runtime: ActorRuntime, records: RecordTable, outcomes: OutcomeMemory, reads: CommittedReads,
+        transactions: ShardTransactions,
         onFatal: @escaping (any Error) -> Void
     ) {
         self.buckets = buckets
         (self.shard, self.clock, self.group, self.log, self.store) = (shard, clock, group, log, store)
         (self.runtime, self.records, self.outcomes, self.reads) = (runtime, records, outcomes, reads)
         self.onFatal = onFatal
+        self.transactions = transactions
         group.onCommitted = { [unowned self] index in committed(upTo: index) }
         group.onApply = { [unowned self] index, effects in apply(effects, index) }
         group.onRole = { [unowned self] role in change(role) }
@@ -135,8 +140,14 @@ final class ShardExecutor {
     }
 
     private func standChanged() {
-        mayEvaluate = isServing && !isRebuilding
+        isEvaluating = isServing && !isRebuilding
+        locksChanged()
         needsLease = !group.isAlone
+    }
+
+    /// Transactions over several shards.
+    func locksChanged() {
+        mayEvaluate = isEvaluating && transactions.participant.locks.isFree && !transactions.hasDuties
     }
 
     /// Something waits to be proposed.
@@ -169,7 +180,17 @@ final class ShardExecutor {
     /// Evaluates one invocation. The reply goes to `ready`, or waits here for the entry that it observed.
     @inline(__always)
     func evaluate(_ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder) {
-        guard mayEvaluate else { return stream.refuse(invocation.id, leader: group.leader) }
+        if !mayEvaluate {
+            guard meetLocks(invocation, on: stream, ready: ready) else { return }
+        }
+        evaluateNow(invocation, on: stream, ready: ready)
+    }
+
+    /// The same for a call that meets no lock.
+    @inline(__always)
+    func evaluateNow(
+        _ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder
+    ) {
         invocations &+= 1
         let mark = ready.size
         var observed = LogIndex.zero
@@ -184,12 +205,21 @@ final class ShardExecutor {
             guard admit(isWrite, invocation.id, ready) != nil else { return }
             observed = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
         case .batch(let batch):
+            if batch.isPart { return take(batch, invocation, on: stream, ready: ready) }
             guard let index = evaluate(batch, id: invocation.id, on: stream, ready: ready) else { return }
             observed = index
-        case .step, .unknown:
+        case .step(let step): return take(step, invocation, on: stream, ready: ready)
+        case .unknown:
             ready.error(invocation.id, Self.unknownOperation)
             return
         }
+        answered(from: mark, observed, on: stream, ready: ready)
+    }
+
+    /// The reply behind `mark` is there, and depends on the entry `index`.
+    @inline(__always)
+    func answered(from mark: Int, _ index: LogIndex, on stream: InvocationStream, ready: ReplyBatchEncoder) {
+        var observed = index
         let committed = group.committedIndex
         if needsLease, observed <= committed, !group.leaseIsValid {
             isEntryNeeded = true
@@ -207,7 +237,19 @@ final class ShardExecutor {
         _ invocation: borrowing InvocationView, _ token: InvocationToken, on stream: InvocationStream,
         ready: ReplyBatchEncoder
     ) {
-        guard mayEvaluate else { return stream.refuse(invocation.id, leader: group.leader) }
+        if !mayEvaluate {
+            guard meetLocks(invocation, on: stream, ready: ready) else { return }
+        }
+        evaluateNow(invocation, token, on: stream, ready: ready)
+    }
+
+    private static let stepWithToken = DatabaseError(
+        .featureNotSupported, "Parts and steps of transactions take no idempotency token")
+
+    func evaluateNow(
+        _ invocation: borrowing InvocationView, _ token: InvocationToken, on stream: InvocationStream,
+        ready: ReplyBatchEncoder
+    ) {
         invocations &+= 1
         let mark = ready.size
         do throws(DatabaseError) {
@@ -228,8 +270,10 @@ final class ShardExecutor {
         case .record(let record):
             _ = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
         case .batch(let batch):
+            guard !batch.isPart else { return ready.error(invocation.id, Self.stepWithToken) }
             guard evaluate(batch, id: invocation.id, on: stream, ready: ready) != nil else { return }
-        case .step, .unknown: return ready.error(invocation.id, Self.unknownOperation)
+        case .step: return ready.error(invocation.id, Self.stepWithToken)
+        case .unknown: return ready.error(invocation.id, Self.unknownOperation)
         }
         outcomes.remember(
             token.token, digest: token.digest, reply: ready.tail(from: mark), at: timestamp, entryIndex: openIndex,
@@ -244,7 +288,7 @@ final class ShardExecutor {
         guard openIndex != nextIndex else { return }
         if open.isEmpty, !runtime.hasEffects, !isEntryNeeded {
             openIndex = nextIndex
-        } else if mayEvaluate {
+        } else if isEvaluating {
             abandonOpenEntry(Self.superseded)
         }
     }
@@ -282,14 +326,25 @@ final class ShardExecutor {
     }
 
     @inline(__always)
-    private func effectsAdded() {
+    func effectsAdded() {
         guard hasOpenEffects else { return }
-        if runtime.entryBytes + open.size > Self.entryTarget {
-            propose()
-        } else if !isProposalScheduled {
-            isProposalScheduled = true
-            log.schedule(self)
-        }
+        if openBytes > Self.entryTarget { propose() } else { scheduleProposal() }
+    }
+
+    /// Bytes of the open entry, about.
+    var openBytes: Int { @inline(__always) get { runtime.entryBytes + open.size } }
+
+    @inline(__always)
+    func scheduleProposal() {
+        guard !isProposalScheduled else { return }
+        isProposalScheduled = true
+        log.schedule(self)
+    }
+
+    /// The tick ends: what is open goes to the log.
+    func endTick() {
+        drainDuties()
+        propose()
     }
 
     /// Work of the shard's own: expiry, collection of garbage, deactivation. Small steps, as effects of ordinary
@@ -302,7 +357,7 @@ final class ShardExecutor {
         do throws(DatabaseError) {
             _ = try runtime.expireDue(
                 now: clock.wallMilliseconds, writeTimestamp: timestamp, entryIndex: openIndex,
-                limit: Self.maintenanceStep)
+                limit: Self.maintenanceStep, isLocked: { transactions.participant.locks.isLocked($0, $1) })
             _ = try runtime.collectGarbage(entryIndex: openIndex, limit: Self.maintenanceStep)
             try outcomes.expire(now: clock.wallMilliseconds, limit: Self.maintenanceStep, into: open)
         } catch {
@@ -310,6 +365,7 @@ final class ShardExecutor {
         }
         if timestamp >= bound, runtime.hasEffects { raiseBound(above: timestamp) }
         effectsAdded()
+        tickTransactions()
     }
 
     /// Moves the reply just written behind `mark` to those that wait for `index`.
@@ -335,7 +391,7 @@ final class ShardExecutor {
     /// Closes the open entry and hands it to the log.
     func propose() {
         isProposalScheduled = false
-        guard mayEvaluate else { return }  // What was open went with the leadership, or was abandoned.
+        guard isEvaluating else { return }  // What was open went with the leadership, or was abandoned.
         runtime.finishEntry(open)
         if isEntryNeeded, open.isEmpty { raiseBound(above: clock.last) }
         isEntryNeeded = false
@@ -358,11 +414,8 @@ final class ShardExecutor {
 
     /// Called now and then: proposes what a full disk has held up.
     func retry() {
-        guard mayEvaluate, !isProposalScheduled, !log.writer.isFull else { return }
-        if hasOpenEffects {
-            isProposalScheduled = true
-            log.schedule(self)
-        }
+        guard isEvaluating, !isProposalScheduled, !log.writer.isFull else { return }
+        if hasOpenEffects { scheduleProposal() }
     }
 
     /// The log will never take the open entry: it did not happen. Its callers are told, pending state is discarded.
@@ -399,8 +452,8 @@ final class ShardExecutor {
         runtime.reset(committed: group.committedIndex, floor: clock.next())
         records.reset()
         outcomes.reset()
-        isRebuilding = false
         openIndex = nextIndex
+        if restoreTransactions() { isRebuilding = false }
     }
 
     // MARK: Leadership
@@ -423,6 +476,7 @@ final class ShardExecutor {
             return onFatal(error)
         }
         forgetPending()
+        guard restoreTransactions() else { return }
         isServing = true
         onServing?()
     }
@@ -467,6 +521,7 @@ final class ShardExecutor {
         runtime.reset(committed: group.committedIndex, floor: clock.next())
         records.reset()
         outcomes.reset()
+        transactions.reset(committed: group.committedIndex, leader: group.leader)
         openIndex = nextIndex
     }
 
@@ -505,6 +560,7 @@ final class ShardExecutor {
         runtime.didCommit(index)
         records.committed(upTo: index)
         outcomes.committed(upTo: index)
+        settleTransactions(upTo: index)
         while let batch = waiting.first, batch.index <= index {
             _ = waiting.popFirst()
             batch.stream.holds(-batch.replies.size)

@@ -136,7 +136,8 @@ package struct Participant: Sendable {
     }
 
     let limits: Limits
-    let bucketCount: Int
+    /// Buckets of the cluster.
+    package let bucketCount: Int
     /// Who has which keys. For questions; it changes through the participant only.
     package internal(set) var locks: LockTable
     var parts: [PartID: State] = [:]
@@ -175,6 +176,11 @@ package struct Participant: Sendable {
         }
     }
 
+    /// Whether the part has its locks and is not evaluated: if not, it is over since it was woken.
+    package func isAdmitted(_ id: PartID) -> Bool {
+        if case .admitted = parts[id]?.stage { true } else { false }
+    }
+
     /// The caller of a waiting call or part is gone.
     package mutating func cancel(_ token: UInt64, into duties: inout [ParticipantDuty]) {
         for (id, state) in parts {
@@ -208,14 +214,15 @@ package struct Participant: Sendable {
         }
     }
 
-    /// The part is evaluated; its effects are in no entry, but pending state shows them. The reply to its driver waits
-    /// for the open entry, which gets the intent.
+    /// The part is evaluated; its effects are in no entry, but pending state shows them if `isInPlace`. The reply to
+    /// its driver waits for the open entry, which gets the intent.
     package mutating func prepare(
-        _ id: PartID, _ effects: PartEffects, timestamp: Timestamp, _ moment: Moment,
+        _ id: PartID, _ effects: PartEffects, timestamp: Timestamp, isInPlace: Bool = true, _ moment: Moment,
         into duties: inout [ParticipantDuty]
     ) {
         guard var state = parts[id], case .admitted = state.stage else { return }
         state.stage = .preparing
+        state.isInPlace = isInPlace
         (state.effects, state.timestamp) = (effects, timestamp)
         state.due = moment.now &+ limits.recoveryMilliseconds
         earliestDue = min(earliestDue, state.due)

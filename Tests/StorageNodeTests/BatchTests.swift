@@ -8,49 +8,6 @@ import Testing
 
 @testable import StorageNode
 
-extension CallBatchEncoder {
-    fileprivate mutating func add(
-        _ method: Contracts.Method, _ key: String = "", _ arguments: [Bytes] = [], numbers: [Int64] = [],
-        flags: UInt32 = 0
-    ) {
-        let all = Bytes(key.utf8) + arguments.joined()
-        var alone = ByteBuffer(capacity: 64)
-        all.withUnsafeBytes { all in
-            var views: [ByteView] = [], start = key.utf8.count
-            for argument in arguments {
-                views.append(ByteView(rebasing: all[start..<start + argument.count]))
-                start += argument.count
-            }
-            numbers.withUnsafeBufferPointer { numbers in
-                views.withUnsafeBufferPointer { views in
-                    CallBatchEncoder.encode(
-                        method: method, database: 0, key: ByteView(rebasing: all.prefix(key.utf8.count)), flags: flags,
-                        numbers: numbers, arguments: views, into: &alone)
-                }
-            }
-        }
-        append(call: alone.readable)
-    }
-
-    fileprivate mutating func set(_ key: String, _ value: String) { add(.set, key, [Bytes(value.utf8)]) }
-
-    fileprivate mutating func watch(_ key: String, _ version: Int64) {
-        let bytes = Bytes(key.utf8)
-        var taken = CallBatchEncoder()
-        swap(&taken, &self)
-        bytes.withUnsafeBytes { taken.append(watch: $0, database: 0, version: UInt64(bitPattern: version)) }
-        swap(&taken, &self)
-    }
-
-    fileprivate mutating func absent(_ key: String) {
-        let bytes = Bytes(key.utf8)
-        var taken = CallBatchEncoder()
-        swap(&taken, &self)
-        bytes.withUnsafeBytes { taken.append(absent: $0, database: 0) }
-        swap(&taken, &self)
-    }
-}
-
 @Suite("Batches", .serialized)
 struct BatchTests {
     /// Waits for every call so far, then goes on.
@@ -289,7 +246,7 @@ struct BatchTests {
         }
     }
 
-    @Test("what is not this shard's, and what this version does not do, is refused as a whole")
+    @Test("what is not this shard's, and a part of nothing, is refused as a whole")
     func refused() throws {
         try Stage.withDirectory { directory in
             try Stage.run(directory, shards: 2) { stage in
@@ -320,10 +277,10 @@ struct BatchTests {
                     (
                         caller.batch(at: here) {
                             $0.set(here, "1")
+                            // The slot that it is sent to is none of them.
                             $0.append(TransactionPart(id: 1, priority: 1, participants: [0, 16383]))
-                        }, .featureNotSupported
+                        }, .invalidArgument
                     ),
-                    (caller.step(at: 0, TransactionStep(.abort, id: 1)), .featureNotSupported),
                 ]
                 let get = caller.get(here)
                 settled(stage) {

@@ -130,6 +130,7 @@ final class Stage {
         node.register(on: server, access: InvocationAccess(user: getuid(), isInsecure: false))
         unlink(directory + "/s")
         try server.listen(on: .unix(path: directory + "/s"))
+        node.attach(StepLinks(loop: loop, tls: nil, session: 11))
         node.start()
         let map = try given?("\(address)") ?? Self.map(shards: shards, address: "\(address)")
         node.adopt(map, as: NodeID(rawValue: 1))

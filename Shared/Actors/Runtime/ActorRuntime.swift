@@ -51,6 +51,8 @@ package final class ActorRuntime {
     var mayHaveGarbage = true
     var garbageIndex = LogIndex.zero
 
+    /// The counters as they were before the part that is being evaluated.
+    var countersBeforePart: KeyCounters?
     /// What is known of keys that have no record.
     var absences = Absences(floor: .zero)
 
@@ -157,6 +159,7 @@ package final class ActorRuntime {
     /// versions).
     package func reset(committed: LogIndex, floor: Timestamp) {
         absences = Absences(floor: floor)
+        countersBeforePart = nil
         table.removeAll()
         ring = []
         hand = 0

@@ -17,8 +17,11 @@ extension ActorRuntime {
     static var lostGenerations: UInt64 { .max }
 
     /// Removes up to `limit` keys whose time has come. Returns how many there were; as many as `limit`: call again.
+    ///
+    /// Keys that `isLocked` holds for are left alone.
     package func expireDue(
-        now: UInt64, writeTimestamp: Timestamp, entryIndex: LogIndex, limit: Int
+        now: UInt64, writeTimestamp: Timestamp, entryIndex: LogIndex, limit: Int,
+        isLocked: (UInt8, ByteView) -> Bool = { _, _ in false }
     ) throws(DatabaseError) -> Int {
         self.now = now
         stamp = writeTimestamp
@@ -26,7 +29,7 @@ extension ActorRuntime {
         guard now >= earliestExpiry else { return 0 }
         try loadCounters()
         let due = try dueEntries(limit)
-        for item in due {
+        for item in due where !item.key.withUnsafeBytes({ isLocked(item.database, $0) }) {
             // A key that cannot be read is left: who asks for it is told so.
             guard let found = item.key.withUnsafeBytes({ view in try? activation(item.database, view) }) else {
                 continue

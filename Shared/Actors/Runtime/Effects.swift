@@ -190,6 +190,13 @@ extension ActorRuntime {
             }
         }
         dirty.removeAll(keepingCapacity: true)
+        writeCounters(sink)
+        entryBytes = 0
+        return true
+    }
+
+    /// Writes the counters that have changed.
+    func writeCounters(_ sink: some EffectSink) {
         counters.drainChanges { bucket, database, count in
             keyBuffer.removeAll()
             NativeKeyLayout.appendCounter(bucket, database: database, into: &keyBuffer)
@@ -197,8 +204,6 @@ extension ActorRuntime {
             valueBuffer.append(littleEndian: count)
             sink.put(key: keyBuffer.readable, value: valueBuffer.readable)
         }
-        entryBytes = 0
-        return true
     }
 
     private func writeRecord(_ activation: Activation, _ key: ByteView, _ sink: some EffectSink) {

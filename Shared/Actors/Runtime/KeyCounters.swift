@@ -56,6 +56,19 @@ struct KeyCounters {
         changed.append(position)
     }
 
+    /// How the counters differ from an earlier state, after which the changes were drained.
+    func changes(since before: KeyCounters) -> [KeyCountChange] {
+        changed.compactMap { position in
+            let delta = counts[position] - before.counts[position]
+            let bucket = UInt16(truncatingIfNeeded: buckets.lowerBound + position / Self.databases)
+            return delta == 0
+                ? nil
+                : KeyCountChange(
+                    bucket: BucketID(rawValue: bucket),
+                    database: UInt8(truncatingIfNeeded: position % Self.databases), delta: delta)
+        }
+    }
+
     /// Calls `body` with every counter that changed since the last time.
     mutating func drainChanges(_ body: (BucketID, UInt8, Int64) -> Void) {
         for position in changed {

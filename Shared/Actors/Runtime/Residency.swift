@@ -125,7 +125,7 @@ extension ActorRuntime {
         }
     }
 
-    private func mayLeave(_ activation: Activation) -> Bool {
+    func mayLeave(_ activation: Activation) -> Bool {
         !activation.isDirty && !activation.isPending && activation.pendingIndex <= committed
     }
 

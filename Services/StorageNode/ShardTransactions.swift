@@ -1,0 +1,494 @@
+import Actors
+import Base
+import Contracts
+import DataModel
+import Raft
+import Storage
+import Transactions
+
+/// What a shard's leader has in memory of transactions over several shards: the protocol as a value, who waits for it,
+/// and what it has asked for that is not done yet.
+final class ShardTransactions {
+    /// A call that waits for locks, as it came: a frame of one invocation.
+    struct Waiting {
+        let stream: InvocationStream
+        let frame: Bytes
+        let session: UInt64
+    }
+
+    /// How long a call waits for locks, in milliseconds.
+    static let patience: UInt64 = 5000
+
+    var participant: Participant
+    private var waiting: [UInt64: Waiting] = [:]
+    /// Who wants the answer to a step.
+    private var askers: [UInt64: (stream: InvocationStream, id: UInt64)] = [:]
+    private var lastToken: UInt64 = 0
+    /// What the participant asked for and may cause further events, in order.
+    fileprivate var queue = Queue<ParticipantDuty>()
+    fileprivate var isDraining = false
+    fileprivate let decoder = InvocationBatchDecoder()
+    fileprivate let partEffects = EffectBuffer()
+    var hasDuties: Bool { !queue.isEmpty }
+    /// Sends a step to the leader of another slot's shard; `stepAnswered` follows.
+    var send: (CommitStep, Slot, PartID) -> Void = { _, _, _ in }
+
+    init(bucketCount: Int, limits: Participant.Limits) {
+        participant = Participant(bucketCount: bucketCount, limits: limits)
+    }
+
+    fileprivate func makeToken() -> UInt64 {
+        lastToken &+= 1
+        return lastToken
+    }
+
+    fileprivate func keep(_ invocation: borrowing InvocationView, _ token: UInt64, on stream: InvocationStream) {
+        var frame = ByteBuffer(capacity: invocation.encoded.count + 16)
+        frame.append(InvocationView.tag)
+        frame.append(varint: UInt64(invocation.encoded.count))
+        frame.append(invocation.encoded)
+        waiting[token] = Waiting(stream: stream, frame: frame.readable.bytes, session: stream.session)
+    }
+
+    fileprivate func takeWaiting(_ token: UInt64) -> Waiting? { waiting.removeValue(forKey: token) }
+
+    fileprivate func ask(_ stream: InvocationStream, _ id: UInt64) -> UInt64 {
+        let token = makeToken()
+        askers[token] = (stream, id)
+        return token
+    }
+
+    fileprivate func takeAsker(_ token: UInt64) -> (stream: InvocationStream, id: UInt64)? {
+        askers.removeValue(forKey: token)
+    }
+
+    /// Begins anew with nothing; those who wait have not been heard, and are told to ask elsewhere.
+    func reset(committed index: LogIndex, leader: NodeID?) {
+        let (calls, asked) = (waiting, askers)
+        (waiting, askers, queue) = ([:], [:], Queue())
+        participant.reset(committed: index)
+        let replies = ReplyBatchEncoder()
+        for (_, call) in calls.sorted(by: { $0.key < $1.key }) {
+            var id: UInt64 = 0
+            call.frame.withUnsafeBytes { frame in try? decoder.decode(frame) { id = $0.id } }
+            call.stream.refuse(id, leader: leader, replies: replies)
+            call.stream.send(replies)
+        }
+        for (_, asker) in asked.sorted(by: { $0.key < $1.key }) {
+            asker.stream.refuse(asker.id, leader: leader, replies: replies)
+            asker.stream.send(replies)
+        }
+    }
+}
+
+// The executor's side: calls in, duties done.
+//
+// An event of the participant may bring effects for the open entry: those are put there before anything else happens,
+// so that they lie in the entry that the participant was told of. What may lead to further events waits in a queue, and
+// nothing else is evaluated before it: a call that was woken must not be overtaken by a part that then has its locks.
+extension ShardExecutor {
+    /// Above this the open entry is proposed before an event: a part that it commits must fit beside.
+    private static let crowded = 64 << 10
+
+    private var moment: Participant.Moment {
+        Participant.Moment(now: clock.wallMilliseconds, entryIndex: openIndex)
+    }
+
+    /// Lets something happen to the participant. False: nothing may happen now, or the entry cannot be kept small.
+    @discardableResult
+    private func happen(_ event: (inout Participant, Participant.Moment, inout [ParticipantDuty]) -> Void) -> Bool {
+        guard isEvaluating else { return false }
+        if openBytes > Self.crowded { propose() }
+        guard isEvaluating, openBytes <= Self.entryTarget else { return false }
+        var duties: [ParticipantDuty] = []
+        event(&transactions.participant, moment, &duties)
+        note(duties)
+        return true
+    }
+
+    /// Does at once what concerns the open entry, and queues the rest.
+    private func note(_ duties: [ParticipantDuty]) {
+        for duty in duties {
+            switch duty {
+            case .put(let key, let value): key.withUnsafeBytes { key in value.withUnsafeBytes { put(key, $0) } }
+            case .delete(let key): key.withUnsafeBytes { delete($0) }
+            case .apply(let part): adopt(part)
+            case .reread(.keys(let keys)):
+                for key in keys { key.key.withUnsafeBytes { runtime.forget(key.database, $0) } }
+            case .reread(.shard): break  // Parts with calls that change a whole database are not taken.
+            case .answer, .refuse, .run, .again, .send: transactions.queue.append(duty)
+            }
+        }
+        locksChanged()
+        effectsAdded()
+        if transactions.hasDuties, !transactions.isDraining { scheduleProposal() }
+    }
+
+    /// Does what is queued, and what follows from it. Not while entries are being committed.
+    func drainDuties() {
+        guard transactions.hasDuties, !transactions.isDraining else { return }
+        transactions.isDraining = true
+        while isEvaluating, let duty = transactions.queue.popFirst() {
+            switch duty {
+            case .answer(let token, let answer): self.answer(token, answer)
+            case .refuse(let token, let refusal): refuse(token, refusal)
+            case .run(let token): run(token)
+            case .again(let step, let slot, let token):
+                let isHeard = happen { $0.handle(step, at: slot, token: token, $1, into: &$2) }
+                if !isHeard { answer(token, .busy) }
+            case .send(let step, let slot, let part): transactions.send(step, slot, part)
+            case .put, .delete, .apply, .reread: break  // Done at once.
+            }
+        }
+        transactions.isDraining = false
+        locksChanged()
+    }
+
+    /// The effects of a part that is committed.
+    private func adopt(_ part: CommittedPart) {
+        try? clock.observe(part.timestamp)  // Of a clock that is too far ahead; its own node is fenced.
+        let changes = part.effects.counters.map {
+            KeyCountChange(bucket: $0.bucket, database: $0.database, delta: $0.delta)
+        }
+        do {
+            try append(part.effects.payload)
+            try adopt(changes)
+        } catch {
+            fail(error)
+        }
+    }
+
+    // MARK: Calls that meet locks
+
+    /// What the call or batch touches.
+    private func scope(of operation: OperationView) -> LockScope? {
+        switch operation {
+        case .call(let call):
+            if call.method.isKeyless { return .shard }
+            var keys: [LockKey] = []
+            call.forEachKey { keys.append(LockKey($0, $1.bytes)) }
+            return .keys(keys)
+        case .batch(let batch): return scope(of: batch)
+        case .record, .step, .unknown: return nil
+        }
+    }
+
+    private func scope(of batch: CallBatchView) -> LockScope {
+        var keys: Set<LockKey> = [], isWhole = false
+        var calls = batch.calls, watches = batch.watches
+        while let call = calls.next() {
+            if call.method.isKeyless { isWhole = true }
+            call.forEachKey { keys.insert(LockKey($0, $1.bytes)) }
+        }
+        while let watch = watches.next() { keys.insert(LockKey(watch.database, watch.key.bytes)) }
+        return isWhole ? .shard : .keys(Array(keys))
+    }
+
+    private func waitingCall(
+        _ invocation: borrowing InvocationView, on stream: InvocationStream
+    ) -> WaitingCall {
+        var patience = ShardTransactions.patience
+        if invocation.deadlineMilliseconds != 0 { patience = min(patience, UInt64(invocation.deadlineMilliseconds)) }
+        return WaitingCall(
+            token: transactions.makeToken(), lane: stream.lane(of: invocation.connection),
+            bytes: invocation.encoded.count, deadline: clock.wallMilliseconds &+ patience)
+    }
+
+    /// Some key is locked, or nothing is evaluated: whether the call may be evaluated now. If not, it is refused here,
+    /// or kept until it may.
+    @inline(never)
+    func meetLocks(
+        _ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder
+    ) -> Bool {
+        if isEvaluating { drainDuties() }
+        guard isEvaluating else {
+            stream.refuse(invocation.id, leader: group.leader, replies: ready)
+            return false
+        }
+        if case .batch(let batch) = invocation.operation, batch.isPart { return true }  // Asks by itself.
+        guard let scope = scope(of: invocation.operation) else { return true }
+        let call = waitingCall(invocation, on: stream)
+        switch transactions.participant.admit(scope, call) {
+        case .evaluate: return true
+        case .wait: transactions.keep(invocation, call.token, on: stream)
+        case .refuse(let refusal): ready.error(invocation.id, refusal.error)
+        }
+        return false
+    }
+
+    /// Evaluates a call that has waited for locks.
+    func evaluateKept(
+        _ invocation: borrowing InvocationView, session: UInt64, on stream: InvocationStream, ready: ReplyBatchEncoder
+    ) {
+        guard invocation.isIdempotent, InvocationTerms.isWrite(invocation.operation) else {
+            return evaluateNow(invocation, on: stream, ready: ready)
+        }
+        let bucket = Int(invocation.slot) * transactions.participant.bucketCount / Slot.count
+        do throws(DatabaseError) {
+            let token = try InvocationToken(invocation, session: session, bucket: bucket)
+            evaluateNow(invocation, token, on: stream, ready: ready)
+        } catch {
+            ready.error(invocation.id, error)
+        }
+    }
+
+    /// A call that has waited need not any longer.
+    private func run(_ token: UInt64) {
+        guard let call = transactions.takeWaiting(token) else { return }
+        let replies = ReplyBatchEncoder()
+        call.frame.withUnsafeBytes { frame in
+            try? transactions.decoder.decode(frame) { invocation in  // It has been decoded before.
+                if case .batch(let batch) = invocation.operation, let view = batch.part {
+                    let part = part(view, batch, at: invocation.slot)
+                    evaluateAdmitted(part, batch, invocation, on: call.stream, ready: replies)
+                } else if call.stream.isOpen {
+                    evaluateKept(invocation, session: call.session, on: call.stream, ready: replies)
+                }
+            }
+        }
+        if !replies.isEmpty { call.stream.send(replies) }
+    }
+
+    private func refuse(_ token: UInt64, _ refusal: PartRefusal) {
+        guard let call = transactions.takeWaiting(token) else { return }
+        let replies = ReplyBatchEncoder()
+        call.frame.withUnsafeBytes { frame in
+            try? transactions.decoder.decode(frame) { replies.error($0.id, refusal.error) }
+        }
+        call.stream.send(replies)
+    }
+
+    // MARK: Parts
+
+    private func part(_ view: TransactionPartView, _ batch: CallBatchView, at slot: UInt32) -> Part {
+        let transaction = TransactionID(rawValue: view.id)
+        return Part(
+            id: PartID(transaction, Self.slot(slot) ?? Slot(rawValue: 0)), priority: view.priority,
+            participants: view.participants.slots.compactMap { Self.slot($0) },
+            isReadOnly: view.isReadOnly, scope: scope(of: batch))
+    }
+
+    /// A part has come: evaluated now, kept until its locks are free, or refused.
+    func take(
+        _ batch: CallBatchView, _ invocation: borrowing InvocationView, on stream: InvocationStream,
+        ready: ReplyBatchEncoder
+    ) {
+        guard let view = batch.part else { return }
+        if let refusal = refusal(ofPart: batch, view) { return ready.error(invocation.id, refusal) }
+        let part = part(view, batch, at: invocation.slot), call = waitingCall(invocation, on: stream)
+        switch transactions.participant.admit(part, call, moment) {
+        case .evaluate:
+            locksChanged()
+            evaluateAdmitted(part, batch, invocation, on: stream, ready: ready)
+        case .wait: transactions.keep(invocation, call.token, on: stream)
+        case .refuse(let refusal): ready.error(invocation.id, refusal.error)
+        }
+    }
+
+    private static let flushInPart = DatabaseError(
+        .featureNotSupported, "FLUSHDB and FLUSHALL cannot be in a transaction over several shards")
+
+    private func refusal(ofPart batch: CallBatchView, _ view: TransactionPartView) -> DatabaseError? {
+        guard view.participants.slots.allSatisfy({ Self.slot($0) != nil }) else { return Self.wrongSlot }
+        var calls = batch.calls
+        while let call = calls.next() {
+            guard call.method.isKeyless || runtime.owns(call.key) else { return Self.notHere }
+            if call.method.isKeyless, call.method.isWrite { return Self.flushInPart }
+            if call.method.isWrite, view.isReadOnly {
+                return DatabaseError(.invalidArgument, "A transaction that only reads has a part that writes")
+            }
+        }
+        return nil
+    }
+
+    /// The part has its locks. It is evaluated, and then is an intent in the open entry; or it is withdrawn.
+    private func evaluateAdmitted(
+        _ part: Part, _ batch: CallBatchView, _ invocation: borrowing InvocationView, on stream: InvocationStream,
+        ready: ReplyBatchEncoder
+    ) {
+        let mark = ready.size, id = invocation.id
+        guard transactions.participant.isAdmitted(part.id) else { return ready.error(id, PartRefusal.over.error) }
+        guard stream.isOpen, isEvaluating, part.isReadOnly || beginPart(id, ready) else {
+            if isEvaluating { withdraw(part.id) }
+            if ready.size == mark { stream.refuse(id, leader: group.leader, replies: ready) }
+            return
+        }
+        var observed = LogIndex.zero
+        switch evaluateWatches(batch, id: id, ready: ready) {
+        case .hold(let index):
+            guard let seen = evaluateCalls(of: batch, id: id, observed: index, ready: ready) else {
+                // Too much. Where something was changed the open entry is abandoned, and begun again from the store.
+                if isEvaluating { withdraw(part.id) }
+                return
+            }
+            observed = seen
+        case .fail(let index):
+            withdraw(part.id)
+            return answered(from: mark, index, on: stream, ready: ready)
+        }
+        if part.isReadOnly {
+            transactions.participant.hold(part.id, moment)
+        } else {
+            observed = openIndex
+            let effects = transactions.partEffects
+            effects.reset()
+            let counters = runtime.finishPart(effects).map {
+                CounterDelta(bucket: $0.bucket, database: $0.database, delta: $0.delta)
+            }
+            let payload = effects.isEmpty ? [] : effects.payload.bytes
+            let timestamp = clock.last
+            var duties: [ParticipantDuty] = []
+            transactions.participant.prepare(
+                part.id, PartEffects(payload: payload, counters: counters), timestamp: timestamp, isInPlace: false,
+                moment, into: &duties)
+            note(duties)
+        }
+        answered(from: mark, observed, on: stream, ready: ready)
+    }
+
+    /// Makes room for the intent. False when nothing can be written now; `ready` says why, if it can be said.
+    private func beginPart(_ id: UInt64, _ ready: ReplyBatchEncoder) -> Bool {
+        if hasOpenEffects { propose() }
+        guard isEvaluating else { return false }
+        guard !hasOpenEffects else {
+            ready.error(id, Self.diskFull)
+            return false
+        }
+        guard admit(true, id, ready) != nil else { return false }
+        do throws(DatabaseError) {
+            try runtime.beginPart()
+            return true
+        } catch {
+            ready.error(id, error)
+            return false
+        }
+    }
+
+    /// Whatever the state of the open entry: nothing goes into it.
+    private func withdraw(_ part: PartID) {
+        runtime.endPart()
+        var duties: [ParticipantDuty] = []
+        transactions.participant.withdraw(part, into: &duties)
+        note(duties)
+    }
+
+    // MARK: Steps
+
+    private static let wrongSlot = DatabaseError(.invalidArgument, "A slot that does not exist")
+
+    /// A step of a transaction has come from its driver, or from another shard.
+    func take(
+        _ step: TransactionStepView, _ invocation: borrowing InvocationView, on stream: InvocationStream,
+        ready: ReplyBatchEncoder
+    ) {
+        guard let kind = CommitStep.Kind(rawValue: step.kind.rawValue), let slot = Self.slot(invocation.slot) else {
+            return ready.error(invocation.id, Self.wrongSlot)
+        }
+        let participants = step.participants.slots.compactMap { Self.slot($0) }
+        guard participants.count == step.participants.count else { return ready.error(invocation.id, Self.wrongSlot) }
+        let commitStep = CommitStep(
+            kind, TransactionID(rawValue: step.id), timestamp: step.timestamp, participants: participants)
+        let token = transactions.ask(stream, invocation.id)
+        let isHeard =
+            !isLogFull && happen { $0.handle(commitStep, at: slot, token: token, $1, into: &$2) }
+        if !isHeard { answer(token, .busy) }
+    }
+
+    private static func slot(_ number: UInt32) -> Slot? {
+        number < UInt32(Slot.count) ? Slot(rawValue: UInt16(number)) : nil
+    }
+
+    /// Tells whoever asked; only a leader may say anything.
+    private func answer(_ token: UInt64, _ answer: StepAnswer) {
+        guard let asker = transactions.takeAsker(token) else { return }
+        let replies = ReplyBatchEncoder()
+        var data = ByteBuffer(capacity: 16)
+        answer.encode(into: &data)
+        replies.data(asker.id, data.readable)
+        answered(from: 0, .zero, on: asker.stream, ready: replies)
+        if !replies.isEmpty { asker.stream.send(replies) }
+    }
+
+    /// The answer to a step that `transactions.send` was asked for; nil: there is none.
+    func stepAnswered(_ kind: CommitStep.Kind, from slot: Slot, to part: PartID, _ answer: StepAnswer?) {
+        drainDuties()
+        happen { $0.answered(kind, from: slot, to: part, answer, $1, into: &$2) }
+    }
+
+    // MARK: Time
+
+    /// Called now and then.
+    func tickTransactions() {
+        guard !isLogFull else { return }
+        drainDuties()
+        happen { $0.tick($1, into: &$2) }
+    }
+
+    /// Entries are committed and applied.
+    func settleTransactions(upTo index: LogIndex) {
+        guard isServing else { return }
+        var duties: [ParticipantDuty] = []
+        transactions.participant.committed(upTo: index, now: clock.wallMilliseconds, into: &duties)
+        if !duties.isEmpty { note(duties) }
+    }
+
+    /// Reads what is stored of transactions; before anything else is evaluated. False when it cannot be.
+    func restoreTransactions() -> Bool {
+        transactions.reset(committed: group.committedIndex, leader: group.leader)
+        var isIntact = true
+        let now = clock.wallMilliseconds
+        do {
+            for bucket in buckets.joined() {
+                var key = ByteBuffer(capacity: 16)
+                TransactionKey.appendPrefix(BucketID(rawValue: UInt16(truncatingIfNeeded: bucket)), into: &key)
+                let from = key.readable.bytes
+                NativeKeyLayout.makeRangeEnd(&key)
+                let to = key.readable.bytes
+                try from.withView { (from: ByteView) throws(StoreError) in
+                    try to.withView { (to: ByteView) throws(StoreError) in
+                        try store.scan(from: from, to: to) { key, value in
+                            isIntact = transactions.participant.restore(key: key, value: value, now: now)
+                            return isIntact
+                        }
+                    }
+                }
+                guard isIntact else { throw DatabaseError(.corruption, "the record of a transaction is damaged") }
+            }
+        } catch {
+            fail(error)
+            return false
+        }
+        locksChanged()
+        return true
+    }
+
+    // MARK: The open entry
+
+    var isLogFull: Bool { log.writer.isFull }
+
+    func put(_ key: ByteView, _ value: ByteView) { open.put(key: key, value: value) }
+
+    func delete(_ key: ByteView) { open.delete(key: key) }
+
+    /// Adds effects that were encoded before to the open entry.
+    func append(_ effects: Bytes) throws {
+        try effects.withView { (view: ByteView) throws(StoreError) in
+            var reader = try EffectReader(view)
+            while let effect = try reader.next() {
+                switch effect {
+                case .put(let key, let value): open.put(key: key, value: value)
+                case .delete(let key): open.delete(key: key)
+                case .deleteRange(let from, let to): open.deleteRange(from: from, to: to)
+                }
+            }
+        }
+    }
+
+    /// The number of keys changes, in the open entry.
+    func adopt(_ changes: [KeyCountChange]) throws(DatabaseError) {
+        try runtime.adoptPart(changes, entryIndex: openIndex, into: open)
+    }
+
+    /// The replica cannot go on.
+    func fail(_ error: any Error) { onFatal(error) }
+}

@@ -1,0 +1,74 @@
+import Base
+import DataModel
+
+/// How a part of a transaction changes the number of keys of a database in a bucket.
+package struct KeyCountChange: Hashable, Sendable {
+    package let bucket: BucketID
+    package let database: UInt8
+    package let delta: Int64
+
+    package init(bucket: BucketID, database: UInt8, delta: Int64) {
+        (self.bucket, self.database, self.delta) = (bucket, database, delta)
+    }
+}
+
+// Parts of transactions: evaluated now, applied when they are decided, or never.
+//
+// A part is evaluated like any calls, between `beginPart` and `finishPart`. Then its effects are in a list of their
+// own, and memory has forgotten them: keys that the part changed are read from the store again by whoever asks next.
+// Until then their locks must be held: until the entry that decides the part is committed and visible to the reader,
+// because what earlier entries made of the keys has left memory as well.
+
+extension ActorRuntime {
+    /// Before the first call of a part. There must be no effects of other calls (`hasEffects`).
+    package func beginPart() throws(DatabaseError) {
+        try loadCounters()
+        countersBeforePart = counters
+    }
+
+    /// After the last: writes its effects, and returns how it changes the number of keys.
+    package func finishPart(_ sink: some EffectSink) -> [KeyCountChange] {
+        guard let before = countersBeforePart else { return [] }
+        let changes = counters.changes(since: before)
+        counters = before
+        countersBeforePart = nil
+        let changed = dirty
+        finishEntry(sink)
+        for activation in changed {
+            remove(activation)
+            activation.position = -1
+        }
+        if !changed.isEmpty { pending.removeAll { $0.position < 0 } }
+        return changes
+    }
+
+    /// The part is not evaluated after all.
+    package func endPart() { countersBeforePart = nil }
+
+    /// A part is committed, and its effects are in the open entry: counters change, also in `sink`.
+    package func adoptPart(
+        _ changes: [KeyCountChange], entryIndex: LogIndex, into sink: some EffectSink
+    ) throws(DatabaseError) {
+        if !changes.isEmpty {
+            try loadCounters()
+            for change in changes where buckets.contains(Int(change.bucket.rawValue)) {
+                guard Int(change.database) < KeyCounters.databases else { throw Failure.damaged }
+                counters.add(change.delta, change.bucket, change.database, entryIndex)
+            }
+            writeCounters(sink)
+        }
+        // There may be keys that expire and garbage that nobody here has made.
+        earliestExpiry = 0
+        mayHaveGarbage = true
+        garbageIndex = max(garbageIndex, entryIndex)
+    }
+
+    /// Forgets what memory knows of a key, unless an entry brings it that is not committed.
+    package func forget(_ database: UInt8, _ key: ByteView) {
+        lookupKey.removeAll()
+        lookupKey.append(database)
+        lookupKey.append(key)
+        guard let found = table.value(for: lookupKey.readable), mayLeave(found) else { return }
+        remove(found)
+    }
+}

@@ -1,0 +1,46 @@
+import Base
+import Contracts
+
+/// Building batches from text.
+extension CallBatchEncoder {
+    mutating func add(
+        _ method: Contracts.Method, _ key: String = "", _ arguments: [Bytes] = [], numbers: [Int64] = [],
+        flags: UInt32 = 0
+    ) {
+        let all = Bytes(key.utf8) + arguments.joined()
+        var alone = ByteBuffer(capacity: 64)
+        all.withUnsafeBytes { all in
+            var views: [ByteView] = [], start = key.utf8.count
+            for argument in arguments {
+                views.append(ByteView(rebasing: all[start..<start + argument.count]))
+                start += argument.count
+            }
+            numbers.withUnsafeBufferPointer { numbers in
+                views.withUnsafeBufferPointer { views in
+                    CallBatchEncoder.encode(
+                        method: method, database: 0, key: ByteView(rebasing: all.prefix(key.utf8.count)), flags: flags,
+                        numbers: numbers, arguments: views, into: &alone)
+                }
+            }
+        }
+        append(call: alone.readable)
+    }
+
+    mutating func set(_ key: String, _ value: String) { add(.set, key, [Bytes(value.utf8)]) }
+
+    mutating func watch(_ key: String, _ version: Int64) {
+        let bytes = Bytes(key.utf8)
+        var taken = CallBatchEncoder()
+        swap(&taken, &self)
+        bytes.withUnsafeBytes { taken.append(watch: $0, database: 0, version: UInt64(bitPattern: version)) }
+        swap(&taken, &self)
+    }
+
+    mutating func absent(_ key: String) {
+        let bytes = Bytes(key.utf8)
+        var taken = CallBatchEncoder()
+        swap(&taken, &self)
+        bytes.withUnsafeBytes { taken.append(absent: $0, database: 0) }
+        swap(&taken, &self)
+    }
+}

@@ -1,0 +1,247 @@
+import Base
+import Contracts
+import DataModel
+import Net
+import Storage
+import TestKit
+import Testing
+import Transactions
+
+@testable import StorageNode
+
+/// Parts of transactions at the shards of a real node, which recovers them by asking itself over its own socket.
+@Suite("Transactions over shards", .serialized)
+struct TransactionTests {
+    private static func quick(_ settings: inout NodeSettings) {
+        (settings.transactions.recoveryMilliseconds, settings.transactions.repeatMilliseconds) = (20, 20)
+        settings.transactions.holdMilliseconds = 50
+    }
+
+    /// Runs a story over two shards of a node.
+    private func tell(
+        _ directory: String? = nil, disk: any Disk = SimulatedDisk(seed: 1), store: (any Store)? = MemoryStore(),
+        settings: @escaping (inout NodeSettings) -> Void = quick, _ begin: @escaping (Stage) -> Void
+    ) throws {
+        if let directory {
+            return try Stage.run(directory, shards: 2, settings: settings, disk: disk, store: store, begin)
+        }
+        try Stage.withDirectory { directory in
+            try Stage.run(directory, shards: 2, settings: settings, disk: disk, store: store, begin)
+        }
+    }
+
+    /// Waits for a condition, then goes on.
+    private func when(_ stage: Stage, _ condition: @escaping () -> Bool, _ next: @escaping () -> Void) {
+        stage.poll {
+            guard condition() else { return false }
+            next()
+            return true
+        }
+    }
+
+    private func transfer(_ keys: (String, String), _ amount: Int64 = 1) -> [MortalDriver.Part] {
+        [
+            .init(at: keys.0) {
+                $0.add(.incrementBy, keys.0, numbers: [-amount])
+                $0.add(.get, keys.0)
+            },
+            .init(at: keys.1) { $0.add(.incrementBy, keys.1, numbers: [amount]) },
+        ]
+    }
+
+    @Test("all parts are done, everybody sees them, and nothing is left behind")
+    func commits() throws {
+        try tell { stage in
+            let keys = stage.pair("a"), run = MortalDriver(stage, id: 7, priority: 1, parts: transfer(keys))
+            run.begin()
+            when(stage, { run.answer != nil }) {
+                guard case .committed(_, missing: []) = run.answer else {
+                    Issue.record("\(String(describing: run.answer))")
+                    return stage.finish()
+                }
+                #expect(run.replies == [.batch([.integer(-1), .text("-1")]), .batch([.integer(1)])])
+                // Single calls wait for the locks and then see it.
+                let reads = [stage.caller.get(keys.0), stage.caller.get(keys.1)]
+                let size = [keys.0, keys.1].map { stage.caller.call(.databaseSize, $0) }
+                when(stage, { stage.caller.isSettled && stage.isQuiet }) {
+                    #expect(reads.map { stage.caller[$0] } == [.reply(.text("-1")), .reply(.text("1"))])
+                    #expect(size.map { stage.caller[$0] } == [.reply(.integer(1)), .reply(.integer(1))])
+                    stage.finish()
+                }
+            }
+        }
+    }
+
+    @Test("a watch that does not hold at one shard undoes all")
+    func aborts() throws {
+        try tell { stage in
+            let keys = stage.pair("a")
+            stage.caller.set(keys.1, "5")
+            when(stage, { stage.caller.isSettled }) {
+                let run = MortalDriver(
+                    stage, id: 7, priority: 1,
+                    parts: [
+                        .init(at: keys.0) { $0.set(keys.0, "1") },
+                        .init(at: keys.1) {
+                            $0.absent(keys.1)
+                            $0.set(keys.1, "1")
+                        },
+                    ])
+                run.begin()
+                when(stage, { run.answer != nil && stage.isQuiet }) {
+                    #expect(run.answer == .failed(part: 1))
+                    let reads = [stage.caller.get(keys.0), stage.caller.get(keys.1)]
+                    when(stage, { stage.caller.isSettled }) {
+                        #expect(reads.map { stage.caller[$0] } == [.reply(.null), .reply(.text("5"))])
+                        stage.finish()
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("a driver that dies is cleared up after: committed if all parts were there, else aborted", arguments: 0...9)
+    func deadDriver(life: Int) throws {
+        try tell { stage in
+            let keys = stage.pair("a")
+            // Waits behind the transaction wherever that holds the keys.
+            let run = MortalDriver(stage, id: 7, priority: 1, parts: transfer(keys), life: life)
+            run.begin()
+            when(stage, { run.isDead || run.answer != nil }) {
+                // Every shard that was asked has heard it when a later call is answered.
+                stage.caller.call(.exists, "{\(keys.0)}x")
+                stage.caller.call(.exists, "{\(keys.1)}x")
+                when(stage, { stage.caller.isSettled && stage.isQuiet }) {
+                    let reads = [stage.caller.get(keys.0), stage.caller.get(keys.1)]
+                    when(stage, { stage.caller.isSettled }) {
+                        let values = reads.map { stage.caller[$0] }
+                        let done: [Outcome?] = [.reply(.text("-1")), .reply(.text("1"))]
+                        #expect(values == done || values == [.reply(.null), .reply(.null)])
+                        if case .committed = run.answer { #expect(values == done) }
+                        if life >= 2 { #expect(values == done) } else { #expect(values != done) }
+                        stage.finish()
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("intents outlive the process: their keys are locked until the transaction is decided")
+    func reopened() throws {
+        try Stage.withDirectory { directory in
+            var keys = ("", "")
+            func slow(_ settings: inout NodeSettings) { settings.transactions.recoveryMilliseconds = 1 << 40 }
+            try tell(directory, disk: PosixDisk(), store: nil, settings: slow) { stage in
+                keys = stage.pair("a")
+                stage.caller.set(keys.0, "10")
+                when(stage, { stage.caller.isSettled }) {
+                    let run = MortalDriver(stage, id: 7, priority: 1, parts: self.transfer(keys), life: 2)
+                    run.begin()
+                    when(
+                        stage,
+                        { run.isDead && stage.node.executors.allSatisfy { $0.transactions.participant.partCount == 1 } }
+                    ) {
+                        // Durable, or this is not.
+                        for key in [keys.0, keys.1] { stage.caller.set("{\(key)}x", "1") }
+                        when(stage, { stage.caller.isSettled }) { stage.finish(.kill) }
+                    }
+                }
+            }
+            try tell(directory, disk: PosixDisk(), store: nil) { stage in
+                #expect(stage.node.executors.count == 2)
+                let reads = [stage.caller.get(keys.0), stage.caller.call(.incrementBy, keys.1, numbers: [1])]
+                when(stage, { stage.caller.isSettled && stage.isQuiet }) {
+                    #expect(reads.map { stage.caller[$0] } == [.reply(.text("9")), .reply(.integer(2))])
+                    stage.finish()
+                }
+            }
+        }
+    }
+
+    @Test("calls that meet a lock wait in their order; others go on; calls on the whole shard wait for all")
+    func locks() throws {
+        try tell { stage in
+            let keys = stage.pair("a"), other = stage.pair("b")
+            // Nobody decides: recovery does, when it is time.
+            let run = MortalDriver(stage, id: 7, priority: 1, parts: transfer(keys), life: 2)
+            run.begin()
+            when(
+                stage,
+                { stage.node.executors.allSatisfy { $0.transactions.participant.partCount == 1 } || stage.isQuiet }
+            ) {
+                var order: [UInt64] = []
+                let caller = stage.caller
+                caller.onOutcome = { ticket, _ in order.append(ticket) }
+                let first = caller.call(.incrementBy, keys.0, numbers: [10])
+                let behind = caller.call(.append, other.0, [[0x31]])  // Of the same connection.
+                let third = caller.call(.incrementBy, keys.0, numbers: [10], connection: 2)
+                let size = caller.call(.databaseSize, keys.0, connection: 3)
+                let batch = caller.batch(at: keys.0, connection: 4) {
+                    $0.add(.get, keys.0)
+                    $0.add(.incrementBy, keys.0, numbers: [100])
+                }
+                when(stage, { caller.isSettled && stage.isQuiet }) {
+                    #expect(caller[first] == .reply(.integer(9)) && caller[behind] == .reply(.integer(1)))
+                    #expect(caller[third] == .reply(.integer(19)) && caller[size] == .reply(.integer(2)))
+                    #expect(caller[batch] == .reply(.batch([.text("19"), .integer(119)])))
+                    stage.finish()
+                }
+            }
+        }
+    }
+
+    @Test("reads over shards hold locks in memory, and leave nothing in the log")
+    func reads() throws {
+        try tell { stage in
+            let keys = stage.pair("a")
+            stage.caller.set(keys.0, "1")
+            stage.caller.set(keys.1, "2")
+            when(stage, { stage.caller.isSettled }) {
+                let before = stage.node.executors.map { $0.group.lastIndex }
+                let run = MortalDriver(
+                    stage, id: 7, priority: 1,
+                    parts: [
+                        .init(at: keys.0) { $0.add(.get, keys.0) },
+                        .init(at: keys.1) { $0.add(.get, keys.1) },
+                    ], isReadOnly: true)
+                run.begin()
+                when(stage, { run.answer != nil && stage.isQuiet }) {
+                    guard case .committed = run.answer else {
+                        Issue.record("\(String(describing: run.answer))")
+                        return stage.finish()
+                    }
+                    #expect(run.replies == [.batch([.text("1")]), .batch([.text("2")])])
+                    #expect(stage.node.executors.map { $0.group.lastIndex } == before)
+                    stage.finish()
+                }
+            }
+        }
+    }
+
+    @Test("parts that cannot be taken are refused, and leave no lock")
+    func refused() throws {
+        try tell { stage in
+            let keys = stage.pair("a")
+            func answer(_ build: @escaping (inout CallBatchEncoder) -> Void, isReadOnly: Bool = false) -> MortalDriver {
+                let run = MortalDriver(
+                    stage, id: UInt64(stage.caller.made) + 100, priority: 1,
+                    parts: [.init(at: keys.0, build), .init(at: keys.1) { $0.set(keys.1, "1") }], isReadOnly: isReadOnly
+                )
+                run.begin()
+                return run
+            }
+            let runs = [
+                answer { $0.add(.flushAll) },
+                answer { $0.set(keys.1, "1") },
+            ]
+            when(stage, { runs.allSatisfy { $0.answer != nil } && stage.isQuiet }) {
+                #expect(runs[0].replies[0] == .error(.featureNotSupported) && runs[1].replies[0] == .error(.staleMap))
+                let get = stage.caller.get(keys.1)
+                when(stage, { stage.caller.isSettled }) {
+                    #expect(stage.caller[get] == .reply(.null))
+                    stage.finish()
+                }
+            }
+        }
+    }
+}
