@@ -197,26 +197,117 @@ def test_transfers(cluster):
     at_once(6, move)
 
 
-def test_several_shards():
-    """What lives on one shard is done; what does not is refused as a whole."""
-    with Cluster("--nodes", "2", "--replication-factor", "1") as cluster:
-        client = cluster.client()
-        with client.pipeline(transaction=True) as pipeline:
-            pipeline.mset({"{t}a": 1, "{t}b": 2}).incr("{t}a").get("{t}b")
-            assert pipeline.execute() == [True, 2, b"2"]
-        with client.pipeline(transaction=True) as pipeline:
-            for number in range(50):
-                pipeline.set(f"k{number}", number)
-            with pytest.raises(redis.ResponseError, match="hash to the same slot"):
-                pipeline.execute()
-        assert client.dbsize() == 2
-        with client.pipeline() as pipeline:
-            pipeline.watch("{t}a", "{t}b")
-            cluster.client().set("{t}b", "theirs")
+@pytest.fixture(scope="module")
+def wide():
+    """Several shards on several nodes: keys without tags live anywhere."""
+    with Cluster("--nodes", "3", "--shards", "3") as running:
+        yield running
+
+
+@pytest.fixture
+def wide_client(wide):
+    connection = wide.client()
+    connection.flushall()
+    yield connection
+    connection.close()
+
+
+KEYS = [f"k{number}" for number in range(50)]
+
+
+def test_transactions_over_shards(wide, wide_client):
+    with wide_client.pipeline(transaction=True) as pipeline:
+        for number, key in enumerate(KEYS):
+            pipeline.set(key, number)
+        for key in KEYS:
+            pipeline.incr(key)
+        pipeline.hget("k7", "f").dbsize().mget(KEYS[:5])
+        results = pipeline.execute(raise_on_error=False)
+    assert results[:50] == [True] * 50 and results[50:100] == list(range(1, 51))
+    assert "wrong kind" in str(results[100]) and results[101:] == [50, [b"1", b"2", b"3", b"4", b"5"]]
+    other = wide.client()
+    for changed, isDone in (("k49", False), ("k48", True)):
+        with wide_client.pipeline() as pipeline:
+            pipeline.watch("k1", "k2", "k49")
+            other.set(changed, "theirs")
             pipeline.multi()
-            pipeline.set("{t}a", "mine")
-            with pytest.raises(WatchError):
-                pipeline.execute()
+            pipeline.set("k1", "mine").set("k2", "mine")
+            if isDone:
+                assert pipeline.execute() == [True, True]
+            else:
+                with pytest.raises(WatchError):
+                    pipeline.execute()
+                assert wide_client.mget("k1", "k2") == [b"2", b"3"]
+    other.close()
+
+
+def test_commands_over_shards(wide_client):
+    assert wide_client.mset(dict.fromkeys(KEYS, "v")) is True
+    assert wide_client.mget(*KEYS, "none") == [b"v"] * 50 + [None]
+    assert wide_client.exists(*KEYS, *KEYS, "none") == 100
+    assert wide_client.touch(*KEYS, "none") == 50
+    assert wide_client.delete(*KEYS[:10], *KEYS[:10]) == 10
+    assert wide_client.unlink(*KEYS[:20]) == 10
+    assert wide_client.msetnx({"new": "1", **dict.fromkeys(KEYS[:11], "w")}) is True
+    assert wide_client.msetnx({"newer": "1", **dict.fromkeys(KEYS[:11], "x")}) is False
+    assert wide_client.mget("new", "newer", *KEYS[:11]) == [b"1", None] + [b"w"] * 11
+    with pytest.raises(redis.ResponseError, match="hash to the same slot"):
+        for key in KEYS[20:]:
+            wide_client.rename("k20", key)
+            wide_client.rename(key, "k20")
+
+
+def test_pipelines_over_shards_keep_their_order(wide_client):
+    with wide_client.pipeline(transaction=False) as pipeline:
+        for number in range(30):
+            pipeline.mset(dict.fromkeys(KEYS, number)).get(KEYS[number]).set(KEYS[number], "x").mget(KEYS)
+        results = pipeline.execute()
+    for number in range(30):
+        step = results[4 * number : 4 * number + 4]
+        expected = [str(number).encode()] * 50
+        expected[number] = b"x"
+        assert step == [True, str(number).encode(), True, expected]
+
+
+def test_writes_over_shards_are_seen_whole(wide):
+    """Writers put the same into all keys; whoever reads all of them reads one writer's."""
+
+    def write(number):
+        client = wide.client()
+        for turn in range(40):
+            if number % 3 == 0:
+                client.mset(dict.fromkeys(KEYS[:8], f"{number}:{turn}"))
+            elif number % 3 == 1:
+                with client.pipeline(transaction=True) as pipeline:
+                    for key in KEYS[:8]:
+                        pipeline.set(key, f"{number}:{turn}")
+                    pipeline.execute()
+            else:
+                assert len(set(client.mget(KEYS[:8]))) == 1
+        client.close()
+
+    wide.client().delete(*KEYS)
+    at_once(6, write)
+
+
+def test_no_update_is_lost_over_shards(wide):
+    wide.client().delete(*KEYS)
+
+    def count(_):
+        client = wide.client()
+
+        def step(pipeline):
+            values = [int(pipeline.get(key) or 0) for key in KEYS[:4]]
+            pipeline.multi()
+            for key, value in zip(KEYS[:4], values):
+                pipeline.set(key, value + 1)
+
+        for _ in range(25):
+            client.transaction(step, *KEYS[:4])
+        client.close()
+
+    at_once(6, count)
+    assert wide.client().mget(KEYS[:4]) == [b"150"] * 4
 
 
 class Writer(threading.Thread):
@@ -274,10 +365,12 @@ class Writer(threading.Thread):
             assert client.exists(f"{self.prefix}:{number}:a"), f"{self.prefix}:{number} is lost"
 
 @pytest.mark.crash
-def test_transactions_are_whole_after_sigkill():
-    with Cluster() as cluster:
+@pytest.mark.parametrize("options", [[], ["--nodes", "3", "--shards", "3"]], ids=["one shard", "three nodes"])
+def test_transactions_are_whole_after_sigkill(options):
+    with Cluster(*options) as cluster:
         for number in range(ROUNDS):
-            victim = ["storage-node-1", "storage-node-1", "resp-gw-1"][number % 3]
+            nodes = [name for name in cluster.pids() if name.startswith("storage-node")]
+            victim = [random.choice(nodes), random.choice(nodes), "resp-gw-1"][number % 3]
             writers = [Writer(cluster, f"r{number}:{name}") for name in range(3)]
             for writer in writers:
                 writer.start()

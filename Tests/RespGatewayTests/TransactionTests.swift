@@ -25,10 +25,16 @@ struct TransactionTests {
         }
 
         var isBusy: Bool { !answers.isEmpty }
+        var dueAnswers: Int { answers.count }
+        /// Calls with that key are for several shards.
+        var heldKey: Bytes?
 
         func invoke(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
             let frame = Self.frame { [self] in store.perform(call.snapshot).encode(token, $0) }
+            let isHeld = call.snapshot.key == heldKey
+            if isHeld { session.hold(until: token) }
             answers.append { [self] in
+                if isHeld { session.release(token) }
                 var decoder = ReplyBatchDecoder()
                 frame.withView { view in
                     try? decoder.decode(view) { session.complete($0.id, $0, output: &output, to: self) }
@@ -267,6 +273,21 @@ struct TransactionTests {
         }
         #expect(String(decoding: shard.output.readable, as: UTF8.self) == expected, "seed \(seed)")
         #expect(shard.session.inFlight == 0 && shard.input.isEmpty)
+    }
+
+    @Test("behind a call over several shards everything waits for its answer")
+    func held() {
+        let shard = Shard()
+        shard.heldKey = Bytes("far".utf8)
+        shard.receive(
+            Self.encode("SET", "near", "1") + Self.encode("SET", "far", "2") + Self.encode("GET", "near")
+                + Self.encode("GET", "far"))
+        #expect(shard.dueAnswers == 2 && shard.isPaused)
+        shard.answer(1)
+        #expect(shard.dueAnswers == 3 && !shard.isPaused)
+        while shard.isBusy { shard.answer(0) }
+        #expect(String(decoding: shard.output.readable, as: UTF8.self) == "+OK\r\n+OK\r\n$1\r\n1\r\n$1\r\n2\r\n")
+        #expect(!shard.isPaused && shard.input.isEmpty)
     }
 
     static func encode(_ words: String...) -> Bytes { StoryRunner.encode(words.map { Bytes($0.utf8) }) }

@@ -209,11 +209,43 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
             call.forEachKey { key in
                 if router.shardIndex(ofSlot: UInt32(Slot.of(key).rawValue)) != shard { isOneShard = false }
             }
-            guard isOneShard else {
-                throw DatabaseError(.crossShard, "Keys in request don't hash to the same slot")
-            }
+            guard isOneShard else { return try sendInPieces(token, call) }
         }
         send(token, call, slot, self)
+    }
+
+    /// DEL, MSET, MGET … with keys on several shards: a transaction of one call.
+    @inline(never)
+    private func sendInPieces(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
+        (replicaState.awaited, replicaState.bookmark) = (token &+ 1, nil)
+        let plan = TransactionPlan(calls: [call.snapshot])
+        try TransactionRequest.begin(plan, token: token, for: self, gateway) { [self] outcome in
+            session.release(token)
+            switch outcome {
+            case .done(let replies):
+                var decoder = ReplyBatchDecoder()
+                try? decoder.decode(replies) { reply in completed(token, reply) }  // Our own bytes: they decode.
+            case .changed:  // MSETNX, and one of the keys exists.
+                let replies = ReplyBatchEncoder()
+                replies.integer(token, 0)
+                replies.deliver(to: self)
+            case .failed(let error): failed(token, error)
+            }
+        }
+    }
+
+    private func execute(_ token: UInt64, _ plan: TransactionPlan) {
+        // A replica is not asked before this is answered.
+        (replicaState.awaited, replicaState.bookmark) = (token &+ 1, nil)
+        let completion = { [self] (outcome: TransactionOutcome) in
+            gateway.beginEvent()
+            lend { session.executed(token, outcome, output: &connection.output, to: self) }
+        }
+        do throws(DatabaseError) {
+            try TransactionRequest.begin(plan, token: token, for: self, gateway, completion)
+        } catch {
+            later { completion(.failed(error)) }
+        }
     }
 
     func perform(_ action: SessionAction) {
@@ -235,12 +267,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
                 lend { session.watched(token, versions, output: &connection.output, to: self) }
             }
         case .execute(let token, let plan):
-            // A replica is not asked before this is answered.
-            (replicaState.awaited, replicaState.bookmark) = (token &+ 1, nil)
-            TransactionRequest.begin(plan, for: self, router) { [self] outcome in
-                gateway.beginEvent()
-                lend { session.executed(token, outcome, output: &connection.output, to: self) }
-            }
+            execute(token, plan)
         case .beginPause(let token):
             gateway.beginPause(by: self) { [self] in finished(token, nil) }
         case .endPause: gateway.loop.runLater { [gateway] in gateway.pauseChanged() }

@@ -8,7 +8,8 @@ extension DatabaseError {
     static let crossShard = DatabaseError(.crossShard, "Keys in request don't hash to the same slot")
 }
 
-/// An EXEC on its way: all that it asks is done by one shard, at once or not at all.
+/// A plan on its way: all that it asks is done at once or not at all. What is for one shard goes there as it is; the
+/// rest is a transaction over several shards.
 final class TransactionRequest: ReplyReceiver {
     private let client: ClientConnection
     private let completion: (TransactionOutcome) -> Void
@@ -18,25 +19,57 @@ final class TransactionRequest: ReplyReceiver {
         self.completion = completion
     }
 
-    /// `completion` is called later, never from inside.
+    /// `completion` is called later, never from inside. Throws when the plan cannot be carried out; nothing was sent
+    /// then. Of several shards nothing may be asked on the client's connection before the answer: an attempt that is
+    /// made anew would be overtaken.
     static func begin(
-        _ plan: TransactionPlan, for client: ClientConnection, _ router: NodeRouter,
+        _ plan: TransactionPlan, token: UInt64, for client: ClientConnection, _ gateway: Gateway,
         _ completion: @escaping (TransactionOutcome) -> Void
-    ) {
-        let request = TransactionRequest(client, completion)
-        do throws(DatabaseError) {
-            let places = ShardPlaces(
-                slots: router.slotOfEachShard, shard: { router.shardIndex(ofSlot: $0) },
-                firstSlot: { router.firstSlot(ofBucket: $0) })
-            let division = try PlanDivision(plan, places)
-            guard let share = division.shares.first, division.shares.count == 1 else { throw .crossShard }
-            var encoder = CallBatchEncoder()
+    ) throws(DatabaseError) {
+        let router = gateway.router
+        let places = ShardPlaces(
+            slots: router.slotOfEachShard, shard: { router.shardIndex(ofSlot: $0) },
+            firstSlot: { router.firstSlot(ofBucket: $0) })
+        let division = try PlanDivision(plan, places)
+        var encoder = CallBatchEncoder()
+        if division.shares.count == 1, let share = division.shares.first {
             division.encode(share, into: &encoder)
-            router.batch(
+            return router.batch(
                 connection: client.session.id, slot: share.slot, body: encoder.message,
-                isWrite: !division.isReadOnly, receiver: request, ticket: 0)
-        } catch {
-            request.failed(0, error)
+                isWrite: !division.isReadOnly, receiver: TransactionRequest(client, completion), ticket: 0)
+        }
+        let shares = division.shares.map { share in
+            encoder.reset()
+            division.encode(share, into: &encoder)
+            return TransactionRun.Share(slot: share.slot, body: encoder.message.bytes)
+        }
+        client.session.hold(until: token)
+        // Older is lower; the gateways' clocks agree well enough for that.
+        let priority = gateway.server.wallMilliseconds << 20 | gateway.random() >> 44
+        router.transact(
+            shares, connection: client.session.id, isReadOnly: division.isReadOnly, priority: priority,
+            random: gateway.random
+        ) { outcome in
+            conclude(outcome, division, gateway.random(), completion)
+        }
+    }
+
+    private static func conclude(
+        _ outcome: TransactionRun.Outcome, _ division: PlanDivision, _ random: UInt64,
+        _ completion: (TransactionOutcome) -> Void
+    ) {
+        switch outcome {
+        case .done(let batches):
+            let merged = ReplyBatchEncoder()
+            guard division.merge(batches, random: random, into: merged) else {
+                return completion(
+                    .failed(DatabaseError(.internalFailure, "The answers of the shards cannot be put together")))
+            }
+            var frame = ByteBuffer(capacity: merged.size + 64)
+            merged.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
+            completion(.done(frame.readable))
+        case .changed: completion(.changed)
+        case .failed(let error): completion(.failed(error))
         }
     }
 

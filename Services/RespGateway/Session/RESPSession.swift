@@ -261,6 +261,12 @@ package final class RESPSession {
         settle(outputCount, sink)
     }
 
+    /// From inside `SessionSink`: what is behind the command waits for its answer.
+    package func hold(until token: UInt64) { if wait == .nothing { wait = .other(token) } }
+
+    /// The answer to a command that was held for comes now.
+    package func release(_ token: UInt64) { if wait == .other(token) { wait = .nothing } }
+
     /// The client took what it was sent.
     package func outputDrained<Sink: SessionSink>(_ outputCount: Int, to sink: Sink) { settle(outputCount, sink) }
 
