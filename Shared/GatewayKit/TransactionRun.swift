@@ -166,7 +166,7 @@ final class TransactionAttempt: ReplyReceiver {
     }
 
     private static let lost = DatabaseError(
-        .outcomeUnknown, "The transaction was carried out; its answers are lost")
+        .outcomeUnknown, "Some answers of the shards are lost; the outcome is unknown")
     private static let unknown = DatabaseError(
         .outcomeUnknown, "The shards of the transaction did not answer in time; the outcome is unknown")
 
