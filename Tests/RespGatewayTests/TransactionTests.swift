@@ -284,7 +284,7 @@ struct TransactionTests {
                 + Self.encode("GET", "far"))
         #expect(shard.dueAnswers == 2 && shard.isPaused)
         shard.answer(1)
-        #expect(shard.dueAnswers == 3 && !shard.isPaused)
+        #expect(shard.dueAnswers == 3 && shard.isPaused)  // Now for the GET of the far key.
         while shard.isBusy { shard.answer(0) }
         #expect(String(decoding: shard.output.readable, as: UTF8.self) == "+OK\r\n+OK\r\n$1\r\n1\r\n$1\r\n2\r\n")
         #expect(!shard.isPaused && shard.input.isEmpty)
