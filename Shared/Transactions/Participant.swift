@@ -181,19 +181,6 @@ package struct Participant: Sendable {
         if case .admitted = parts[id]?.stage { true } else { false }
     }
 
-    /// The caller of a waiting call or part is gone.
-    package mutating func cancel(_ token: UInt64, into duties: inout [ParticipantDuty]) {
-        for (id, state) in parts {
-            if case .waiting(token) = state.stage {
-                parts[id] = nil
-                break
-            }
-        }
-        var woken: [LockTable.Woken] = []
-        locks.cancel(token, into: &woken)
-        wake(woken, &duties)
-    }
-
     // MARK: Parts
 
     /// A part has come. `.evaluate`: its locks are held.
@@ -202,12 +189,16 @@ package struct Participant: Sendable {
         guard verdicts[part.id] == nil else { return .refuse(.over) }
         guard parts[part.id] == nil else { return .refuse(.repeated) }
         guard parts.count < limits.parts, intentBytes < limits.intentBytes else { return .refuse(.busy) }
+        // Nobody may sit on locks without evaluating: an executor that loses a call it was to run is found out.
+        let due = max(call.deadline, moment.now) &+ limits.holdMilliseconds
         switch locks.request(part, call) {
         case .granted:
-            parts[part.id] = State(part: part, stage: .admitted, due: .max)
+            parts[part.id] = State(part: part, stage: .admitted, due: due)
+            earliestDue = min(earliestDue, due)
             return .evaluate
         case .waits:
-            parts[part.id] = State(part: part, stage: .waiting(token: call.token), due: .max)
+            parts[part.id] = State(part: part, stage: .waiting(token: call.token), due: due)
+            earliestDue = min(earliestDue, due)
             return .wait
         case .refused(let refusal):
             return .refuse(refusal)

@@ -30,8 +30,8 @@ extension Participant {
         guard let state = parts[id] else { return }
         parts[id]?.due = moment.now &+ limits.repeatMilliseconds
         switch state.stage {
-        case .waiting, .admitted, .preparing: return
-        case .held: expel(id, &duties)
+        case .waiting, .preparing: return
+        case .admitted, .held: expel(id, &duties)
         case .prepared where isAnchor(state): recover(id, moment, &duties)
         case .prepared:
             guard let anchor = state.part.participants.first else { return }

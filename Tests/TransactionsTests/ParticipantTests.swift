@@ -278,6 +278,20 @@ struct ParticipantTests {
         #expect(participant.locks.waiterCount == 0)
     }
 
+    @Test("a part that was woken and is not evaluated keeps its locks for a while only")
+    mutating func forgotten() {
+        let id = PartID(Self.transaction, Self.other)
+        #expect(admit(part(Self.other)) == .evaluate)
+        #expect(participant.isAdmitted(id))
+        var duties: [ParticipantDuty] = []
+        now += 15_000
+        participant.tick(moment, into: &duties)
+        #expect(!participant.isAdmitted(id) && participant.locks.isFree && duties.isEmpty)
+        // Its executor comes back too late: nothing is written.
+        participant.prepare(id, PartEffects(), timestamp: Timestamp(rawValue: 1), moment, into: &duties)
+        #expect(duties.isEmpty)
+    }
+
     @Test("lists that cannot be one are refused, and so is what is too much")
     mutating func bounds() {
         for slots in [[], [Self.other], [Self.anchor, Self.anchor]] {

@@ -106,14 +106,14 @@ final class SimulatedShard {
 
     private func receiveCall(_ call: Int) {
         let token = token(), item = world.calls[call]
+        let scope = item.isWhole ? LockScope.shard : .keys([world.lockKey(item.operation.key)])
         let admission =
             participant.locks.isFree
-            ? .evaluate
-            : participant.admit(.keys([world.lockKey(item.operation.key)]), waitingCall(token, lane: item.client))
+            ? .evaluate : participant.admit(scope, waitingCall(token, lane: item.client))
         switch admission {
         case .evaluate: evaluateCall(call)
         case .wait: waiting[token] = .call(call)
-        case .refuse: world.send(.callReply(call, false, []))
+        case .refuse: world.send(.callReply(call, false, [:]))
         }
     }
 
@@ -128,14 +128,17 @@ final class SimulatedShard {
 
     private func evaluateCall(_ call: Int) {
         let item = world.calls[call], key = item.operation.key
-        var seen = list(key)
         if item.operation.isWrite {
-            seen.append(item.id)
-            activations[key] = seen
+            activations[key] = list(key) + [item.id]
             changed[key] = openIndex
             open.append(.append(key, item.id))
         }
-        hold(.callReply(call, true, seen), until: changed[key] ?? 0)
+        var seen: [Int: [UInt64]] = [:], observed: UInt64 = 0
+        for key in item.isWhole ? world.keys(of: position) : [key] {
+            seen[key] = list(key)
+            observed = max(observed, changed[key] ?? 0)
+        }
+        hold(.callReply(call, true, seen), until: observed)
     }
 
     private func evaluatePart(_ attempt: Int, _ part: Int) {
@@ -154,8 +157,10 @@ final class SimulatedShard {
             observed = max(observed, changed[operation.key] ?? 0)
             if operation.isWrite {
                 seen.append(item.id.rawValue)
-                activations[operation.key] = seen
-                changed[operation.key] = openIndex
+                if world.isInPlace {
+                    activations[operation.key] = seen
+                    changed[operation.key] = openIndex
+                }
                 payload.append(littleEndian: UInt32(operation.key))
             } else {
                 reads[operation.key] = seen
@@ -167,8 +172,8 @@ final class SimulatedShard {
             hold(reply, until: observed)
         } else {
             participant.prepare(
-                id, PartEffects(payload: payload.readable.bytes), timestamp: Timestamp(rawValue: clock), moment,
-                into: &duties)
+                id, PartEffects(payload: payload.readable.bytes), timestamp: Timestamp(rawValue: clock),
+                isInPlace: world.isInPlace, moment, into: &duties)
             hold(reply, until: world.limits.bugs.contains(.trustOpenIntent) ? 0 : openIndex)
         }
         carryOut(duties)
@@ -196,14 +201,17 @@ final class SimulatedShard {
         case .delete(let key): open.append(.delete(key))
         case .apply(let part): apply(part)
         case .reread(let scope):
-            if case .keys(let keys) = scope { for key in keys { activations[world.key(key)] = nil } }
+            switch scope {
+            case .keys(let keys): for key in keys { activations[world.key(key)] = nil }
+            case .shard: activations = [:]
+            }
         case .answer(let token, let answer):
             guard let (kind, origin) = asked.removeValue(forKey: token) else { return }
             world.send(.stepAnswer(kind, position, origin, answer))
         case .refuse(let token, let refusal):
             switch waiting.removeValue(forKey: token) {
             case .part(let attempt, let part): world.send(.partReply(attempt, part, .init(refusal), [:]))
-            case .call(let call): world.send(.callReply(call, false, []))
+            case .call(let call): world.send(.callReply(call, false, [:]))
             case nil: world.violations.append("a token that nobody has is refused")
             }
         case .run(let token):
@@ -296,7 +304,7 @@ final class SimulatedShard {
         for (_, message) in held {
             switch message {
             case .partReply(let attempt, let part, _, _): world.lose(.partReply(attempt, part, .unknown, [:]))
-            case .callReply(let call, _, _): world.send(.callReply(call, nil, []))
+            case .callReply(let call, _, _): world.send(.callReply(call, nil, [:]))
             case .part, .call, .step, .stepAnswer: continue
             }
         }
@@ -304,7 +312,7 @@ final class SimulatedShard {
         for token in waiting.keys.sorted() {
             switch waiting[token] {
             case .part(let attempt, let part): world.send(.part(attempt, part))
-            case .call(let call): world.send(.callReply(call, false, []))
+            case .call(let call): world.send(.callReply(call, false, [:]))
             case nil: continue
             }
         }

@@ -15,7 +15,7 @@ enum Message {
     case stepAnswer(CommitStep.Kind, Int, StepOrigin, StepAnswer?)
     case call(Int)
     /// Done, not done, or nil: nobody knows.
-    case callReply(Int, Bool?, [UInt64])
+    case callReply(Int, Bool?, [Int: [UInt64]])
 }
 
 /// How badly a world treats its inhabitants; one in so many, 0: never.
@@ -49,8 +49,10 @@ final class SimulatedWorld {
         let operation: Operation
         let begunAt: UInt64
         var endedAt: UInt64?
+        /// It reads all keys of the shard.
+        var isWhole = false
         var isDone: Bool?
-        var seen: [UInt64] = []
+        var seen: [Int: [UInt64]] = [:]
     }
 
     /// One attempt of a transaction.
@@ -62,6 +64,8 @@ final class SimulatedWorld {
         let participants: [Int]
         let begunAt: UInt64
         let isReadOnly: Bool
+        /// Its parts lock whole shards.
+        let isWhole: Bool
         var driver: CommitDriver
         /// Duties until it ceases to be; nil: it does not.
         var life: Int?
@@ -90,6 +94,8 @@ final class SimulatedWorld {
     /// Commits that leaders found and drivers did not finish.
     private(set) var recoveries = 0
     private(set) var leaderChanges = 0
+    /// Whether pending state shows what parts have changed, or forgets it again.
+    let isInPlace: Bool
     private var clients: [Client] = []
     /// Attempts whose drivers are not finished.
     private var driven: [Int] = []
@@ -108,6 +114,7 @@ final class SimulatedWorld {
         limits.bugs = bugs
         self.limits = limits
         self.clients = Array(repeating: Client(left: works), count: clients)
+        isInPlace = random.oneIn(2)
         if !weather.isOrdered, random.oneIn(3) { commitPercent = 8 }
         for position in 0..<count { shards.append(SimulatedShard(position, in: self)) }
     }
@@ -116,6 +123,9 @@ final class SimulatedWorld {
 
     func position(of key: Int) -> Int { key % shards.count }
     func lockKey(_ key: Int) -> LockKey { LockKey(0, [UInt8(truncatingIfNeeded: key)]) }
+    func keys(of position: Int) -> [Int] {
+        (0..<(keysPerShard * shards.count)).filter { self.position(of: $0) == position }
+    }
     func key(_ key: LockKey) -> Int { Int(key.key.first ?? 0) }
 
     func part(_ attempt: Int, _ part: Int) -> Part {
@@ -123,7 +133,8 @@ final class SimulatedWorld {
         let keys = item.operations.filter { self.position(of: $0.key) == position }.map { lockKey($0.key) }
         return Part(
             id: PartID(item.id, shards[position].slot), priority: item.priority,
-            participants: item.participants.map { shards[$0].slot }, isReadOnly: item.isReadOnly, scope: .keys(keys))
+            participants: item.participants.map { shards[$0].slot }, isReadOnly: item.isReadOnly,
+            scope: item.isWhole ? .shard : .keys(keys))
     }
 
     func note(_ part: CommittedPart, at shard: SimulatedShard) {
@@ -171,7 +182,7 @@ final class SimulatedWorld {
         case .stepAnswer(let kind, let position, let origin, _): notice = .stepAnswer(kind, position, origin, nil)
         case .call(let call), .callReply(let call, _, _):
             // A client that loses its connection knows it.
-            return network.append((now + 1 + random.next(below: 500), .callReply(call, nil, [])))
+            return network.append((now + 1 + random.next(below: 500), .callReply(call, nil, [:])))
         }
         if random.oneIn(2) { network.append((now + 1 + random.next(below: 500), notice)) }
     }
@@ -246,7 +257,7 @@ final class SimulatedWorld {
         attempts.append(
             Attempt(
                 id: id, priority: priority, client: client, operations: operations, participants: positions,
-                begunAt: now, isReadOnly: isReadOnly,
+                begunAt: now, isReadOnly: isReadOnly, isWhole: random.oneIn(20),
                 driver: CommitDriver(
                     id, participants: positions.map { shards[$0].slot }, isReadOnly: isReadOnly, now: now,
                     limits: driverLimits),
@@ -257,7 +268,7 @@ final class SimulatedWorld {
 
     // MARK: Clients
 
-    private func finish(_ call: Int, _ isDone: Bool?, _ seen: [UInt64]) {
+    private func finish(_ call: Int, _ isDone: Bool?, _ seen: [Int: [UInt64]]) {
         guard calls[call].endedAt == nil else { return }
         (calls[call].endedAt, calls[call].isDone, calls[call].seen) = (now, isDone, seen)
         clients[calls[call].client].isBusy = false
@@ -270,7 +281,9 @@ final class SimulatedWorld {
         let count = keysPerShard * shards.count
         if random.oneIn(3) {
             let operation = Operation(key: Int(random.next(below: UInt64(count))), isWrite: !random.oneIn(3))
-            calls.append(Call(id: random.next() | 1, client: client, operation: operation, begunAt: now))
+            let isWhole = !operation.isWrite && random.oneIn(4)
+            calls.append(
+                Call(id: random.next() | 1, client: client, operation: operation, begunAt: now, isWhole: isWhole))
             return send(.call(calls.count - 1))
         }
         var keys = Array(0..<count)

@@ -73,7 +73,7 @@ extension SimulatedWorld {
             }
         }
         for call in calls where !call.operation.isWrite && call.isDone == true {
-            found.append((call.id, call.begunAt, call.operation.key, call.seen))
+            for key in call.seen.keys.sorted() { found.append((call.id, call.begunAt, key, call.seen[key] ?? [])) }
         }
         return found
     }
