@@ -468,7 +468,7 @@ final class ShardExecutor {
     /// Begins to serve, once this node's clock is above every timestamp that the shard's writes can have. Called again
     /// by `maintain` while the clock has to catch up.
     private func tryToServe() {
-        guard group.isLeading, !isServing, !isFenced else { return }
+        guard group.isLeading, !isServing, !isFenced, proposed.isEmpty else { return }
         do {
             let inherited = try ClockBoundRecord.read(shard, from: store)
             guard clock.catchUp(with: inherited) else { return }
@@ -509,11 +509,12 @@ final class ShardExecutor {
 
     /// Pending state is what the store holds.
     private func forgetPending() {
-        while let entry = proposed.popFirst() {
+        // A leader that only ceases to serve still hears that they are committed, and has to apply them.
+        while !group.isLeading, let entry = proposed.popFirst() {
+            pendingBytes -= entry.effects.size
             entry.effects.reset()
             if spareEffects.count < 8 { spareEffects.append(entry.effects) }
         }
-        pendingBytes = 0
         open.reset()
         isEntryNeeded = false
         isRebuilding = false

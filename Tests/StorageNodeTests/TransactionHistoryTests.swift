@@ -56,10 +56,8 @@ private final class Bank {
     /// A shard ceases to be led here, and what waits and is pending is lost; then it is led again.
     private func leave(_ stage: Stage) {
         let executor = stage.node.executors[Int(random.next(below: 2))]
+        executor.fence(true)
         stage.poll {
-            // A lone replica does not cease to lead its group, which would hand it what it has proposed.
-            guard executor.group.committedIndex == executor.group.lastIndex else { return false }
-            executor.fence(true)
             executor.fence(false)
             return true
         }

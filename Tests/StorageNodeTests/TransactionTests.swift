@@ -1,6 +1,7 @@
 import Base
 import Contracts
 import DataModel
+import GatewayKit
 import Net
 import Storage
 import TestKit
@@ -66,6 +67,42 @@ struct TransactionTests {
                 when(stage, { stage.caller.isSettled && stage.isQuiet }) {
                     #expect(reads.map { stage.caller[$0] } == [.reply(.text("-1")), .reply(.text("1"))])
                     #expect(size.map { stage.caller[$0] } == [.reply(.integer(1)), .reply(.integer(1))])
+                    stage.finish()
+                }
+            }
+        }
+    }
+
+    @Test("a gateway's driver gets its replies; of many that want the same keys each is done once")
+    func gateway() throws {
+        try tell { stage in
+            let keys = stage.pair("a"), count = 20
+            var random = SplitMix64(seed: 5), outcomes: [TransactionRun.Outcome] = []
+            func share(_ key: String) -> TransactionRun.Share {
+                var encoder = CallBatchEncoder()
+                encoder.add(.incrementBy, key, numbers: [1])
+                return .init(
+                    slot: Bytes(key.utf8).withUnsafeBytes { UInt32(Slot.of($0).rawValue) }, body: encoder.message.bytes)
+            }
+            for number in 0..<count {
+                // In either order: the anchor is another one.
+                let shares = number % 2 == 0 ? [share(keys.0), share(keys.1)] : [share(keys.1), share(keys.0)]
+                stage.router.transact(
+                    shares, connection: UInt64(number % 7), isReadOnly: false, priority: UInt64(number),
+                    random: { random.next() }
+                ) { outcomes.append($0) }
+            }
+            when(stage, { outcomes.count == count && stage.isQuiet }) {
+                for outcome in outcomes {
+                    guard case .done(let replies) = outcome else {
+                        Issue.record("\(outcome)")
+                        continue
+                    }
+                    #expect(replies.count == 2 && replies[0] == replies[1])
+                }
+                let reads = [stage.caller.get(keys.0), stage.caller.get(keys.1)]
+                when(stage, { stage.caller.isSettled }) {
+                    #expect(reads.map { stage.caller[$0] } == Array(repeating: .reply(.text("\(count)")), count: 2))
                     stage.finish()
                 }
             }
