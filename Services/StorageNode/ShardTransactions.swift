@@ -327,7 +327,7 @@ extension ShardExecutor {
             return answered(from: mark, index, on: stream, ready: ready)
         }
         if part.isReadOnly {
-            transactions.participant.hold(part.id, moment)
+            transactions.participant.hold(part.id, timestamp: clock.last, moment)
         } else {
             observed = openIndex
             let effects = transactions.partEffects

@@ -284,10 +284,17 @@ package struct CommitDriver: Sendable {
     }
 
     private func send(_ kind: CommitStep.Kind, to part: Int, _ duties: inout [Duty]) {
-        duties.append(
-            .send(
-                CommitStep(
-                    kind, transaction, timestamp: kind == .commit ? timestamp : .zero, participants: participants),
-                to: part))
+        let time: Timestamp =
+            switch kind {
+            case .commit: timestamp
+            case .confirm: time(of: part)
+            case .abort, .forget, .resolve, .fence: .zero
+            }
+        duties.append(.send(CommitStep(kind, transaction, timestamp: time, participants: participants), to: part))
+    }
+
+    private func time(of part: Int) -> Timestamp {
+        if case .done(let time) = outcomes[part] { return time }
+        return .zero
     }
 }

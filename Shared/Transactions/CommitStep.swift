@@ -21,7 +21,7 @@ package struct CommitStep: Hashable, Sendable {
 
     package let kind: Kind
     package let transaction: TransactionID
-    /// Of COMMIT: the highest of the participants' timestamps.
+    /// Of COMMIT: the highest of the participants' timestamps. Of CONFIRM: that of the part's reply.
     package let timestamp: Timestamp
     package let participants: [Slot]
 

@@ -227,10 +227,12 @@ package struct Participant: Sendable {
         follow(.prepared(id), moment)
     }
 
-    /// The part of a transaction that only reads is evaluated: its locks stay until CONFIRM.
-    package mutating func hold(_ id: PartID, _ moment: Moment) {
+    /// The part of a transaction that only reads is evaluated: its locks stay until CONFIRM. `timestamp` is that of its
+    /// reply; CONFIRM brings it back, so that a second copy of the part does not hold the locks for the first one.
+    package mutating func hold(_ id: PartID, timestamp: Timestamp, _ moment: Moment) {
         guard case .admitted = parts[id]?.stage else { return }
         parts[id]?.stage = .held
+        parts[id]?.timestamp = timestamp
         parts[id]?.due = moment.now &+ limits.holdMilliseconds
         earliestDue = min(earliestDue, moment.now &+ limits.holdMilliseconds)
     }

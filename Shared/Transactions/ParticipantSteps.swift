@@ -20,7 +20,7 @@ extension Participant {
         _ step: CommitStep, at slot: Slot, token: UInt64, _ moment: Moment, into duties: inout [ParticipantDuty]
     ) {
         let id = PartID(step.transaction, slot)
-        if step.kind == .confirm { return confirm(id, token, &duties) }
+        if step.kind == .confirm { return confirm(id, step.timestamp, token, &duties) }
         if let verdict = verdicts[id] { return answer(token, verdict.record.answer, after: verdict.index, &duties) }
         guard let state = parts[id] else { return handleAbsent(step, id, token, moment, &duties) }
         switch state.stage {
@@ -91,9 +91,11 @@ extension Participant {
     }
 
     /// Only whoever leads with a valid lease may say so: the executor treats the answer as that of a read.
-    private mutating func confirm(_ id: PartID, _ token: UInt64, _ duties: inout [ParticipantDuty]) {
+    private mutating func confirm(
+        _ id: PartID, _ timestamp: Timestamp, _ token: UInt64, _ duties: inout [ParticipantDuty]
+    ) {
         guard let state = parts[id], state.part.isReadOnly else { return answer(token, .notHeld, &duties) }
-        if case .held = state.stage {
+        if case .held = state.stage, state.timestamp == timestamp {
             answer(token, .held, &duties)
         } else {
             answer(token, .notHeld, &duties)

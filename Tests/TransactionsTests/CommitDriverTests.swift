@@ -116,8 +116,8 @@ struct CommitDriverTests {
         for part in 0..<2 { #expect(replied(part, .done(Self.time(3))) == []) }
         #expect(
             replied(2, .done(Self.time(5))) == [
-                .send(Self.step(.confirm), to: 0), .send(Self.step(.confirm), to: 1),
-                .send(Self.step(.confirm), to: 2),
+                .send(Self.step(.confirm, 3), to: 0), .send(Self.step(.confirm, 3), to: 1),
+                .send(Self.step(.confirm, 5), to: 2),
             ])
         let confirmed = driver
         #expect(answered(.confirm, 1, .held) == [])

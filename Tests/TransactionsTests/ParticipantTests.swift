@@ -247,13 +247,18 @@ struct ParticipantTests {
     mutating func reads() {
         let id = PartID(Self.transaction, Self.other)
         #expect(admit(part(Self.other, isReadOnly: true)) == .evaluate)
-        participant.hold(id, moment)
+        participant.hold(id, timestamp: Timestamp(rawValue: 60), moment)
         #expect(!participant.locks.isFree)
         #expect(step(.confirm, Self.other) == [.answer(1, .held)])
         #expect(participant.locks.isFree)
         #expect(step(.confirm, Self.other) == [.answer(1, .notHeld)])
+        // A second copy of the part has locks of its own.
         #expect(admit(part(Self.other, isReadOnly: true)) == .evaluate)
-        participant.hold(id, moment)
+        participant.hold(id, timestamp: Timestamp(rawValue: 61), moment)
+        #expect(step(.confirm, Self.other) == [.answer(1, .notHeld)])
+        #expect(participant.locks.isFree)
+        #expect(admit(part(Self.other, isReadOnly: true)) == .evaluate)
+        participant.hold(id, timestamp: Timestamp(rawValue: 60), moment)
         now += 5000
         var duties: [ParticipantDuty] = []
         participant.tick(moment, into: &duties)

@@ -168,7 +168,7 @@ final class SimulatedShard {
         }
         let reply = Message.partReply(attempt, part, .done(Timestamp(rawValue: clock)), reads)
         if item.isReadOnly {
-            participant.hold(id, moment)
+            participant.hold(id, timestamp: Timestamp(rawValue: clock), moment)
             hold(reply, until: observed)
         } else {
             participant.prepare(
