@@ -15,9 +15,11 @@ extension SimulatedWorld {
 
     /// Where nothing fails, nobody waits for long: neither for locks that are never free, nor for recovery.
     private func checkProgress() {
+        // The locks of a reader that has died go by themselves, but not at once.
+        let limit = attempts.allSatisfy(\.isAlive) ? 2500 : 2500 + limits.holdMilliseconds
         for attempt in attempts where attempt.life == nil {
             let end = attempt.answeredAt ?? .max
-            if end - attempt.begunAt > 2500 { violations.append("an attempt has taken \(end - attempt.begunAt) ms") }
+            if end - attempt.begunAt > limit { violations.append("an attempt has taken \(end - attempt.begunAt) ms") }
         }
     }
 
