@@ -32,13 +32,7 @@ extension Node {
             [self] in
             Double(executors.reduce(0) { $0 + $1.outcomes.count })
         }
-        metrics.sampledGauge("orbit_transaction_parts", help: "Parts of transactions at led shards that are not over") {
-            [self] in
-            Double(executors.reduce(0) { $0 + $1.transactions.participant.partCount })
-        }
-        metrics.sampledGauge("orbit_lock_waiters", help: "Calls that wait for locks of transactions") { [self] in
-            Double(executors.reduce(0) { $0 + $1.transactions.participant.locks.waiterCount })
-        }
+        registerTransactions(metrics)
         metrics.sampledCounter("orbit_replica_reads_total", help: "Reads answered as a follower") { [self] in
             Double(executors.reduce(0) { $0 + $1.reads.answered })
         }

@@ -81,6 +81,21 @@ package struct Participant: Sendable {
         }
     }
 
+    /// What has happened since the process began. A transaction counts at each of its shards.
+    package struct Counts: Hashable, Sendable {
+        /// Parts that got their locks, or wait for them.
+        package internal(set) var started: UInt64 = 0
+        package internal(set) var committed: UInt64 = 0
+        /// Also by a condition that did not hold, and by locks that did not come in time.
+        package internal(set) var aborted: UInt64 = 0
+        /// Parts that gave way to an older transaction before they began.
+        package internal(set) var conflicts: UInt64 = 0
+        /// Transactions that this shard, as their anchor, has decided without their driver.
+        package internal(set) var recovered: UInt64 = 0
+        /// Calls and parts that had to wait for locks.
+        package internal(set) var waits: UInt64 = 0
+    }
+
     /// What to do with a call or a part that has come.
     package enum Admission: Hashable, Sendable {
         /// Evaluate it now. For a part, `prepare`, `hold` or `withdraw` must follow at once.
@@ -153,6 +168,7 @@ package struct Participant: Sendable {
     var earliestDue = UInt64.max
     /// Answers that no correct peer gives: a participant aborted what the anchor has committed.
     package internal(set) var contradictions = 0
+    package internal(set) var counts = Counts()
 
     package init(bucketCount: Int, limits: Limits = .init()) {
         (self.bucketCount, self.limits) = (bucketCount, limits)
@@ -162,6 +178,16 @@ package struct Participant: Sendable {
     /// Parts that are not over.
     package var partCount: Int { parts.count }
 
+    /// Parts whose effects lie in the log, or will, and are not decided.
+    package var intentCount: Int {
+        parts.values.count {
+            switch $0.stage {
+            case .preparing, .prepared: true
+            case .waiting, .admitted, .held, .committed: false
+            }
+        }
+    }
+
     /// Verdicts that are remembered.
     package var verdictCount: Int { verdicts.count }
 
@@ -170,9 +196,13 @@ package struct Participant: Sendable {
     /// Whether a call may be evaluated now. Not asked while `locks.isFree`.
     package mutating func admit(_ scope: LockScope, _ call: WaitingCall) -> Admission {
         switch locks.request(scope, call) {
-        case .granted: .evaluate
-        case .waits: .wait
-        case .refused(let refusal): .refuse(refusal)
+        case .granted:
+            return .evaluate
+        case .waits:
+            counts.waits += 1
+            return .wait
+        case .refused(let refusal):
+            return .refuse(refusal)
         }
     }
 
@@ -193,14 +223,18 @@ package struct Participant: Sendable {
         let due = max(call.deadline, moment.now) &+ limits.holdMilliseconds
         switch locks.request(part, call) {
         case .granted:
+            counts.started += 1
             parts[part.id] = State(part: part, stage: .admitted, due: due)
             earliestDue = min(earliestDue, due)
             return .evaluate
         case .waits:
+            counts.started += 1
+            counts.waits += 1
             parts[part.id] = State(part: part, stage: .waiting(token: call.token), due: due)
             earliestDue = min(earliestDue, due)
             return .wait
         case .refused(let refusal):
+            if refusal == .conflict { counts.conflicts += 1 }
             return .refuse(refusal)
         }
     }
@@ -241,6 +275,7 @@ package struct Participant: Sendable {
     package mutating func withdraw(_ id: PartID, into duties: inout [ParticipantDuty]) {
         guard case .admitted = parts[id]?.stage else { return }
         parts[id] = nil
+        counts.aborted += 1
         release(id, &duties)
     }
 
@@ -318,8 +353,9 @@ package struct Participant: Sendable {
     }
 
     /// A part without an intent goes: whoever waits for its evaluation is told, its locks are free.
-    mutating func expel(_ id: PartID, _ duties: inout [ParticipantDuty]) {
+    mutating func expel(_ id: PartID, isConfirmed: Bool = false, _ duties: inout [ParticipantDuty]) {
         guard let state = parts.removeValue(forKey: id) else { return }
+        if isConfirmed { counts.committed += 1 } else { counts.aborted += 1 }
         if case .waiting(let token) = state.stage {
             var woken: [LockTable.Woken] = []
             locks.cancel(token, into: &woken)
@@ -347,9 +383,9 @@ package struct Participant: Sendable {
 
     /// Forgets everything in memory. The executor tells those who wait.
     package mutating func reset(committed index: LogIndex) {
-        let known = contradictions
+        let (known, counted) = (contradictions, counts)
         self = Participant(bucketCount: bucketCount, limits: limits)
-        (committedIndex, contradictions) = (index, known)
+        (committedIndex, contradictions, counts) = (index, known, counted)
     }
 
     /// Takes over a stored record, before anything else happens. False if it is damaged.

@@ -13,7 +13,10 @@ extension Participant {
         if !locks.isFree {
             var woken: [LockTable.Woken] = []
             for call in locks.expire(moment.now, into: &woken) {
-                if let part = call.part { parts[part] = nil }
+                if let part = call.part {
+                    parts[part] = nil
+                    counts.aborted += 1
+                }
                 duties.append(.refuse(call.token, .busy))
             }
             wake(woken, &duties)
@@ -127,6 +130,7 @@ extension Participant {
         case .aborted, .committed:
             // "Committed", while this intent is undecided: the transaction was over long ago, and this is a part that
             // came again when nobody remembered it.
+            counts.recovered += 1
             abort(state, moment, &duties)
             tellOthers(.abort, state, .zero, moment, &duties)
         case .nothing, .held, .notHeld, .busy: return

@@ -61,6 +61,7 @@ extension Participant {
             answer(token, .nothing, &duties)  // Only the anchor may say what has become of a transaction.
         case .abort, .resolve, .fence:
             guard firmVerdicts.count < limits.firmVerdicts else { return answer(token, .busy, &duties) }
+            if step.kind == .resolve { counts.recovered += 1 }
             expel(id, &duties)
             conclude(id, committed: nil, isFirm: true, moment, &duties)
             answer(token, .aborted, after: moment.entryIndex, &duties)
@@ -97,10 +98,11 @@ extension Participant {
         guard let state = parts[id], state.part.isReadOnly else { return answer(token, .notHeld, &duties) }
         if case .held = state.stage, state.timestamp == timestamp {
             answer(token, .held, &duties)
+            expel(id, isConfirmed: true, &duties)
         } else {
             answer(token, .notHeld, &duties)
+            expel(id, &duties)
         }
-        expel(id, &duties)
     }
 
     /// The step waits at the part.
@@ -123,6 +125,8 @@ extension Participant {
         _ duties: inout [ParticipantDuty]
     ) {
         let id = state.part.id, timestamp = max(decided, state.timestamp)
+        counts.committed += 1
+        if isRecovering { counts.recovered += 1 }
         duties.append(
             .apply(
                 CommittedPart(
@@ -154,6 +158,7 @@ extension Participant {
     /// The transaction is aborted: one participant has no intent and never will, or its driver has given up.
     mutating func abort(_ state: State, _ moment: Moment, _ duties: inout [ParticipantDuty]) {
         let id = state.part.id
+        counts.aborted += 1
         locks.markEnding(id)
         conclude(id, committed: nil, isFirm: false, moment, &duties)
         for (_, token) in state.asked { answer(token, .aborted, after: moment.entryIndex, &duties) }

@@ -297,6 +297,32 @@ struct ParticipantTests {
         #expect(duties.isEmpty)
     }
 
+    @Test("counts: every part ends once, also when the leader changes")
+    mutating func counts() {
+        prepare(Self.anchor)
+        #expect(admit(part(Self.other, id: TransactionID(rawValue: 78))) == .refuse(.conflict))
+        #expect(participant.admit(.keys([LockKey(0, [1])]), call(token: 9)) == .wait)
+        #expect(participant.intentCount == 1 && participant.counts.started == 1)
+        #expect(participant.counts.conflicts == 1 && participant.counts.waits == 1)
+        _ = commit()
+        changeLeader()
+        #expect(participant.intentCount == 1)
+        _ = step(.commit, Self.anchor)
+        _ = commit()
+        #expect(participant.intentCount == 0 && participant.counts.committed == 1)
+        #expect(admit(part(Self.other, key: 2, isReadOnly: true)) == .evaluate)
+        participant.hold(PartID(Self.transaction, Self.other), timestamp: Timestamp(rawValue: 60), moment)
+        _ = step(.confirm, Self.other)
+        #expect(participant.counts.committed == 2 && participant.counts.aborted == 0)
+        _ = step(.resolve, Self.other)
+        _ = step(.fence, Self.other)
+        #expect(participant.counts.aborted == 0 && participant.counts.recovered == 0 && participant.counts.started == 2)
+    }
+
+    private func call(token: UInt64) -> WaitingCall {
+        WaitingCall(token: token, lane: 0, bytes: 1, deadline: now + 10_000)
+    }
+
     @Test("lists that cannot be one are refused, and so is what is too much")
     mutating func bounds() {
         for slots in [[], [Self.other], [Self.anchor, Self.anchor]] {
