@@ -309,14 +309,15 @@ def check(history, path, level="strict-serializable"):
 
 
 class Bank:
-    """Clients that move money between accounts of one tag, and one that adds it up. Nothing is made or lost, whatever
-    becomes of a transfer whose outcome nobody knows."""
+    """Clients that move money between accounts of one tag, which is the name, or of several, and one that adds it up.
+    Nothing is made or lost, whatever becomes of a transfer whose outcome nobody knows."""
 
     ACCOUNTS, EACH = 8, 100
 
-    def __init__(self, name, connect, clients=10):
+    def __init__(self, name, connect, clients=10, tags=None):
         self.name, self.connect = name, connect
-        self.accounts = [f"{{{name}}}:account:{number}" for number in range(self.ACCOUNTS)]
+        tags = tags or [name]
+        self.accounts = [f"{{{tags[n % len(tags)]}}}:{name}:account:{n}" for n in range(self.ACCOUNTS)]
         self.stopping = threading.Event()
         self.moved, self.failed, self.audits, self.bugs = [0] * clients, [0] * clients, 0, []
         with connect() as client:
