@@ -119,8 +119,8 @@ extension ShardExecutor {
         case nowhere
     }
 
-    /// Answers a read below strong consistency, or refuses it. False: this replica leads and has no lease at the
-    /// moment, so the read has to go the way of strong ones.
+    /// Answers a read below strong consistency, or refuses it. False: this replica leads, and has no lease at the
+    /// moment or has keys under lock, so the read has to go the way of strong ones.
     func read(
         _ invocation: borrowing InvocationView, _ terms: ReadTerms, bookmark: Timestamp,
         scratch: ReplyBatchEncoder, ready: ReplyBatchEncoder
@@ -131,6 +131,8 @@ extension ShardExecutor {
             ready.error(invocation.id, Self.tooStale, leader: group.leader)
             return true
         }
+        // What is decided may not be applied; the call waits for the locks if it has to.
+        if source == .lease, !isEvaluating || transactions.participant.locks.isAnyLocked { return false }
         scratch.reset()
         let position = reads.evaluate(invocation, now: clock.believedMilliseconds(), replies: scratch)
         if source == .lease, !group.leaseIsValid {
@@ -166,10 +168,12 @@ extension ShardExecutor {
     /// As leader, says what is closed; nil when it cannot be sure to lead.
     ///
     /// Whoever leads next stamps nothing that was acknowledged before with a time more than an offset below this one:
-    /// its clock was sampled after it began to lead.
+    /// its clock was sampled after it began to lead. The clients of transactions are answered before their effects are
+    /// in the log, so nothing is closed beyond an intent.
     func close() -> ClosedTimestamp? {
-        guard isServing, !group.isAlone else { return nil }
-        let note = ClosedTimestamp(shard: shard, index: newestIndex, milliseconds: clock.wallMilliseconds)
+        guard isEvaluating, !group.isAlone else { return nil }
+        let closed = transactions.participant.closedMilliseconds(at: clock.wallMilliseconds)
+        let note = ClosedTimestamp(shard: shard, index: newestIndex, milliseconds: closed)
         guard group.leaseIsValid else { return nil }
         reads.closed.note(note.index, note.milliseconds)
         return note

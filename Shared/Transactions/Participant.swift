@@ -191,6 +191,17 @@ package struct Participant: Sendable {
     /// Verdicts that are remembered.
     package var verdictCount: Int { verdicts.count }
 
+    /// Up to which time, `now` at most, everything that a client was told of is decided here: intents that are not may
+    /// have been answered any time after they were evaluated.
+    package func closedMilliseconds(at now: UInt64) -> UInt64 {
+        parts.values.reduce(now) { closed, state in
+            switch state.stage {
+            case .preparing, .prepared: min(closed, max(state.timestamp.milliseconds, 1) - 1)
+            case .waiting, .admitted, .held, .committed: closed
+            }
+        }
+    }
+
     // MARK: Calls outside transactions
 
     /// Whether a call may be evaluated now. Not asked while `locks.isFree`.

@@ -344,4 +344,23 @@ struct ParticipantTests {
             into: &duties)
         #expect(duties == [.answer(3, .busy)])
     }
+
+    @Test("nothing is closed beyond an intent, also one that was found, until it is decided")
+    mutating func closed() {
+        #expect(participant.closedMilliseconds(at: now) == now)
+        #expect(admit(part(Self.anchor)) == .evaluate)
+        #expect(participant.closedMilliseconds(at: now) == now)
+        var duties: [ParticipantDuty] = []
+        participant.prepare(
+            PartID(Self.transaction, Self.anchor), PartEffects(), timestamp: Timestamp(milliseconds: 900), moment,
+            into: &duties)
+        _ = keep(duties)
+        #expect(participant.closedMilliseconds(at: now) == 899 && participant.closedMilliseconds(at: 500) == 500)
+        _ = commit()
+        #expect(participant.closedMilliseconds(at: now) == 899)
+        changeLeader()
+        #expect(participant.closedMilliseconds(at: now) == 899)
+        _ = step(.commit, Self.anchor)
+        #expect(participant.closedMilliseconds(at: now) == now)
+    }
 }
