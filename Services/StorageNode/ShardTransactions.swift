@@ -67,7 +67,8 @@ final class ShardTransactions {
         let (calls, asked) = (waiting, askers)
         (waiting, askers, queue) = ([:], [:], Queue())
         participant.reset(committed: index)
-        let replies = ReplyBatchEncoder()
+        // Not `decoder`: a call that it has handed out may be what this follows from.
+        let replies = ReplyBatchEncoder(), decoder = InvocationBatchDecoder()
         for (_, call) in calls.sorted(by: { $0.key < $1.key }) {
             var id: UInt64 = 0
             call.frame.withUnsafeBytes { frame in try? decoder.decode(frame) { id = $0.id } }
@@ -106,8 +107,14 @@ extension ShardExecutor {
         return true
     }
 
-    /// Does at once what concerns the open entry, and queues the rest.
+    /// Does at once what concerns the open entry, and queues the rest. The open entry may be proposed then.
     private func note(_ duties: [ParticipantDuty]) {
+        place(duties)
+        effectsAdded()
+    }
+
+    /// The same, and the entry stays open.
+    private func place(_ duties: [ParticipantDuty]) {
         for duty in duties {
             switch duty {
             case .put(let key, let value): key.withUnsafeBytes { key in value.withUnsafeBytes { put(key, $0) } }
@@ -120,7 +127,6 @@ extension ShardExecutor {
             }
         }
         locksChanged()
-        effectsAdded()
         if transactions.hasDuties, !transactions.isDraining { scheduleProposal() }
     }
 
@@ -313,6 +319,11 @@ extension ShardExecutor {
             if ready.size == mark { stream.refuse(id, leader: group.leader, replies: ready) }
             return
         }
+        // What was open may have been abandoned just now, and everything begun anew.
+        guard transactions.participant.isAdmitted(part.id) else {
+            runtime.endPart()
+            return ready.error(id, PartRefusal.over.error)
+        }
         var observed = LogIndex.zero
         switch evaluateWatches(batch, id: id, ready: ready) {
         case .hold(let index):
@@ -341,7 +352,7 @@ extension ShardExecutor {
             transactions.participant.prepare(
                 part.id, PartEffects(payload: payload, counters: counters), timestamp: timestamp, isInPlace: false,
                 moment, into: &duties)
-            note(duties)
+            place(duties)  // The reply must wait for the entry before the log can refuse that.
         }
         answered(from: mark, observed, on: stream, ready: ready)
     }
@@ -383,6 +394,9 @@ extension ShardExecutor {
     ) {
         guard let kind = CommitStep.Kind(rawValue: step.kind.rawValue), let slot = Self.slot(invocation.slot) else {
             return ready.error(invocation.id, Self.wrongSlot)
+        }
+        guard step.participants.count <= Part.participantLimit else {
+            return ready.error(invocation.id, PartRefusal.malformed.error)
         }
         let participants = step.participants.slots.compactMap { Self.slot($0) }
         guard participants.count == step.participants.count else { return ready.error(invocation.id, Self.wrongSlot) }
@@ -429,7 +443,7 @@ extension ShardExecutor {
         guard isServing else { return }
         var duties: [ParticipantDuty] = []
         transactions.participant.committed(upTo: index, now: clock.wallMilliseconds, into: &duties)
-        if !duties.isEmpty { note(duties) }
+        if !duties.isEmpty { place(duties) }
     }
 
     /// Reads what is stored of transactions; before anything else is evaluated. False when it cannot be.

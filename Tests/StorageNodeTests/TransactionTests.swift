@@ -281,4 +281,60 @@ struct TransactionTests {
             }
         }
     }
+
+    @Test("a part whose intent the log does not take is not done, and nobody is told so")
+    func tooLargeIntent() throws {
+        try tell { stage in
+            let keys = stage.pair("a")
+            // What is locked is in the intent, too.
+            let long = "{\(keys.0)}" + String(repeating: "x", count: 9 << 20)
+            let run = MortalDriver(
+                stage, id: 7, priority: 1,
+                parts: [
+                    .init(at: keys.0) {
+                        for key in [keys.0, "{\(keys.0)}b"] { $0.add(.setRange, key, [[1]], numbers: [6 << 20]) }
+                        $0.add(.exists, long)
+                    },
+                    .init(at: keys.1) { $0.set(keys.1, "1") },
+                ])
+            run.begin()
+            when(stage, { run.answer != nil && stage.isQuiet }) {
+                #expect(run.answer == .failed(part: 0))
+                #expect(run.replies[0] == .error(.limitExceeded))
+                let reads = [stage.caller.get(keys.0), stage.caller.get(keys.1)]
+                when(stage, { stage.caller.isSettled }) {
+                    #expect(reads.map { stage.caller[$0] } == [.reply(.null), .reply(.null)])
+                    stage.finish()
+                }
+            }
+        }
+    }
+
+    @Test("a leader answers no stale read from what is applied while something may be decided and not applied")
+    func staleReads() throws {
+        func slow(_ settings: inout NodeSettings) { settings.transactions.recoveryMilliseconds = 1 << 40 }
+        try tell(settings: slow) { stage in
+            let keys = stage.pair("a"), executor = stage.node.executors[0]
+            func isAnswered() -> Bool {
+                Bytes(keys.0.utf8).withUnsafeBytes { key in
+                    var invocation = InvocationView()
+                    let call = ActorCallView(
+                        method: .get, database: 0, key: key, flags: 0,
+                        numbers: NumberList(UnsafeBufferPointer(start: nil, count: 0)),
+                        arguments: ViewList(UnsafeBufferPointer(start: nil, count: 0)))
+                    (invocation.id, invocation.operation) = (7, .call(call))
+                    return executor.read(
+                        invocation, ReadTerms(.boundedStale), bookmark: .zero, scratch: ReplyBatchEncoder(),
+                        ready: ReplyBatchEncoder())
+                }
+            }
+            #expect(isAnswered())
+            let run = MortalDriver(stage, id: 7, priority: 1, parts: self.transfer(keys), life: 2)
+            run.begin()
+            when(stage, { executor.transactions.participant.partCount == 1 }) {
+                #expect(!isAnswered())
+                stage.finish()
+            }
+        }
+    }
 }
