@@ -189,9 +189,11 @@ extension CallSnapshot {
 
     /// The key at that position, with the value behind it if it has one.
     fileprivate func words(ofKey position: Int) -> [Bytes] {
-        let words = [key] + arguments
-        return method == .multiSet ? [words[2 * position], words[2 * position + 1]] : [words[position]]
+        method == .multiSet ? [word(2 * position), word(2 * position + 1)] : [word(position)]
     }
+
+    /// Not from an array of all: a command may have a million of them.
+    private func word(_ position: Int) -> Bytes { position == 0 ? key : arguments[position - 1] }
 }
 
 /// The replies to the pieces of a call, on their way to be one.
