@@ -328,12 +328,14 @@ struct TransactionTests {
                         ready: ReplyBatchEncoder())
                 }
             }
-            #expect(isAnswered())
-            let run = MortalDriver(stage, id: 7, priority: 1, parts: self.transfer(keys), life: 2)
-            run.begin()
-            when(stage, { executor.transactions.participant.partCount == 1 }) {
-                #expect(!isAnswered())
-                stage.finish()
+            // Not before the first entry of the term is committed.
+            when(stage, isAnswered) {
+                let run = MortalDriver(stage, id: 7, priority: 1, parts: self.transfer(keys), life: 2)
+                run.begin()
+                when(stage, { executor.transactions.participant.partCount == 1 }) {
+                    #expect(!isAnswered())
+                    stage.finish()
+                }
             }
         }
     }
