@@ -98,8 +98,8 @@ class Orbit:
 
     name = "Orbit"
 
-    def __init__(self, policy):
-        self.cluster = Cluster("--fsync", policy, password=PASSWORD).start()
+    def __init__(self, policy, *more):
+        self.cluster = Cluster("--fsync", policy, *more, password=PASSWORD).start()
         self.port = self.cluster.port
 
     def cpu(self):
