@@ -16,6 +16,7 @@ import Actors
 import Base
 import Contracts
 import DataModel
+import GatewayKit
 import Net
 import Peers
 import Placement
@@ -223,10 +224,7 @@ final class Node {
 
     /// Sends a step for a shard that takes part in its transaction; the shard hears the answer.
     private func send(_ step: CommitStep, to slot: Slot, from part: PartID, of executor: ShardExecutor) {
-        guard let kind = TransactionStep.Kind(rawValue: step.kind.rawValue) else { return }
-        let message = TransactionStep(
-            kind, id: step.transaction.rawValue, timestamp: step.timestamp,
-            participants: step.participants.map { UInt32($0.rawValue) })
+        guard let message = TransactionStep(step) else { return }
         steps?.send(message, to: UInt32(slot.rawValue)) { data in
             let answer = data.flatMap { $0.withUnsafeBytes { StepAnswer(decoding: $0) } }
             executor.stepAnswered(step.kind, from: slot, to: part, answer)

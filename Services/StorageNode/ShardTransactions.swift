@@ -153,12 +153,9 @@ extension ShardExecutor {
     /// The effects of a part that is committed.
     private func adopt(_ part: CommittedPart) {
         try? clock.observe(part.timestamp)  // Of a clock that is too far ahead; its own node is fenced.
-        let changes = part.effects.counters.map {
-            KeyCountChange(bucket: $0.bucket, database: $0.database, delta: $0.delta)
-        }
         do {
             try append(part.effects.payload)
-            try adopt(changes)
+            try runtime.adoptPart(part.effects.counters, entryIndex: openIndex, into: open)
         } catch {
             fail(error)
         }
@@ -343,9 +340,7 @@ extension ShardExecutor {
             observed = openIndex
             let effects = transactions.partEffects
             effects.reset()
-            let counters = runtime.finishPart(effects).map {
-                CounterDelta(bucket: $0.bucket, database: $0.database, delta: $0.delta)
-            }
+            let counters = runtime.finishPart(effects)
             let payload = effects.isEmpty ? [] : effects.payload.bytes
             let timestamp = clock.last
             var duties: [ParticipantDuty] = []
@@ -496,11 +491,6 @@ extension ShardExecutor {
                 }
             }
         }
-    }
-
-    /// The number of keys changes, in the open entry.
-    func adopt(_ changes: [KeyCountChange]) throws(DatabaseError) {
-        try runtime.adoptPart(changes, entryIndex: openIndex, into: open)
     }
 
     /// The replica cannot go on.

@@ -137,13 +137,10 @@ final class TransactionAttempt: ReplyReceiver {
     }
 
     private func send(_ step: CommitStep, to part: Int) {
-        guard let kind = TransactionStep.Kind(rawValue: step.kind.rawValue) else { return }
+        guard let message = TransactionStep(step) else { return }
         run.router.step(
-            connection: run.connection, slot: run.shares[part].slot,
-            TransactionStep(
-                kind, id: step.transaction.rawValue, timestamp: step.timestamp,
-                participants: step.participants.map { UInt32($0.rawValue) }),
-            receiver: self, ticket: Self.ticket(part, step.kind))
+            connection: run.connection, slot: run.shares[part].slot, message, receiver: self,
+            ticket: Self.ticket(part, step.kind))
     }
 
     private func conclude(_ answer: CommitDriver.Answer) {
@@ -223,6 +220,16 @@ final class TransactionAttempt: ReplyReceiver {
             driver.replied(part, note(part, error), now: now, into: &duties)
         }
         carryOut()
+    }
+}
+
+extension TransactionStep {
+    /// A step as it travels; their kinds have the same numbers.
+    package init?(_ step: CommitStep) {
+        guard let kind = Kind(rawValue: step.kind.rawValue) else { return nil }
+        self.init(
+            kind, id: step.transaction.rawValue, timestamp: step.timestamp,
+            participants: step.participants.map { UInt32($0.rawValue) })
     }
 }
 

@@ -86,23 +86,12 @@ package enum PartRefusal: UInt8, CaseIterable, Hashable, Sendable {
     }
 }
 
-/// How a part changes the number of keys: counters are shared by transactions, so they are stored as differences.
-package struct CounterDelta: Hashable, Sendable {
-    package let bucket: BucketID
-    package let database: UInt8
-    package let delta: Int64
-
-    package init(bucket: BucketID, database: UInt8, delta: Int64) {
-        (self.bucket, self.database, self.delta) = (bucket, database, delta)
-    }
-}
-
 /// What evaluating a part has made: physical effects as they go into an entry, and changes of counters.
 package struct PartEffects: Hashable, Sendable {
     package var payload: Bytes
-    package var counters: [CounterDelta]
+    package var counters: [KeyCountChange]
 
-    package init(payload: Bytes = [], counters: [CounterDelta] = []) {
+    package init(payload: Bytes = [], counters: [KeyCountChange] = []) {
         (self.payload, self.counters) = (payload, counters)
     }
 }

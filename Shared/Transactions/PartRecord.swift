@@ -81,14 +81,14 @@ package struct IntentRecord: Hashable, Sendable {
         return keys
     }
 
-    private static func readCounters(_ reader: inout ByteReader) -> [CounterDelta]? {
+    private static func readCounters(_ reader: inout ByteReader) -> [KeyCountChange]? {
         guard let count = reader.varint() else { return nil }
-        var counters: [CounterDelta] = []
+        var counters: [KeyCountChange] = []
         while UInt64(counters.count) < count {
             guard let bucket: UInt16 = reader.littleEndian(), let database = reader.byte(),
                 let delta: Int64 = reader.littleEndian()
             else { return nil }
-            counters.append(CounterDelta(bucket: BucketID(rawValue: bucket), database: database, delta: delta))
+            counters.append(KeyCountChange(bucket: BucketID(rawValue: bucket), database: database, delta: delta))
         }
         return counters
     }

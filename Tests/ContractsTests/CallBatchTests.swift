@@ -133,21 +133,6 @@ private func framed(_ batches: [Bytes], steps: [TransactionStep] = []) -> Bytes 
     return encoder.message.bytes
 }
 
-/// The same message, unpacked and packed again by protobuf-c.
-private func repackedBatch(_ bytes: Bytes) -> Bytes? {
-    guard let message = orbit__v1__invocation_batch__unpack(nil, bytes.count, bytes) else { return nil }
-    defer { orbit__v1__invocation_batch__free_unpacked(message, nil) }
-    var packed = Bytes(repeating: 0, count: orbit__v1__invocation_batch__get_packed_size(message))
-    return orbit__v1__invocation_batch__pack(message, &packed) == packed.count ? packed : nil
-}
-
-private func repackedReplies(_ bytes: Bytes) -> Bytes? {
-    guard let message = orbit__v1__reply_batch__unpack(nil, bytes.count, bytes) else { return nil }
-    defer { orbit__v1__reply_batch__free_unpacked(message, nil) }
-    var packed = Bytes(repeating: 0, count: orbit__v1__reply_batch__get_packed_size(message))
-    return orbit__v1__reply_batch__pack(message, &packed) == packed.count ? packed : nil
-}
-
 private func replies(_ fill: (ReplyBatchEncoder) -> Void) -> Bytes {
     let encoder = ReplyBatchEncoder()
     fill(encoder)

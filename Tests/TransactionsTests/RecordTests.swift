@@ -15,7 +15,7 @@ struct RecordTests {
                 scope: .keys([LockKey(0, [97]), LockKey(15, [])]),
                 effects: PartEffects(
                     payload: [1, 2, 3],
-                    counters: [CounterDelta(bucket: BucketID(rawValue: 63), database: 2, delta: -5)]))),
+                    counters: [KeyCountChange(bucket: BucketID(rawValue: 63), database: 2, delta: -5)]))),
         .intent(
             IntentRecord(
                 timestamp: .zero, priority: 0, participants: [Slot(rawValue: 0)], scope: .shard,

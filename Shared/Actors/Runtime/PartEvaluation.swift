@@ -1,17 +1,6 @@
 import Base
 import DataModel
 
-/// How a part of a transaction changes the number of keys of a database in a bucket.
-package struct KeyCountChange: Hashable, Sendable {
-    package let bucket: BucketID
-    package let database: UInt8
-    package let delta: Int64
-
-    package init(bucket: BucketID, database: UInt8, delta: Int64) {
-        (self.bucket, self.database, self.delta) = (bucket, database, delta)
-    }
-}
-
 // Parts of transactions: evaluated now, applied when they are decided, or never.
 //
 // A part is evaluated like any calls, between `beginPart` and `finishPart`. Then its effects are in a list of their
