@@ -97,6 +97,51 @@ void   orbit__v1__invocation__free_unpacked
   assert(message->base.descriptor == &orbit__v1__invocation__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__invocation_scope__init
+                     (Orbit__V1__InvocationScope         *message)
+{
+  static const Orbit__V1__InvocationScope init_value = ORBIT__V1__INVOCATION_SCOPE__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__invocation_scope__get_packed_size
+                     (const Orbit__V1__InvocationScope *message)
+{
+  assert(message->base.descriptor == &orbit__v1__invocation_scope__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__invocation_scope__pack
+                     (const Orbit__V1__InvocationScope *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__invocation_scope__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__invocation_scope__pack_to_buffer
+                     (const Orbit__V1__InvocationScope *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__invocation_scope__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__InvocationScope *
+       orbit__v1__invocation_scope__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__InvocationScope *)
+     protobuf_c_message_unpack (&orbit__v1__invocation_scope__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__invocation_scope__free_unpacked
+                     (Orbit__V1__InvocationScope *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__invocation_scope__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   orbit__v1__actor_call__init
                      (Orbit__V1__ActorCall         *message)
 {
@@ -560,7 +605,7 @@ const ProtobufCMessageDescriptor orbit__v1__invocation_batch__descriptor =
   (ProtobufCMessageInit) orbit__v1__invocation_batch__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[16] =
+static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[17] =
 {
   {
     "id",
@@ -707,6 +752,18 @@ static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[1
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "scope",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Invocation, scope),
+    &orbit__v1__invocation_scope__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "call",
     16,
     PROTOBUF_C_LABEL_NONE,
@@ -756,9 +813,9 @@ static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[1
   },
 };
 static const unsigned orbit__v1__invocation__field_indices_by_name[] = {
-  14,   /* field[14] = batch */
+  15,   /* field[15] = batch */
   10,   /* field[10] = bookmark */
-  12,   /* field[12] = call */
+  13,   /* field[13] = call */
   1,   /* field[1] = connection */
   7,   /* field[7] = consistency */
   3,   /* field[3] = deadline_ms */
@@ -766,19 +823,19 @@ static const unsigned orbit__v1__invocation__field_indices_by_name[] = {
   8,   /* field[8] = idempotent */
   11,   /* field[11] = position */
   4,   /* field[4] = principal */
-  13,   /* field[13] = record */
+  14,   /* field[14] = record */
+  12,   /* field[12] = scope */
   2,   /* field[2] = slot */
   9,   /* field[9] = staleness_ms */
-  15,   /* field[15] = step */
+  16,   /* field[16] = step */
   5,   /* field[5] = trace */
   6,   /* field[6] = transaction */
 };
-static const ProtobufCIntRange orbit__v1__invocation__number_ranges[3 + 1] =
+static const ProtobufCIntRange orbit__v1__invocation__number_ranges[2 + 1] =
 {
   { 1, 0 },
   { 12, 9 },
-  { 16, 12 },
-  { 0, 16 }
+  { 0, 17 }
 };
 const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor =
 {
@@ -788,11 +845,200 @@ const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor =
   "Orbit__V1__Invocation",
   "orbit.v1",
   sizeof(Orbit__V1__Invocation),
-  16,
+  17,
   orbit__v1__invocation__field_descriptors,
   orbit__v1__invocation__field_indices_by_name,
-  3,  orbit__v1__invocation__number_ranges,
+  2,  orbit__v1__invocation__number_ranges,
   (ProtobufCMessageInit) orbit__v1__invocation__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCEnumValue orbit__v1__invocation_scope__lock_mode__enum_values_by_number[3] =
+{
+  { "NONE", "ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE", 0 },
+  { "SHARE", "ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__SHARE", 1 },
+  { "UPDATE", "ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__UPDATE", 2 },
+};
+static const ProtobufCIntRange orbit__v1__invocation_scope__lock_mode__value_ranges[] = {
+{0, 0},{0, 3}
+};
+static const ProtobufCEnumValueIndex orbit__v1__invocation_scope__lock_mode__enum_values_by_name[3] =
+{
+  { "NONE", 0 },
+  { "SHARE", 1 },
+  { "UPDATE", 2 },
+};
+const ProtobufCEnumDescriptor orbit__v1__invocation_scope__lock_mode__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "orbit.v1.InvocationScope.LockMode",
+  "LockMode",
+  "Orbit__V1__InvocationScope__LockMode",
+  "orbit.v1",
+  3,
+  orbit__v1__invocation_scope__lock_mode__enum_values_by_number,
+  3,
+  orbit__v1__invocation_scope__lock_mode__enum_values_by_name,
+  1,
+  orbit__v1__invocation_scope__lock_mode__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue orbit__v1__invocation_scope__wait_policy__enum_values_by_number[3] =
+{
+  { "WAIT", "ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT", 0 },
+  { "NOWAIT", "ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__NOWAIT", 1 },
+  { "SKIP_LOCKED", "ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__SKIP_LOCKED", 2 },
+};
+static const ProtobufCIntRange orbit__v1__invocation_scope__wait_policy__value_ranges[] = {
+{0, 0},{0, 3}
+};
+static const ProtobufCEnumValueIndex orbit__v1__invocation_scope__wait_policy__enum_values_by_name[3] =
+{
+  { "NOWAIT", 1 },
+  { "SKIP_LOCKED", 2 },
+  { "WAIT", 0 },
+};
+const ProtobufCEnumDescriptor orbit__v1__invocation_scope__wait_policy__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "orbit.v1.InvocationScope.WaitPolicy",
+  "WaitPolicy",
+  "Orbit__V1__InvocationScope__WaitPolicy",
+  "orbit.v1",
+  3,
+  orbit__v1__invocation_scope__wait_policy__enum_values_by_number,
+  3,
+  orbit__v1__invocation_scope__wait_policy__enum_values_by_name,
+  1,
+  orbit__v1__invocation_scope__wait_policy__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__invocation_scope__field_descriptors[8] =
+{
+  {
+    "read_timestamp",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationScope, read_timestamp),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "isolation",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationScope, isolation),
+    &orbit__v1__isolation__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "priority",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationScope, priority),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "incarnation",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationScope, incarnation),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "statement",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationScope, statement),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lock",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationScope, lock),
+    &orbit__v1__invocation_scope__lock_mode__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wait",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationScope, wait),
+    &orbit__v1__invocation_scope__wait_policy__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lock_timeout_ms",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationScope, lock_timeout_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__invocation_scope__field_indices_by_name[] = {
+  3,   /* field[3] = incarnation */
+  1,   /* field[1] = isolation */
+  5,   /* field[5] = lock */
+  7,   /* field[7] = lock_timeout_ms */
+  2,   /* field[2] = priority */
+  0,   /* field[0] = read_timestamp */
+  4,   /* field[4] = statement */
+  6,   /* field[6] = wait */
+};
+static const ProtobufCIntRange orbit__v1__invocation_scope__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 8 }
+};
+const ProtobufCMessageDescriptor orbit__v1__invocation_scope__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.InvocationScope",
+  "InvocationScope",
+  "Orbit__V1__InvocationScope",
+  "orbit.v1",
+  sizeof(Orbit__V1__InvocationScope),
+  8,
+  orbit__v1__invocation_scope__field_descriptors,
+  orbit__v1__invocation_scope__field_indices_by_name,
+  1,  orbit__v1__invocation_scope__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__invocation_scope__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor orbit__v1__actor_call__field_descriptors[6] =
@@ -1116,7 +1362,7 @@ const ProtobufCMessageDescriptor orbit__v1__transaction_part__descriptor =
   (ProtobufCMessageInit) orbit__v1__transaction_part__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCEnumValue orbit__v1__transaction_step__kind__enum_values_by_number[6] =
+static const ProtobufCEnumValue orbit__v1__transaction_step__kind__enum_values_by_number[11] =
 {
   { "COMMIT", "ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT", 0 },
   { "ABORT", "ORBIT__V1__TRANSACTION_STEP__KIND__ABORT", 1 },
@@ -1124,18 +1370,28 @@ static const ProtobufCEnumValue orbit__v1__transaction_step__kind__enum_values_b
   { "RESOLVE", "ORBIT__V1__TRANSACTION_STEP__KIND__RESOLVE", 3 },
   { "FENCE", "ORBIT__V1__TRANSACTION_STEP__KIND__FENCE", 4 },
   { "CONFIRM", "ORBIT__V1__TRANSACTION_STEP__KIND__CONFIRM", 5 },
+  { "PREPARE", "ORBIT__V1__TRANSACTION_STEP__KIND__PREPARE", 6 },
+  { "COMMIT_ONE", "ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT_ONE", 7 },
+  { "ROLLBACK_TO", "ORBIT__V1__TRANSACTION_STEP__KIND__ROLLBACK_TO", 8 },
+  { "KEEP_ALIVE", "ORBIT__V1__TRANSACTION_STEP__KIND__KEEP_ALIVE", 9 },
+  { "SAMPLE", "ORBIT__V1__TRANSACTION_STEP__KIND__SAMPLE", 10 },
 };
 static const ProtobufCIntRange orbit__v1__transaction_step__kind__value_ranges[] = {
-{0, 0},{0, 6}
+{0, 0},{0, 11}
 };
-static const ProtobufCEnumValueIndex orbit__v1__transaction_step__kind__enum_values_by_name[6] =
+static const ProtobufCEnumValueIndex orbit__v1__transaction_step__kind__enum_values_by_name[11] =
 {
   { "ABORT", 1 },
   { "COMMIT", 0 },
+  { "COMMIT_ONE", 7 },
   { "CONFIRM", 5 },
   { "FENCE", 4 },
   { "FORGET", 2 },
+  { "KEEP_ALIVE", 9 },
+  { "PREPARE", 6 },
   { "RESOLVE", 3 },
+  { "ROLLBACK_TO", 8 },
+  { "SAMPLE", 10 },
 };
 const ProtobufCEnumDescriptor orbit__v1__transaction_step__kind__descriptor =
 {
@@ -1144,15 +1400,15 @@ const ProtobufCEnumDescriptor orbit__v1__transaction_step__kind__descriptor =
   "Kind",
   "Orbit__V1__TransactionStep__Kind",
   "orbit.v1",
-  6,
+  11,
   orbit__v1__transaction_step__kind__enum_values_by_number,
-  6,
+  11,
   orbit__v1__transaction_step__kind__enum_values_by_name,
   1,
   orbit__v1__transaction_step__kind__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__transaction_step__field_descriptors[4] =
+static const ProtobufCFieldDescriptor orbit__v1__transaction_step__field_descriptors[8] =
 {
   {
     "kind",
@@ -1202,17 +1458,69 @@ static const ProtobufCFieldDescriptor orbit__v1__transaction_step__field_descrip
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "priority",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionStep, priority),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "incarnation",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionStep, incarnation),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "statement",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionStep, statement),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "isolation",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionStep, isolation),
+    &orbit__v1__isolation__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__transaction_step__field_indices_by_name[] = {
   1,   /* field[1] = id */
+  5,   /* field[5] = incarnation */
+  7,   /* field[7] = isolation */
   0,   /* field[0] = kind */
   3,   /* field[3] = participants */
+  4,   /* field[4] = priority */
+  6,   /* field[6] = statement */
   2,   /* field[2] = timestamp */
 };
 static const ProtobufCIntRange orbit__v1__transaction_step__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor orbit__v1__transaction_step__descriptor =
 {
@@ -1222,7 +1530,7 @@ const ProtobufCMessageDescriptor orbit__v1__transaction_step__descriptor =
   "Orbit__V1__TransactionStep",
   "orbit.v1",
   sizeof(Orbit__V1__TransactionStep),
-  4,
+  8,
   orbit__v1__transaction_step__field_descriptors,
   orbit__v1__transaction_step__field_indices_by_name,
   1,  orbit__v1__transaction_step__number_ranges,
@@ -1625,6 +1933,36 @@ const ProtobufCEnumDescriptor orbit__v1__consistency__descriptor =
   orbit__v1__consistency__enum_values_by_name,
   1,
   orbit__v1__consistency__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue orbit__v1__isolation__enum_values_by_number[3] =
+{
+  { "READ_COMMITTED", "ORBIT__V1__ISOLATION__READ_COMMITTED", 0 },
+  { "SNAPSHOT", "ORBIT__V1__ISOLATION__SNAPSHOT", 1 },
+  { "SERIALIZABLE", "ORBIT__V1__ISOLATION__SERIALIZABLE", 2 },
+};
+static const ProtobufCIntRange orbit__v1__isolation__value_ranges[] = {
+{0, 0},{0, 3}
+};
+static const ProtobufCEnumValueIndex orbit__v1__isolation__enum_values_by_name[3] =
+{
+  { "READ_COMMITTED", 0 },
+  { "SERIALIZABLE", 2 },
+  { "SNAPSHOT", 1 },
+};
+const ProtobufCEnumDescriptor orbit__v1__isolation__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "orbit.v1.Isolation",
+  "Isolation",
+  "Orbit__V1__Isolation",
+  "orbit.v1",
+  3,
+  orbit__v1__isolation__enum_values_by_number,
+  3,
+  orbit__v1__isolation__enum_values_by_name,
+  1,
+  orbit__v1__isolation__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
 static const ProtobufCMethodDescriptor orbit__v1__invocation_service__method_descriptors[2] =

@@ -381,15 +381,17 @@ extension ShardExecutor {
     // MARK: Steps
 
     private static let wrongSlot = DatabaseError(.invalidArgument, "A slot that does not exist")
+    private static let unknownStep = DatabaseError(.featureNotSupported, "This node does not know the step")
 
     /// A step of a transaction has come from its driver, or from another shard.
     func take(
         _ step: TransactionStepView, _ invocation: borrowing InvocationView, on stream: InvocationStream,
         ready: ReplyBatchEncoder
     ) {
-        guard let kind = CommitStep.Kind(rawValue: step.kind.rawValue), let slot = Self.slot(invocation.slot) else {
-            return ready.error(invocation.id, Self.wrongSlot)
+        guard let kind = CommitStep.Kind(rawValue: step.kind.rawValue) else {
+            return ready.error(invocation.id, Self.unknownStep)
         }
+        guard let slot = Self.slot(invocation.slot) else { return ready.error(invocation.id, Self.wrongSlot) }
         guard step.participants.count <= Part.participantLimit else {
             return ready.error(invocation.id, PartRefusal.malformed.error)
         }

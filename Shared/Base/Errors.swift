@@ -33,6 +33,24 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
     case tooStale = 27
     /// A transaction gave way to another one, and did nothing: it can be tried again.
     case transactionConflict = 28
+    /// What an open transaction has read or writes was changed by another one since.
+    case serializationFailure = 29
+    /// The transaction was in a circle of transactions that wait for one another, and was chosen to end.
+    case deadlock = 30
+    /// A key is locked, and the call was not to wait.
+    case lockNotAvailable = 31
+    /// A lock did not get free in the time that the call may wait.
+    case lockTimeout = 32
+    /// The transaction failed before, or a shard has lost what it did there: only ROLLBACK is left.
+    case transactionAborted = 33
+    /// The transaction has done more than may be kept of one that is open.
+    case transactionTooLarge = 34
+    /// What was there at that time is not kept any more.
+    case snapshotTooOld = 35
+    /// No such transaction is open.
+    case noSuchTransaction = 36
+    /// The transaction was idle for too long, and has been rolled back.
+    case idleTimeout = 37
 
     /// SQLSTATE (PostgreSQL appendix A), MySQL error number, CQL error code (v5 section 9), gRPC status, RESP prefix.
     package struct Row: Hashable, Sendable {
@@ -74,6 +92,15 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
         case .alreadyExecuted: Self.row("55000", 1105, 0x2200, 6, 409, "ERR", .never, false)
         case .tooStale: Self.row("57P03", 1053, 0x1000, 14, 503, "TRYAGAIN", .afterRefresh, false)
         case .transactionConflict: Self.row("40001", 1213, 0x1000, 10, 409, "TRYAGAIN", .newTransaction, false)
+        case .serializationFailure: Self.row("40001", 1213, 0x1000, 10, 409, "CONFLICT", .newTransaction, false)
+        case .deadlock: Self.row("40P01", 1213, 0x1000, 10, 409, "DEADLOCK", .newTransaction, false)
+        case .lockNotAvailable: Self.row("55P03", 3572, 0x1000, 9, 409, "LOCKED", .sameRequest, false)
+        case .lockTimeout: Self.row("55P03", 1205, 0x1000, 4, 409, "LOCKED", .sameRequest, false)
+        case .transactionAborted: Self.row("25P02", 1402, 0x2200, 10, 409, "EXECABORT", .newTransaction, false)
+        case .transactionTooLarge: Self.row("54000", 1197, 0x2200, 8, 413, "ERR", .never, false)
+        case .snapshotTooOld: Self.row("72000", 1412, 0x2200, 11, 410, "TOOOLD", .newTransaction, false)
+        case .noSuchTransaction: Self.row("25P01", 1397, 0x2200, 5, 404, "NOTXN", .never, false)
+        case .idleTimeout: Self.row("25P03", 1613, 0x1000, 10, 408, "EXECABORT", .newTransaction, false)
         }
     }
 

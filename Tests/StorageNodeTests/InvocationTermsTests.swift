@@ -67,7 +67,10 @@ struct InvocationTermsTests {
     }
 
     @Test("transactions are refused until they are kept")
-    func notYet() { #expect(refusal { $0.transaction = 1 } == .featureNotSupported) }
+    func notYet() {
+        #expect(refusal { $0.transaction = 1 } == .featureNotSupported)
+        #expect(refusal { $0.hasScope = true } == .featureNotSupported)
+    }
 
     @Test("a schema version is known if it is none")
     func schema() {
@@ -122,6 +125,7 @@ struct InvocationTermsTests {
             (Self.batch(.set, [8 << 3, 3]), .error(.featureNotSupported)),
             (Self.batch(.set, [9 << 3, 1] + trace), .error(.invalidArgument)),  // A token without a session.
             (Self.batch(.set, transaction), .error(.featureNotSupported)),
+            (Self.batch(.set, [15 << 3 | 2, 2, 5 << 3, 1]), .error(.featureNotSupported)),
             (Self.batch(.set, header: schema), .error(.featureNotSupported)),
             (Self.batch(.set, footer: schema), nil),  // A header that comes too late.
         ]

@@ -18,6 +18,7 @@ PROTOBUF_C__BEGIN_DECLS
 
 typedef struct Orbit__V1__InvocationBatch Orbit__V1__InvocationBatch;
 typedef struct Orbit__V1__Invocation Orbit__V1__Invocation;
+typedef struct Orbit__V1__InvocationScope Orbit__V1__InvocationScope;
 typedef struct Orbit__V1__ActorCall Orbit__V1__ActorCall;
 typedef struct Orbit__V1__CallBatch Orbit__V1__CallBatch;
 typedef struct Orbit__V1__Watch Orbit__V1__Watch;
@@ -30,13 +31,63 @@ typedef struct Orbit__V1__Reply Orbit__V1__Reply;
 
 /* --- enums --- */
 
+typedef enum _Orbit__V1__InvocationScope__LockMode {
+  /*
+   * keys that are written are locked, those that are only read are not
+   */
+  ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE = 0,
+  /*
+   * keys that are only read are locked against writers
+   */
+  ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__SHARE = 1,
+  /*
+   * all keys are locked as if they were written
+   */
+  ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__UPDATE = 2
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE)
+} Orbit__V1__InvocationScope__LockMode;
+typedef enum _Orbit__V1__InvocationScope__WaitPolicy {
+  /*
+   * until the lock is free, or lock_timeout_ms have passed
+   */
+  ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT = 0,
+  /*
+   * a key that is locked is an error
+   */
+  ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__NOWAIT = 1,
+  /*
+   * a key that is locked counts as absent
+   */
+  ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__SKIP_LOCKED = 2
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY)
+} Orbit__V1__InvocationScope__WaitPolicy;
 typedef enum _Orbit__V1__TransactionStep__Kind {
   ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT = 0,
   ORBIT__V1__TRANSACTION_STEP__KIND__ABORT = 1,
   ORBIT__V1__TRANSACTION_STEP__KIND__FORGET = 2,
   ORBIT__V1__TRANSACTION_STEP__KIND__RESOLVE = 3,
   ORBIT__V1__TRANSACTION_STEP__KIND__FENCE = 4,
-  ORBIT__V1__TRANSACTION_STEP__KIND__CONFIRM = 5
+  ORBIT__V1__TRANSACTION_STEP__KIND__CONFIRM = 5,
+  /*
+   * the scope becomes an intent
+   */
+  ORBIT__V1__TRANSACTION_STEP__KIND__PREPARE = 6,
+  /*
+   * of the only participant: the scope's effects become an entry, without an intent
+   */
+  ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT_ONE = 7,
+  /*
+   * what the scope did in statements above `statement` is undone
+   */
+  ORBIT__V1__TRANSACTION_STEP__KIND__ROLLBACK_TO = 8,
+  /*
+   * the transaction is not idle
+   */
+  ORBIT__V1__TRANSACTION_STEP__KIND__KEEP_ALIVE = 9,
+  /*
+   * of no transaction: what is the node's time? An INTEGER, the raw bits of a timestamp
+   */
+  ORBIT__V1__TRANSACTION_STEP__KIND__SAMPLE = 10
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__TRANSACTION_STEP__KIND)
 } Orbit__V1__TransactionStep__Kind;
 typedef enum _Orbit__V1__RecordOperation__Kind {
@@ -76,6 +127,24 @@ typedef enum _Orbit__V1__Consistency {
   ORBIT__V1__CONSISTENCY__ANY = 2
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__CONSISTENCY)
 } Orbit__V1__Consistency;
+/*
+ * What a transaction sees of others while it is open.
+ */
+typedef enum _Orbit__V1__Isolation {
+  /*
+   * what is committed when a statement begins
+   */
+  ORBIT__V1__ISOLATION__READ_COMMITTED = 0,
+  /*
+   * what was committed at its read timestamp; what it writes nobody may have changed since
+   */
+  ORBIT__V1__ISOLATION__SNAPSHOT = 1,
+  /*
+   * that, and nothing that it has read may have changed when it commits
+   */
+  ORBIT__V1__ISOLATION__SERIALIZABLE = 2
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__ISOLATION)
+} Orbit__V1__Isolation;
 
 /* --- messages --- */
 
@@ -174,6 +243,10 @@ struct  Orbit__V1__Invocation
    * the highest Reply.position that the session has had from this shard
    */
   uint64_t position;
+  /*
+   * At which time it reads, and what it is in its transaction; absent: it reads the newest and is in none.
+   */
+  Orbit__V1__InvocationScope *scope;
   Orbit__V1__Invocation__OperationCase operation_case;
   union {
     Orbit__V1__ActorCall *call;
@@ -184,7 +257,46 @@ struct  Orbit__V1__Invocation
 };
 #define ORBIT__V1__INVOCATION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__invocation__descriptor) \
-    , 0, 0, 0, 0, (char *)protobuf_c_empty_string, {0,NULL}, 0, ORBIT__V1__CONSISTENCY__STRONG, 0, 0, 0, 0, ORBIT__V1__INVOCATION__OPERATION__NOT_SET, {0} }
+    , 0, 0, 0, 0, (char *)protobuf_c_empty_string, {0,NULL}, 0, ORBIT__V1__CONSISTENCY__STRONG, 0, 0, 0, 0, NULL, ORBIT__V1__INVOCATION__OPERATION__NOT_SET, {0} }
+
+
+/*
+ * A read at a time, or what a call is in an interactive transaction (`Invocation.transaction`). The calls of a
+ * transaction at a shard, and their effects that nobody else sees yet, are the transaction's scope there.
+ */
+struct  Orbit__V1__InvocationScope
+{
+  ProtobufCMessage base;
+  /*
+   * everything committed up to it is seen, and nothing later; 0: the newest
+   */
+  uint64_t read_timestamp;
+  /*
+   * this and what follows only with a transaction
+   */
+  Orbit__V1__Isolation isolation;
+  /*
+   * lower is older
+   */
+  uint64_t priority;
+  /*
+   * Reply.position of the scope's earlier replies; 0: open one, or join what is there
+   */
+  uint64_t incarnation;
+  /*
+   * rises; ROLLBACK_TO names one
+   */
+  uint32_t statement;
+  Orbit__V1__InvocationScope__LockMode lock;
+  Orbit__V1__InvocationScope__WaitPolicy wait;
+  /*
+   * 0: as the node is set
+   */
+  uint32_t lock_timeout_ms;
+};
+#define ORBIT__V1__INVOCATION_SCOPE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__invocation_scope__descriptor) \
+    , 0, ORBIT__V1__ISOLATION__READ_COMMITTED, 0, 0, 0, ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE, ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT, 0 }
 
 
 /*
@@ -309,14 +421,28 @@ struct  Orbit__V1__TransactionStep
 {
   ProtobufCMessage base;
   Orbit__V1__TransactionStep__Kind kind;
+  /*
+   * 0: of no transaction
+   */
   uint64_t id;
+  /*
+   * of PREPARE and COMMIT_ONE: the read timestamp of the scope
+   */
   uint64_t timestamp;
   size_t n_participants;
   uint32_t *participants;
+  /*
+   * Of PREPARE to KEEP_ALIVE: as in InvocationScope; `statement` of PREPARE and COMMIT_ONE is the last that the scope
+   * must have seen.
+   */
+  uint64_t priority;
+  uint64_t incarnation;
+  uint32_t statement;
+  Orbit__V1__Isolation isolation;
 };
 #define ORBIT__V1__TRANSACTION_STEP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__transaction_step__descriptor) \
-    , ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT, 0, 0, 0,NULL }
+    , ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT, 0, 0, 0,NULL, 0, 0, 0, ORBIT__V1__ISOLATION__READ_COMMITTED }
 
 
 /*
@@ -374,8 +500,8 @@ struct  Orbit__V1__Reply
   uint64_t id;
   Orbit__V1__Reply__Kind kind;
   /*
-   * Of an ERROR that says not-leader or too-stale: the node that leads; 0: not known. Of a BATCH: the shard's timestamp
-   * of it, the raw bits.
+   * Of an ERROR that says not-leader or too-stale: the node that leads; 0: not known. Of a BATCH: the raw bits of the
+   * timestamp at which it was evaluated, of a read at a time the time that was asked for.
    */
   int64_t integer;
   double number;
@@ -387,7 +513,8 @@ struct  Orbit__V1__Reply
   Orbit__V1__Value **items;
   Orbit__V1__Error *error;
   /*
-   * of a read below STRONG: the entry of the shard's log up to which it saw everything
+   * Of a read below STRONG: the entry of the shard's log up to which it saw everything. In an interactive transaction:
+   * the incarnation of its scope at this shard, which its later calls there must name.
    */
   uint64_t position;
 };
@@ -433,6 +560,25 @@ Orbit__V1__Invocation *
                       const uint8_t       *data);
 void   orbit__v1__invocation__free_unpacked
                      (Orbit__V1__Invocation *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__InvocationScope methods */
+void   orbit__v1__invocation_scope__init
+                     (Orbit__V1__InvocationScope         *message);
+size_t orbit__v1__invocation_scope__get_packed_size
+                     (const Orbit__V1__InvocationScope   *message);
+size_t orbit__v1__invocation_scope__pack
+                     (const Orbit__V1__InvocationScope   *message,
+                      uint8_t             *out);
+size_t orbit__v1__invocation_scope__pack_to_buffer
+                     (const Orbit__V1__InvocationScope   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__InvocationScope *
+       orbit__v1__invocation_scope__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__invocation_scope__free_unpacked
+                     (Orbit__V1__InvocationScope *message,
                       ProtobufCAllocator *allocator);
 /* Orbit__V1__ActorCall methods */
 void   orbit__v1__actor_call__init
@@ -594,6 +740,9 @@ typedef void (*Orbit__V1__InvocationBatch_Closure)
 typedef void (*Orbit__V1__Invocation_Closure)
                  (const Orbit__V1__Invocation *message,
                   void *closure_data);
+typedef void (*Orbit__V1__InvocationScope_Closure)
+                 (const Orbit__V1__InvocationScope *message,
+                  void *closure_data);
 typedef void (*Orbit__V1__ActorCall_Closure)
                  (const Orbit__V1__ActorCall *message,
                   void *closure_data);
@@ -655,8 +804,12 @@ void orbit__v1__invocation_service__invoke(ProtobufCService *service,
 /* --- descriptors --- */
 
 extern const ProtobufCEnumDescriptor    orbit__v1__consistency__descriptor;
+extern const ProtobufCEnumDescriptor    orbit__v1__isolation__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__invocation_batch__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__invocation_scope__descriptor;
+extern const ProtobufCEnumDescriptor    orbit__v1__invocation_scope__lock_mode__descriptor;
+extern const ProtobufCEnumDescriptor    orbit__v1__invocation_scope__wait_policy__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__actor_call__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__call_batch__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__watch__descriptor;

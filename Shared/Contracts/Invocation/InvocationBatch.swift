@@ -115,8 +115,10 @@ package struct InvocationView {
     package var consistency: UInt32 = 0
     package var isIdempotent = false
     package var operation = OperationView.unknown
-    /// One of `deadlineMilliseconds` to `isIdempotent` is there: who has none is asked nothing more.
+    /// One of `deadlineMilliseconds` to `isIdempotent` is there, or a scope: who has none is asked nothing more.
     package var hasTerms = false
+    /// It reads at a time, or is in an open transaction: see `scope`.
+    package var hasScope = false
     /// The message itself, for whoever has to keep it.
     package var encoded = ByteView(start: nil, count: 0)
     /// What stands before `encoded` and its length in a batch.
@@ -134,6 +136,8 @@ package struct InvocationView {
 /// Gathers the invocations of one tick for one node. The caller sends `message` and calls `reset`.
 package struct InvocationBatchEncoder: ~Copyable {
     private var buffer = ByteBuffer(capacity: 16384)
+    /// The fields of the call being appended that most calls have not.
+    private var terms = ByteBuffer(capacity: 64)
     /// Invocations appended since `reset`.
     package private(set) var count = 0
     private let session: UInt64
@@ -210,6 +214,40 @@ package struct InvocationBatchEncoder: ~Copyable {
         buffer.append(batch)
     }
 
+    /// Appends a call of an actor's method, as `CallBatchEncoder.encode` has written it, that reads at a time or is in
+    /// an open transaction; 0: it is in none.
+    package mutating func append(
+        id: UInt64, connection: UInt64, slot: UInt32, transaction: UInt64, scope: InvocationScope, call: ByteView
+    ) {
+        beginScoped(id: id, connection: connection, slot: slot, transaction, scope, operationSize: call.count)
+        beginOperation(16, call.count)
+        buffer.append(call)
+    }
+
+    /// The same of calls that are done at once or not at all.
+    package mutating func append(
+        id: UInt64, connection: UInt64, slot: UInt32, transaction: UInt64, scope: InvocationScope, batch: ByteView
+    ) {
+        beginScoped(id: id, connection: connection, slot: slot, transaction, scope, operationSize: batch.count)
+        beginOperation(18, batch.count)
+        buffer.append(batch)
+    }
+
+    private mutating func beginScoped(
+        id: UInt64, connection: UInt64, slot: UInt32, _ transaction: UInt64, _ scope: InvocationScope,
+        operationSize: Int
+    ) {
+        terms.removeAll()
+        if transaction != 0 {
+            terms.append(7 << 3 | 1)
+            terms.append(littleEndian: transaction)
+        }
+        scope.appendField(to: &terms)
+        beginInvocation(
+            id: id, connection: connection, slot: slot, operationSize: operationSize, termsSize: terms.count)
+        buffer.append(terms.readable)
+    }
+
     /// Appends a step of a transaction.
     package mutating func append(id: UInt64, connection: UInt64, slot: UInt32, step: TransactionStep) {
         var message = ByteBuffer(capacity: 64)
@@ -252,10 +290,13 @@ package struct InvocationBatchEncoder: ~Copyable {
         }
     }
 
-    /// Writes tag and length of field 6 and the invocation's own fields, up to the operation of `operationSize` bytes.
+    /// Writes tag and length of field 6 and the invocation's own fields, up to its terms of `termsSize` bytes and the
+    /// operation of `operationSize`.
     @inline(__always)
-    private mutating func beginInvocation(id: UInt64, connection: UInt64, slot: UInt32, operationSize: Int) {
-        var size = 2 + delimitedSize(operationSize)
+    private mutating func beginInvocation(
+        id: UInt64, connection: UInt64, slot: UInt32, operationSize: Int, termsSize: Int = 0
+    ) {
+        var size = 2 + delimitedSize(operationSize) + termsSize
         if id != 0 { size += 1 + varintSize(id) }
         if connection != 0 { size += 1 + varintSize(connection) }
         if slot != 0 { size += 1 + varintSize(UInt64(slot)) }
@@ -391,6 +432,10 @@ package final class InvocationBatchDecoder {
                 guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
                 view.transaction = value
                 view.hasTerms = true
+            case 15 << 3 | 2:
+                guard let scope = reader.delimited() else { throw Wire.malformed }
+                _ = try InvocationScope(scope)  // Intact; who needs it asks `scope`.
+                (view.hasScope, view.hasTerms) = (true, true)
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }

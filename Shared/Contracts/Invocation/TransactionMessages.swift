@@ -36,13 +36,23 @@ package struct TransactionPart: Hashable, Sendable {
 package struct TransactionStep: Hashable, Sendable {
     package enum Kind: UInt8, CaseIterable, Hashable, Sendable {
         case commit = 0, abort = 1, forget = 2, resolve = 3, fence = 4, confirm = 5
+        /// Of interactive transactions.
+        case prepare = 6, commitOne = 7, rollbackTo = 8, keepAlive = 9
+        /// Of no transaction: the reply is the node's time.
+        case sample = 10
     }
 
     package var kind: Kind
+    /// 0 of SAMPLE.
     package var id: UInt64
     package var timestamp: Timestamp
     /// As in the transaction's parts.
     package var participants: [UInt32]
+    /// From here on only of interactive transactions, as in `InvocationScope`.
+    package var priority: UInt64 = 0
+    package var incarnation: UInt64 = 0
+    package var statement: UInt32 = 0
+    package var isolation = InvocationScope.Isolation.readCommitted
 
     package init(_ kind: Kind, id: UInt64, timestamp: Timestamp = .zero, participants: [UInt32] = []) {
         (self.kind, self.id, self.timestamp, self.participants) = (kind, id, timestamp, participants)
@@ -63,6 +73,10 @@ package struct TransactionStep: Hashable, Sendable {
             buffer.append(littleEndian: timestamp.rawValue)
         }
         ParticipantList.encode(participants, field: 4, into: &buffer)
+        buffer.appendField(5, fixed: priority)
+        buffer.appendField(6, fixed: incarnation)
+        buffer.appendField(7, varint: UInt64(statement))
+        buffer.appendField(8, varint: UInt64(isolation.rawValue))
     }
 }
 
@@ -104,32 +118,50 @@ package struct TransactionStepView {
     package private(set) var id: UInt64 = 0
     package private(set) var timestamp = Timestamp.zero
     package let participants: ParticipantList
+    package private(set) var priority: UInt64 = 0
+    package private(set) var incarnation: UInt64 = 0
+    package private(set) var statement: UInt32 = 0
+    package private(set) var isolation = InvocationScope.Isolation.readCommitted
 
-    /// Nil for a kind that this version does not know.
+    /// Nil for a kind or an isolation level that this version does not know.
     init?(_ message: ByteView) throws(DatabaseError) {
         participants = try ParticipantList(message, field: 4)
-        var reader = ByteReader(message), kind: UInt64 = 0
+        var reader = ByteReader(message), kind: UInt64 = 0, level: UInt64 = 0
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
             switch tag {
-            case 1 << 3:
+            case 1 << 3, 7 << 3, 8 << 3:
                 guard let value = reader.varint() else { throw Wire.malformed }
-                kind = value
-            case 2 << 3 | 1, 3 << 3 | 1:
+                switch tag >> 3 {
+                case 1: kind = value
+                case 7: statement = UInt32(truncatingIfNeeded: value)
+                default: level = value
+                }
+            case 2 << 3 | 1, 3 << 3 | 1, 5 << 3 | 1, 6 << 3 | 1:
                 guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
-                if tag >> 3 == 2 { id = value } else { timestamp = Timestamp(rawValue: value) }
+                switch tag >> 3 {
+                case 2: id = value
+                case 3: timestamp = Timestamp(rawValue: value)
+                case 5: priority = value
+                default: incarnation = value
+                }
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
         }
-        guard id != 0 else { throw Wire.malformed }
-        guard let raw = UInt8(exactly: kind), let known = TransactionStep.Kind(rawValue: raw) else { return nil }
-        self.kind = known
+        guard let raw = UInt8(exactly: kind), let known = TransactionStep.Kind(rawValue: raw),
+            let isolation = InvocationScope.Isolation(wire: level)
+        else { return nil }
+        guard id != 0 || known == .sample else { throw Wire.malformed }
+        (self.kind, self.isolation) = (known, isolation)
     }
 
     /// As a value, for whoever keeps it.
     package var step: TransactionStep {
-        TransactionStep(kind, id: id, timestamp: timestamp, participants: participants.slots)
+        var step = TransactionStep(kind, id: id, timestamp: timestamp, participants: participants.slots)
+        (step.priority, step.incarnation) = (priority, incarnation)
+        (step.statement, step.isolation) = (statement, isolation)
+        return step
     }
 }
 
