@@ -190,6 +190,16 @@ extension ByteView {
     }
 }
 
+/// Orders keys as the store does: byte by byte, unsigned, a prefix before what continues it.
+@inlinable package func compareKeys(_ left: ByteView, _ right: ByteView) -> Int {
+    let common = min(left.count, right.count)
+    if common > 0, let first = left.baseAddress, let second = right.baseAddress {
+        let order = Int(memcmp(first, second, common))
+        if order != 0 { return order }
+    }
+    return left.count - right.count
+}
+
 /// The number of bytes that `value` takes as a varint.
 @inlinable package func varintSize(_ value: UInt64) -> Int {
     (63 - (value | 1).leadingZeroBitCount) / 7 + 1

@@ -25,7 +25,6 @@
 // which forgets on demand what was not flushed.
 
 import Base
-import Glibc
 
 /// An ordered map of bytes to bytes. Reads may run while another thread writes or flushes.
 package protocol Store: AnyObject, Sendable {
@@ -164,14 +163,4 @@ package struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
         case .inputOutput, .misuse: DatabaseError(.internalFailure, message)
         }
     }
-}
-
-/// Orders keys as the store does: byte by byte, unsigned, a prefix before what continues it.
-package func compareKeys(_ left: ByteView, _ right: ByteView) -> Int {
-    let common = min(left.count, right.count)
-    if common > 0, let first = left.baseAddress, let second = right.baseAddress {
-        let order = Int(memcmp(first, second, common))
-        if order != 0 { return order }
-    }
-    return left.count - right.count
 }

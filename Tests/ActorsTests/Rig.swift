@@ -27,6 +27,11 @@ final class MemoryRecords: RecordReader {
         }
     }
 
+    init() {}
+
+    /// What is there now, whatever happens to the other.
+    init(_ other: MemoryRecords) { (keys, values) = (other.keys, other.values) }
+
     func apply(_ effects: [Effect]) {
         for effect in effects {
             switch effect {
@@ -121,6 +126,8 @@ final class Rig {
     var counter: UInt64 = 0
     var newest = LogIndex.zero
     let seed: UInt64
+    /// Calls are those of this transaction.
+    var scope: ScopeEvaluation?
 
     init(limits: ActorLimits = .init(), seed: UInt64 = 1) {
         self.limits = limits
@@ -151,12 +158,20 @@ final class Rig {
                     let call = ActorCallView(
                         method: method, database: database, key: views[0], flags: flags, numbers: NumberList(numbers),
                         arguments: ViewList(UnsafeBufferPointer(rebasing: views[1...])))
-                    newest = runtime.evaluate(
-                        call, id: 7, now: now, writeTimestamp: stamp, entryIndex: nextIndex, replies: encoder)
+                    evaluate(call, encoder)
                 }
             }
         }
         return decode(encoder)
+    }
+
+    private func evaluate(_ call: ActorCallView, _ encoder: ReplyBatchEncoder) {
+        if let scope {
+            scope.evaluate(call, id: 7, now: now, writeTimestamp: stamp, replies: encoder)
+        } else {
+            newest = runtime.evaluate(
+                call, id: 7, now: now, writeTimestamp: stamp, entryIndex: nextIndex, replies: encoder)
+        }
     }
 
     /// What WATCH remembers of a key.

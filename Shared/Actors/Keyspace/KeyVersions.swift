@@ -29,11 +29,14 @@ struct Absences {
     }
 
     /// The activation leaves memory.
-    mutating func note(_ activation: Activation) {
-        guard activation.updated > floor else { return }
+    mutating func note(_ activation: Activation) { note(activation.database, activation.hash, activation.updated) }
+
+    /// A key with this hash was changed, and is not in memory.
+    mutating func note(_ database: UInt8, _ hash: UInt32, _ time: Timestamp) {
+        guard time > floor else { return }
         if times.isEmpty { times = Array(repeating: .zero, count: Self.places) }
-        let place = Self.place(activation.database, activation.hash)
-        times[place] = max(times[place], activation.updated)
+        let place = Self.place(database, hash)
+        times[place] = max(times[place], time)
     }
 
     private static func place(_ database: UInt8, _ hash: UInt32) -> Int {

@@ -106,8 +106,7 @@ extension ActorRuntime {
     func copy(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
         let destination = call.numbers[0] == -1 ? call.database : try database(call.numbers[0])
         if destination == call.database, call.key.equals(call.arguments[0]) { throw Failure.sameObject }
-        let source = try writable(call.database, call.key)
-        guard source.kind != .absent else { return reply.integer(0) }
+        guard let source = try visible(call.database, call.key) else { return reply.integer(0) }
         let target = try writable(destination, call.arguments[0])
         guard target.kind == .absent || call.flags & 1 != 0 else { return reply.integer(0) }
         try duplicate(source, to: target)

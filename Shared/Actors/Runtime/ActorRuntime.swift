@@ -53,6 +53,8 @@ package final class ActorRuntime {
 
     /// The counters as they were before the part that is being evaluated.
     var countersBeforePart: KeyCounters?
+    /// This is the runtime of an open transaction (`ScopeEvaluation`).
+    var isScope = false
     /// What is known of keys that have no record.
     var absences = Absences(floor: .zero)
 
@@ -159,6 +161,17 @@ package final class ActorRuntime {
     /// versions).
     package func reset(committed: LogIndex, floor: Timestamp) {
         absences = Absences(floor: floor)
+        forgetAll()
+        collectIndex = .zero
+        earliestExpiry = 0
+        mayHaveGarbage = true
+        garbageIndex = .zero
+        counters = KeyCounters(buckets: buckets)
+        self.committed = committed
+    }
+
+    /// Forgets all activations, and what they have changed.
+    func forgetAll() {
         countersBeforePart = nil
         table.removeAll()
         ring = []
@@ -168,13 +181,7 @@ package final class ActorRuntime {
         dirty = []
         deferred = []
         entryBytes = 0
-        collectIndex = .zero
-        earliestExpiry = 0
-        mayHaveGarbage = true
-        garbageIndex = .zero
         flushIndex = [LogIndex](repeating: .zero, count: KeyCounters.databases)
-        counters = KeyCounters(buckets: buckets)
-        self.committed = committed
     }
 
     /// Activations in memory.

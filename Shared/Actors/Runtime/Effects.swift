@@ -207,7 +207,8 @@ extension ActorRuntime {
     }
 
     private func writeRecord(_ activation: Activation, _ key: ByteView, _ sink: some EffectSink) {
-        guard activation.kind != .absent || activation.isRecordStored else { return }
+        // A key that an open transaction has made and removed again: at commit its version must not be as before.
+        guard activation.kind != .absent || activation.isRecordStored || isScope else { return }
         keyBuffer.removeAll()
         NativeKeyLayout.appendRecordPosition(
             activation.bucket, database: activation.database, hash: activation.hash, into: &keyBuffer)

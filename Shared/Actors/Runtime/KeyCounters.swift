@@ -13,11 +13,28 @@ struct KeyCounters {
     private var isChanged: [Bool]
     private var changed: [Int] = []
     var isLoaded = false
+    /// These are differences to what is stored: good for writes, not for who asks how many there are.
+    private(set) var isRelative = false
+    /// Nothing was added or read.
+    private(set) var isPristine = true
 
     init(buckets: Range<Int>) {
         self.buckets = buckets
         counts = [Int64](repeating: 0, count: buckets.count * Self.databases)
         isChanged = [Bool](repeating: false, count: buckets.count * Self.databases)
+    }
+
+    /// Counters that begin with nothing, whatever the store has.
+    init(differencesOf buckets: Range<Int>) {
+        self.init(buckets: buckets)
+        (isLoaded, isRelative) = (true, true)
+    }
+
+    /// Adds what the store has: these are no differences any more.
+    mutating func add(_ stored: KeyCounters) {
+        for position in counts.indices { counts[position] += stored.counts[position] }
+        for database in totals.indices { totals[database] += stored.totals[database] }
+        (isRelative, isPristine) = (false, false)
     }
 
     func count(_ bucket: Int, _ database: Int) -> Int64 {
@@ -52,6 +69,7 @@ struct KeyCounters {
 
     private mutating func mark(_ position: Int) {
         guard !isChanged[position] else { return }
+        isPristine = false
         isChanged[position] = true
         changed.append(position)
     }
@@ -83,7 +101,7 @@ struct KeyCounters {
 extension ActorRuntime {
     /// Reads the counters when they are asked for the first time.
     func loadCounters() throws(DatabaseError) {
-        guard !counters.isLoaded else { return }
+        guard !counters.isLoaded || counters.isRelative else { return }
         var fresh = KeyCounters(buckets: buckets)
         for bucket in buckets {
             let id = BucketID(rawValue: UInt16(truncatingIfNeeded: bucket))
@@ -106,7 +124,12 @@ extension ActorRuntime {
             }
             guard !isDamaged else { throw Failure.damaged }
         }
-        fresh.isLoaded = true
-        counters = fresh
+        if counters.isRelative {
+            counters.add(fresh)
+            countersBeforePart?.add(fresh)
+        } else {
+            fresh.isLoaded = true
+            counters = fresh
+        }
     }
 }

@@ -1,0 +1,121 @@
+import Base
+import Contracts
+import DataModel
+
+/// The calls of one open transaction at a shard: evaluated by actors of its own, seen by nobody else, and forgotten
+/// unless they are committed.
+///
+/// The node lets a *statement* happen between `begin` and `end`: some calls, which are done all or not at all. Its
+/// effects are then in front of what the next one reads. `rollBack` takes back whole statements, `write` makes one
+/// list of effects of them all. Nothing here locks: what the calls write must be locked before `begin`, and must not
+/// have pending changes by others (`ActorRuntime.pendingIndex`).
+///
+/// What lies behind is the store, either as of one time, which stays the same for all statements, or as it is, newly
+/// read for each (`isRepeatable`). Actors, tables and buffers are kept for the next transaction (`open` again).
+package final class ScopeEvaluation {
+    /// What one transaction may keep at a shard.
+    package struct Limits: Sendable {
+        /// Memory of effects that are not committed, with what later statements have overwritten.
+        package var effectBytes = 8 << 20
+        /// Memory for activations.
+        package var memoryBytes = 256 << 10
+
+        package init() {}
+    }
+
+    private let limits: Limits
+    private let records: ProvisionalRecords
+    private let runtime: ActorRuntime
+    private var isRepeatable = false
+    /// Counts the statements, as entries: what one has changed is before the next as if it were committed.
+    private var entry = LogIndex.zero
+    private var statement: UInt32 = 0
+
+    /// Evaluates for the shard that owns `buckets`; `open` must follow.
+    package init(
+        reader: any RecordReader, buckets: Range<Int>, bucketCount: Int, actorLimits: ActorLimits = .init(),
+        limits: Limits = .init(), seed: UInt64
+    ) {
+        self.limits = limits
+        records = ProvisionalRecords(reader)
+        var actorLimits = actorLimits
+        actorLimits.memoryBytes = limits.memoryBytes
+        actorLimits.callBytes = min(actorLimits.callBytes, limits.effectBytes)
+        runtime = ActorRuntime(
+            reader: records, buckets: buckets, bucketCount: bucketCount, limits: actorLimits, seed: seed)
+        runtime.becomeScope()
+    }
+
+    // MARK: A transaction
+
+    /// Begins anew, with another transaction.
+    package func open(reader: any RecordReader, isRepeatable: Bool) {
+        records.removeAll()
+        records.base = reader
+        self.isRepeatable = isRepeatable
+        startOver()
+    }
+
+    /// Something was changed that is not taken back.
+    package var hasEffects: Bool { !records.isEmpty }
+
+    /// Bytes of effects that are kept.
+    package var effectBytes: Int { records.bytes }
+
+    /// Bytes in memory, about.
+    package var memoryUsed: Int { records.bytes + runtime.memoryUsed }
+
+    /// Takes back all statements above `number`.
+    package func rollBack(to number: UInt32) {
+        if records.rollBack(to: number) { startOver() }
+    }
+
+    /// Writes what all statements come to, as effects that are applied at once, and returns how they change counters.
+    package func write(_ sink: some EffectSink) -> [KeyCountChange] {
+        records.write(sink)
+        return records.counterChanges
+    }
+
+    // MARK: A statement
+
+    /// Before the first call of the statement `number`. `floor` is above the time of every change up to now.
+    package func begin(_ number: UInt32, floor: Timestamp) {
+        statement = number
+        entry = LogIndex(rawValue: entry.rawValue &+ 1)
+        if !isRepeatable {
+            runtime.forgetAll()
+            if !runtime.countsDifferences { startOver() }
+        }
+        runtime.beginStatement(floor: floor)
+    }
+
+    /// Evaluates a call at wall time `now`, and appends its reply.
+    package func evaluate(
+        _ call: ActorCallView, id: UInt64, now: UInt64, writeTimestamp: Timestamp, replies: ReplyBatchEncoder
+    ) {
+        _ = runtime.evaluate(
+            call, id: id, now: now, writeTimestamp: writeTimestamp, entryIndex: entry, replies: replies)
+    }
+
+    /// Whether the condition on a key holds at wall time `now`.
+    package func holds(_ watch: WatchView, now: UInt64) throws(DatabaseError) -> Bool {
+        try runtime.holds(watch, now: now).0
+    }
+
+    /// Whether the calls so far change more than can be kept: then `undo`.
+    package var isTooLarge: Bool { records.bytes &+ runtime.entryBytes > limits.effectBytes }
+
+    /// After the last call.
+    package func end() {
+        records.begin(statement)
+        records.end(runtime.finishStatement(records))
+        runtime.didCommit(entry)
+        runtime.evict(steps: 64)
+    }
+
+    /// Instead of `end`: nothing of the statement has happened.
+    package func undo() { startOver() }
+
+    /// Reads everything again that is not in `records`.
+    private func startOver() { runtime.restartScope(committed: entry, counters: records.counterChanges) }
+}
