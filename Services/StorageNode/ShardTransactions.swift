@@ -388,6 +388,7 @@ extension ShardExecutor {
         _ step: TransactionStepView, _ invocation: borrowing InvocationView, on stream: InvocationStream,
         ready: ReplyBatchEncoder
     ) {
+        if step.kind == .sample { return tellTime(invocation.id, on: stream, ready: ready) }
         guard let kind = CommitStep.Kind(rawValue: step.kind.rawValue) else {
             return ready.error(invocation.id, Self.unknownStep)
         }

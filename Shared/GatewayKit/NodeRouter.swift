@@ -49,6 +49,8 @@ package final class NodeRouter {
     var replicaReadsToSweep = 1024
     /// Attempts of transactions over several shards that are not over.
     var attempts: [TransactionAttempt] = []
+    /// Who wants a timestamp to read at; asked for at the end of the tick.
+    var timestampAskers: [(Result<Timestamp, DatabaseError>) -> Void] = []
     /// Nodes that have left reads unanswered, and until when they are not asked.
     var resting: [NodeID: UInt64] = [:]
 
@@ -217,7 +219,7 @@ package final class NodeRouter {
         connection: UInt64, slot: UInt32, _ step: TransactionStep, receiver: any ReplyReceiver, ticket: UInt64
     ) {
         guard let index = shardIndex(ofSlot: slot), let stream = routes.streams[index] else {
-            return park(slot, step.participants.count &* 3, isWrite: true, receiver, ticket) {
+            return park(slot, step.participants.count &* 3, isWrite: step.kind != .sample, receiver, ticket) {
                 $0.append(id: 0, connection: connection, slot: slot, step: step)
             }
         }
@@ -294,7 +296,7 @@ package final class NodeRouter {
 
     /// Keeps a call until its shard has a leader. Cold code.
     @inline(never)
-    private func park(
+    func park(
         _ slot: UInt32, _ size: Int, isWrite: Bool, _ receiver: any ReplyReceiver, _ ticket: UInt64,
         _ encode: (inout InvocationBatchEncoder) -> Void
     ) {

@@ -150,8 +150,23 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     func step(
         connection: UInt64, slot: UInt32, _ step: TransactionStep, receiver: any ReplyReceiver, ticket: UInt64
     ) {
-        guard let id = begin(receiver: receiver, ticket: ticket, isWrite: true) else { return }
+        guard let id = begin(receiver: receiver, ticket: ticket, isWrite: step.kind != .sample) else { return }
         batch.append(id: id, connection: connection, slot: slot, step: step)
+        if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
+    }
+
+    /// Adds something that is done at a time, or within an interactive transaction, to the batch of this tick.
+    func scoped(
+        connection: UInt64, slot: UInt32, transaction: UInt64, scope: InvocationScope, _ operation: ScopedOperation,
+        isWrite: Bool, receiver: any ReplyReceiver, ticket: UInt64
+    ) {
+        guard operation.size <= Self.callLimit else {
+            return receiver.failed(
+                ticket, DatabaseError(.limitExceeded, "the commands of one statement exceed 12 MB"))
+        }
+        guard let id = begin(receiver: receiver, ticket: ticket, isWrite: isWrite) else { return }
+        batch.append(
+            id: id, connection: connection, slot: slot, transaction: transaction, scope: scope, operation)
         if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
     }
 
