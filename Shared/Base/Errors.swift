@@ -51,6 +51,9 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
     case noSuchTransaction = 36
     /// The transaction was idle for too long, and has been rolled back.
     case idleTimeout = 37
+    /// A text that is no value of the type that was asked for.
+    case invalidText = 40
+    case divisionByZero = 41
 
     /// SQLSTATE (PostgreSQL appendix A), MySQL error number, CQL error code (v5 section 9), gRPC status, RESP prefix.
     package struct Row: Hashable, Sendable {
@@ -101,6 +104,8 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
         case .snapshotTooOld: Self.row("72000", 1412, 0x2200, 11, 410, "TOOOLD", .newTransaction, false)
         case .noSuchTransaction: Self.row("25P01", 1397, 0x2200, 5, 404, "NOTXN", .never, false)
         case .idleTimeout: Self.row("25P03", 1613, 0x1000, 10, 408, "EXECABORT", .newTransaction, false)
+        case .invalidText: Self.row("22P02", 1366, 0x2200, 3, 400, "ERR", .never, true)
+        case .divisionByZero: Self.row("22012", 1365, 0x2200, 11, 400, "ERR", .never, true)
         }
     }
 

@@ -338,7 +338,8 @@ package struct InteractiveTransaction: Sendable {
             switch error.code {
             case .lockNotAvailable, .lockTimeout, .busy, .limitExceeded, .transactionTooLarge, .invalidArgument,
                 .featureNotSupported, .unavailable, .permissionDenied, .crossShard, .syntax, .overflow, .wrongType,
-                .notAnInteger, .notAFloat, .noSuchKey, .unknownCommand, .outOfMemory, .diskFull:
+                .invalidText, .divisionByZero, .notAnInteger, .notAFloat, .noSuchKey, .unknownCommand, .outOfMemory,
+                .diskFull:
                 self = .statement
             case .tooStale: self = .stale
             case .serializationFailure, .deadlock, .snapshotTooOld, .transactionConflict: self = .transaction
