@@ -84,7 +84,7 @@ final class CommittedReads {
             seen = applied
         }
         switch invocation.operation {
-        case .call(let call) where !call.method.isWrite && call.method != .version:
+        case .call(let call) where !call.method.isWrite && call.method != .version && call.method != .dump:
             _ = runtime.evaluate(
                 call, id: invocation.id, now: milliseconds, writeTimestamp: .zero, entryIndex: .zero, replies: replies)
         case .record(let record) where record.kind == .get || record.kind == .scan:

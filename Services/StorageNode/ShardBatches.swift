@@ -96,7 +96,9 @@ extension ShardExecutor {
                 call, id: position, now: now, writeTimestamp: timestamp, entryIndex: openIndex, replies: replies)
             observed = max(observed, index)
             position &+= 1
-            if runtime.entryBytes > Self.batchEffects {
+            if let broken = runtime.takeBrokenTransfer() {
+                failure = broken
+            } else if runtime.entryBytes > Self.batchEffects {
                 failure = Self.tooManyEffects
             } else if replies.size > InvocationStream.replyLimit {
                 failure = Self.replyTooLarge

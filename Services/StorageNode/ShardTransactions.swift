@@ -122,7 +122,7 @@ extension ShardExecutor {
             case .apply(let part): adopt(part)
             case .reread(.keys(let keys)):
                 for key in keys { key.key.withUnsafeBytes { runtime.forget(key.database, $0) } }
-            case .reread(.shard): break  // Parts with calls that change a whole database are not taken.
+            case .reread(.shard): runtime.forgetCommitted()
             case .answer, .refuse, .run, .again, .send: transactions.queue.append(duty)
             }
         }
@@ -288,15 +288,11 @@ extension ShardExecutor {
         }
     }
 
-    private static let flushInPart = DatabaseError(
-        .featureNotSupported, "FLUSHDB and FLUSHALL cannot be in a transaction over several shards")
-
     private func refusal(ofPart batch: CallBatchView, _ view: TransactionPartView) -> DatabaseError? {
         guard view.participants.slots.allSatisfy({ Self.slot($0) != nil }) else { return Self.wrongSlot }
         var calls = batch.calls
         while let call = calls.next() {
             guard call.method.isKeyless || runtime.owns(call.key) else { return Self.notHere }
-            if call.method.isKeyless, call.method.isWrite { return Self.flushInPart }
             if call.method.isWrite, view.isReadOnly {
                 return DatabaseError(.invalidArgument, "A transaction that only reads has a part that writes")
             }

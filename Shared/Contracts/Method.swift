@@ -56,6 +56,14 @@ import Base
     /// them; deleted and made again, or gone because its time had come, it is not the same. Another leader, and now and
     /// then an eviction, make it differ without need, for a key that does not exist. Only the shard's leader knows it.
     case version = 21
+    /// The whole value of a key, for who moves it to another shard (RENAME, COPY). List: Integer: its version, as
+    /// `version` answers; and if the key exists Integer: 1 string, 2 hash; Integer: flags, of which 1 says that OBJECT
+    /// ENCODING no longer calls it compact; Integer: when it expires, in milliseconds since 1970, or 0; then, as Data,
+    /// the string, or field, value, … Call flag 1: no value unless it is a string; 2: no value at all.
+    case dump = 22
+    /// Gives a key the value of a `dump`, whatever it held: numbers `[type, flags, time it expires at or 0]`, arguments
+    /// the Data behind them. Ok. If it fails, nothing of the batch that it is in is done.
+    case install = 23
 
     // MARK: Strings and bitmaps
 
@@ -101,6 +109,11 @@ import Base
     /// BITFIELD, BITFIELD_RO: numbers six an operation: `[0 get, 1 set, 2 increment][1 signed][bits][offset in
     /// bits][value]` `[0 wrap, 1 saturate, 2 fail]`; flag 1: all are gets. List of Integer or Null.
     case bitField = 50
+    /// BITOP of values: `key` is the destination, arguments the strings, numbers as of `bitOperation`. Integer: length.
+    case bitOperationOfValues = 51
+    /// LCS of values: arguments the two strings, numbers, flags and reply as for `longestCommonSubsequence`; `key`
+    /// only says where it is done.
+    case longestCommonSubsequenceOfValues = 52
 
     // MARK: Hashes
 
@@ -163,7 +176,8 @@ import Base
             .version, .get, .set, .getDelete, .getExpire, .append, .stringLength, .getRange, .setRange, .incrementBy,
             .incrementByFloat, .setBit, .getBit, .bitCount, .bitPosition, .bitField, .hashSet, .hashGet, .hashMultiGet,
             .hashGetAll, .hashKeys, .hashValues, .hashLength, .hashExists, .hashDelete, .hashStringLength,
-            .hashIncrementBy, .hashIncrementByFloat, .hashRandomField, .hashScan:
+            .hashIncrementBy, .hashIncrementByFloat, .hashRandomField, .hashScan, .dump, .install,
+            .bitOperationOfValues, .longestCommonSubsequenceOfValues:
             .first
         }
     }
@@ -176,14 +190,14 @@ import Base
         switch self {
         case .delete, .expire, .persist, .rename, .copy, .move, .flushDatabase, .flushAll, .set, .getDelete, .getExpire,
             .append, .setRange, .incrementBy, .incrementByFloat, .multiSet, .setBit, .bitOperation, .bitField,
-            .hashSet, .hashDelete, .hashIncrementBy, .hashIncrementByFloat:
+            .hashSet, .hashDelete, .hashIncrementBy, .hashIncrementByFloat, .install, .bitOperationOfValues:
             true
         case .exists, .touch, .type, .timeToLive, .expireTime, .randomKey, .scan, .keys, .databaseSize, .objectEncoding,
             .objectIdleTime, .memoryUsage, .version, .get, .stringLength, .getRange, .multiGet,
             .longestCommonSubsequence, .getBit, .bitCount, .bitPosition, .hashGet, .hashMultiGet, .hashGetAll,
             .hashKeys, .hashValues, .hashLength,
             .hashExists,
-            .hashStringLength, .hashRandomField, .hashScan:
+            .hashStringLength, .hashRandomField, .hashScan, .dump, .longestCommonSubsequenceOfValues:
             false
         }
     }

@@ -31,7 +31,18 @@ struct PlanDivisionTests {
 
     /// Strings; what a shard does with a batch.
     final class Shard {
-        var values: [Bytes: Bytes] = [:]
+        var values: [Bytes: Bytes] = [:] {
+            didSet { changes += 1 }
+        }
+        private var changes = 0
+        private var versions: [Bytes: (value: Bytes?, version: UInt64)] = [:]
+
+        /// Another one for every value that is seen.
+        private func version(_ key: Bytes) -> UInt64 {
+            if let known = versions[key], known.value == values[key] { return known.version }
+            versions[key] = (values[key], UInt64(changes + 1))
+            return UInt64(changes + 1)
+        }
 
         /// Nil when a key that must not exist does.
         func perform(_ message: ByteView) -> Bytes? {
@@ -41,7 +52,10 @@ struct PlanDivisionTests {
                 guard case .batch(let batch) = invocation.operation else { return }
                 var watches = batch.watches
                 while let watch = watches.next() {
-                    if watch.condition == .absent, values[watch.key.bytes] != nil { return }
+                    switch watch.condition {
+                    case .absent: if values[watch.key.bytes] != nil { return }
+                    case .version(let version): if self.version(watch.key.bytes) != version { return }
+                    }
                 }
                 let encoder = ReplyBatchEncoder()
                 var calls = batch.calls, id: UInt64 = 0
@@ -72,6 +86,11 @@ struct PlanDivisionTests {
                     if let value = values[word] { value.withView { encoder.listData($0) } } else { encoder.listNull() }
                 }
                 encoder.endList()
+            case .rename, .copy: move(call.method, words, call.flags & 1 != 0, id, encoder)
+            case .dump: dump(words[0], id, encoder)
+            case .install:
+                values[words[0]] = words[1]
+                encoder.ok(id)
             case .databaseSize: encoder.integer(id, Int64(values.count))
             case .keys:
                 encoder.beginList(id)
@@ -86,6 +105,30 @@ struct PlanDivisionTests {
             }
         }
 
+        private func move(
+            _ method: Method, _ words: [Bytes], _ flag: Bool, _ id: UInt64, _ encoder: ReplyBatchEncoder
+        ) {
+            let isRename = method == .rename, mayReplace = isRename != flag
+            guard let value = values[words[0]] else {
+                guard isRename else { return encoder.integer(id, 0) }
+                return encoder.error(id, DatabaseError(.noSuchKey, "no such key"))
+            }
+            guard mayReplace || values[words[1]] == nil else { return encoder.integer(id, 0) }
+            if isRename { values[words[0]] = nil }
+            values[words[1]] = value
+            if isRename, !flag { encoder.ok(id) } else { encoder.integer(id, 1) }
+        }
+
+        private func dump(_ key: Bytes, _ id: UInt64, _ encoder: ReplyBatchEncoder) {
+            encoder.beginList(id)
+            encoder.listInteger(Int64(bitPattern: version(key)))
+            if let value = values[key] {
+                for number in [1, 0, 0] as [Int64] { encoder.listInteger(number) }
+                value.withView { encoder.listData($0) }
+            }
+            encoder.endList()
+        }
+
         private func get(_ key: Bytes, _ id: UInt64, _ encoder: ReplyBatchEncoder) {
             if let value = values[key] { value.withView { encoder.data(id, $0) } } else { encoder.null(id) }
         }
@@ -93,6 +136,28 @@ struct PlanDivisionTests {
 
     /// What a plan's calls are answered with, as RESP; nil when a condition did not hold.
     static func run(_ plan: TransactionPlan, _ places: ShardPlaces, _ shards: [Shard]) throws -> String? {
+        try replies(plan, places, shards).map { try text($0) }
+    }
+
+    /// Encoded. `meddle` is called between reading and writing, if both are done.
+    static func replies(
+        _ plan: TransactionPlan, _ places: ShardPlaces, _ shards: [Shard], meddle: () -> Void = {}
+    ) throws -> Bytes? {
+        guard let gathering = try PlanGathering(plan, places) else { return try divided(plan, places, shards) }
+        guard let read = try divided(gathering.reading, places, shards) else { return nil }
+        meddle()
+        let resolution = try #require(read.withView { gathering.resolve($0) })
+        guard let done = try divided(resolution.plan, places, shards) else { return nil }
+        let answers = ReplyBatchEncoder()
+        #expect(done.withView { resolution.answer($0, into: answers) })
+        var frame = ByteBuffer()
+        answers.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
+        return frame.readable.bytes
+    }
+
+    private static func divided(
+        _ plan: TransactionPlan, _ places: ShardPlaces, _ shards: [Shard]
+    ) throws -> Bytes? {
         let division = try PlanDivision(plan, places)
         var batches: [Bytes] = []
         for share in division.shares {
@@ -102,13 +167,20 @@ struct PlanDivisionTests {
             batches.append(replies)
         }
         let merged = ReplyBatchEncoder()
-        guard division.merge(batches, random: 0, into: merged) else { return "damaged" }
-        var frame = ByteBuffer(), output = ByteBuffer(), decoder = ReplyBatchDecoder(), next: UInt64 = 0
+        #expect(division.merge(batches, random: 0, into: merged))
+        var frame = ByteBuffer()
         merged.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
-        try decoder.decode(frame.readable) { reply in
-            #expect(reply.id == next)
-            next += 1
-            output.append(reply, .plain, .two)
+        return frame.readable.bytes
+    }
+
+    private static func text(_ replies: Bytes) throws -> String {
+        var output = ByteBuffer(), decoder = ReplyBatchDecoder(), next: UInt64 = 0
+        try replies.withView { (view: ByteView) throws(DatabaseError) in
+            try decoder.decode(view) { reply in
+                #expect(reply.id == next)
+                next += 1
+                output.append(reply, .plain, .two)
+            }
         }
         return String(decoding: output.readable, as: UTF8.self)
     }
@@ -117,7 +189,7 @@ struct PlanDivisionTests {
         let key = { (random: inout SplitMix64) in "k\(random.next() % 12)" }
         let keys = (0..<random.next() % 5 + 1).map { _ in key(&random) }
         let pairs = keys.flatMap { [$0, "v\(random.next() % 100)"] }
-        switch random.next() % 8 {
+        switch random.next() % 10 {
         case 0: return call(.set, .key, [keys[0], "x\(random.next() % 100)"])
         case 1: return call(.get, .key, [keys[0]])
         case 2: return call(.multiGet, .keys, keys)
@@ -125,6 +197,9 @@ struct PlanDivisionTests {
         case 4: return call(.delete, .keys, keys)
         case 5: return call(.exists, .keys, keys)
         case 6: return call(.touch, .keys, keys)
+        case 7, 8:
+            let pair = [keys[0], "k\(random.next() % 12)x"], method = random.next() % 2 == 0 ? Method.rename : .copy
+            return call(method, .keys, pair, flags: UInt32(random.next() % 2), numbers: [-1])
         default: return call(.databaseSize, .everyShard, [])
         }
     }
@@ -136,6 +211,7 @@ struct PlanDivisionTests {
         for _ in 0..<20 {
             let calls = (0..<random.next() % 8 + 1).map { _ in Self.randomCall(&random) }
             let plan = TransactionPlan(calls: calls)
+            do throws(DatabaseError) { _ = try PlanGathering(plan, Self.places) } catch { continue }
             let (ours, expected) = try (Self.run(plan, Self.places, many), Self.run(plan, Self.oneShard, one))
             #expect(ours == expected, "seed \(seed): \(calls)")
         }
@@ -180,6 +256,36 @@ struct PlanDivisionTests {
         #expect(try PlanDivision(both, Self.places).shares.count == 2)
     }
 
+    @Test("a value that has changed since it was read is not moved")
+    func overtaken() throws {
+        let shards = (0..<Self.shardCount).map { _ in Shard() }
+        let home = Self.shard(PlanDivision.slot(of: Bytes("a".utf8)))
+        shards[home].values[Bytes("a".utf8)] = [1]
+        let plan = TransactionPlan(calls: [Self.call(.rename, .keys, ["a", "b"])])
+        let late = try Self.replies(plan, Self.places, shards) { shards[home].values[Bytes("a".utf8)] = [2] }
+        #expect(late == nil && shards[home].values == [Bytes("a".utf8): [2]])
+        #expect(try Self.run(plan, Self.places, shards) == "+OK\r\n")
+        #expect(shards.flatMap { Array($0.values.values) } == [[2]])
+    }
+
+    @Test("a call that depends on what the transaction writes before it is refused")
+    func dependent() throws {
+        let rename = Self.call(.rename, .keys, ["a", "b"])
+        let writes = [
+            Self.call(.set, .key, ["a", "1"]), Self.call(.flushAll, .everyShard, []),
+            Self.call(.copy, .keys, ["c", "a"], flags: 1, numbers: [2]),
+        ]
+        for write in writes {
+            #expect(throws: DatabaseError.self) {
+                try PlanGathering(TransactionPlan(calls: [write, rename]), Self.places)
+            }
+            #expect(try PlanGathering(TransactionPlan(calls: [rename, write]), Self.places) != nil)
+        }
+        let reads = [Self.call(.get, .key, ["a"]), Self.call(.set, .key, ["c", "1"]), rename]
+        #expect(try PlanGathering(TransactionPlan(calls: reads), Self.places) != nil)
+        #expect(try PlanGathering(TransactionPlan(calls: [writes[0]]), Self.places) == nil)
+    }
+
     @Test("replies that do not fit are noticed")
     func damage() throws {
         let plan = TransactionPlan(calls: [Self.call(.get, .key, ["a"])])
@@ -188,5 +294,9 @@ struct PlanDivisionTests {
         #expect(!division.merge([], random: 0, into: encoder))
         #expect(!division.merge([[]], random: 0, into: encoder))
         #expect(!division.merge([[0xFF, 0xFF]], random: 0, into: encoder))
+        let far = TransactionPlan(calls: [Self.call(.rename, .keys, ["a", "b"])])
+        let gathering = try #require(try PlanGathering(far, Self.places))
+        #expect(([] as Bytes).withView { gathering.resolve($0) } == nil)
+        #expect(([0xFF] as Bytes).withView { gathering.resolve($0) } == nil)
     }
 }

@@ -332,7 +332,8 @@ final class Recorder: SessionSink {
             lines.append("execute #\(token)")
             for watch in plan.watches {
                 let place = watch.database == 0 ? "" : " database \(watch.database)"
-                lines.append("  if \(Self.word(watch.key)) is \(watch.version)" + place)
+                let state = watch.version.map { "\($0)" } ?? "absent"
+                lines.append("  if \(Self.word(watch.key)) is \(state)" + place)
             }
             lines += plan.calls.map { "  " + Self.describe($0) }
         case .beginPause(let token): lines.append("begin pause #\(token)")

@@ -282,15 +282,53 @@ struct TransactionTests {
                 return run
             }
             let runs = [
-                answer { $0.add(.flushAll) },
                 answer { $0.set(keys.1, "1") },
+                answer { $0.add(.install, keys.0, [[1], [2]], numbers: [1, 0, 0]) },
             ]
             when(stage, { runs.allSatisfy { $0.answer != nil } && stage.isQuiet }) {
-                #expect(runs[0].replies[0] == .error(.featureNotSupported) && runs[1].replies[0] == .error(.staleMap))
+                #expect(runs[0].replies[0] == .error(.staleMap) && runs[1].replies[0] == .error(.syntax))
                 let get = stage.caller.get(keys.1)
                 when(stage, { stage.caller.isSettled }) {
                     #expect(stage.caller[get] == .reply(.null))
                     stage.finish()
+                }
+            }
+        }
+    }
+
+    @Test("FLUSHALL is part of a transaction: done with the rest, or not at all", arguments: [true, false])
+    func flush(_ isDone: Bool) throws {
+        try tell { stage in
+            let keys = stage.pair("a"), others = stage.pair("b")
+            for key in [keys.0, keys.1, others.0, others.1] { stage.caller.set(key, "1") }
+            when(stage, { stage.caller.isSettled }) {
+                let run = MortalDriver(
+                    stage, id: 7, priority: 1,
+                    parts: [
+                        .init(at: keys.0) {
+                            $0.set(keys.0, "2")
+                            $0.add(.flushAll)
+                            $0.set(others.0, "3")
+                        },
+                        .init(at: keys.1) {
+                            if !isDone { $0.absent(keys.1) }
+                            $0.add(.flushAll)
+                            $0.set(keys.1, "4")
+                        },
+                    ])
+                run.begin()
+                when(stage, { run.answer != nil && stage.isQuiet }) {
+                    let reads = [keys.0, others.0, keys.1, others.1].map { stage.caller.get($0) }
+                    let sizes = [keys.0, keys.1].map { stage.caller.call(.databaseSize, $0) }
+                    when(stage, { stage.caller.isSettled }) {
+                        let values = isDone ? [nil, "3", "4", nil] : ["1", "1", "1", "1"]
+                        #expect(
+                            reads.map { stage.caller[$0] } == values.map { .reply($0.map { .text($0) } ?? .null) })
+                        #expect(
+                            sizes.map { stage.caller[$0] }
+                                == Array(repeating: .reply(.integer(isDone ? 1 : 2)), count: 2))
+                        stage.finish()
+                    }
                 }
             }
         }

@@ -15,7 +15,8 @@ struct ShardPlaces {
 /// A plan divided among shards: what each has to do, and how their replies become those of the plan's calls.
 ///
 /// Calls over several keys whose replies can be put together again (DEL, MGET, MSET …) are done in pieces, and so are
-/// those for whole databases. Other calls have their keys on one shard, or the plan cannot be divided.
+/// those for whole databases. Other calls have their keys on one shard: those that had not are replaced before
+/// (`PlanGathering`).
 struct PlanDivision {
     /// A call, or what it asks of one shard.
     struct Piece: Hashable {
@@ -49,7 +50,7 @@ struct PlanDivision {
         for position in plan.calls.indices { try add(position, places) }
     }
 
-    private static func slot(of key: Bytes) -> UInt32 { key.withView { UInt32(Slot.of($0).rawValue) } }
+    static func slot(of key: Bytes) -> UInt32 { key.withView { UInt32(Slot.of($0).rawValue) } }
 
     /// The position of the share of the shard that owns `slot`.
     private mutating func share(_ slot: UInt32, _ places: ShardPlaces) throws(DatabaseError) -> Int {
@@ -110,7 +111,13 @@ struct PlanDivision {
     func encode(_ share: Share, into encoder: inout CallBatchEncoder) {
         for position in share.watches {
             let watch = plan.watches[position]
-            watch.key.withView { encoder.append(watch: $0, database: watch.database, version: watch.version) }
+            watch.key.withView { key in
+                if let version = watch.version {
+                    encoder.append(watch: key, database: watch.database, version: version)
+                } else {
+                    encoder.append(absent: key, database: watch.database)
+                }
+            }
         }
         let pieces = share.pieces.map { ($0, plan.calls[$0.call]) }
         if demandsAbsence {
@@ -182,7 +189,7 @@ struct PlanDivision {
 
 extension CallSnapshot {
     /// Whether it can be done in pieces, each with some of its keys. MSETNX can where nothing else is in the plan.
-    fileprivate func isDivisible(aloneIn plan: TransactionPlan) -> Bool {
+    func isDivisible(aloneIn plan: TransactionPlan) -> Bool {
         guard method == .multiSet else { return [.delete, .exists, .touch, .multiGet].contains(method) }
         return flags == 0 || (plan.calls.count == 1 && plan.watches.isEmpty)
     }
@@ -197,8 +204,8 @@ extension CallSnapshot {
 }
 
 /// The replies to the pieces of a call, on their way to be one.
-private struct ReplyMerge {
-    private enum Kind { case single, sum, done, values, concatenation, anyOne }
+struct ReplyMerge {
+    enum Kind { case single, sum, done, values, concatenation, anyOne }
 
     private enum Value { case null, integer(Int64), number(Double), data(Bytes) }
 
@@ -217,6 +224,12 @@ private struct ReplyMerge {
     private var failure: DatabaseError?
     /// The only reply, or the last of many that are alike.
     private var whole = Whole.null
+
+    /// A reply that stays as it is.
+    init(_ reply: borrowing ReplyView) {
+        (kind, isCondition, random) = (.single, false, 0)
+        add(reply, keys: nil)
+    }
 
     init(_ call: CallSnapshot, demandsAbsence: Bool, random: UInt64) {
         kind = Self.kinds[call.method] ?? .single

@@ -30,6 +30,9 @@ final class TransactionRequest: ReplyReceiver {
         let places = ShardPlaces(
             slots: router.slotOfEachShard, shard: { router.shardIndex(ofSlot: $0) },
             firstSlot: { router.firstSlot(ofBucket: $0) })
+        if places.slots.count > 1, let gathering = try PlanGathering(plan, places) {
+            return try GatheredRequest.begin(gathering, token: token, for: client, gateway, completion)
+        }
         let division = try PlanDivision(plan, places)
         var encoder = CallBatchEncoder()
         if division.shares.count == 1, let share = division.shares.first {

@@ -124,8 +124,8 @@ package struct TransactionPlan: Hashable, Sendable {
     /// A key that must be as it was.
     package struct Watch: Hashable, Sendable {
         package let database: UInt8, key: Bytes
-        /// As the shard named it.
-        package let version: UInt64
+        /// As the shard named it; nil: the key must not exist.
+        package let version: UInt64?
     }
 
     package var watches: [Watch] = []

@@ -50,7 +50,7 @@ extension ActorRuntime {
         reply.encoder.integer(reply.id, Int64(bitPattern: version))
     }
 
-    private func version(of activation: Activation) -> UInt64 {
+    func version(of activation: Activation) -> UInt64 {
         activation.isVisible(at: now)
             ? activation.updated.rawValue << 1 | 1 : max(activation.updated, absences.floor).rawValue << 1
     }

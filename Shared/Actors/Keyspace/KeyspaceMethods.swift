@@ -143,23 +143,9 @@ extension ActorRuntime {
     private func duplicate(_ source: Activation, to target: Activation) throws(DatabaseError) {
         if source.kind == .hash {
             let items = try allFields(source)
-            var size = 0
-            for item in items { size += item.value.count + 2 * item.name.count + 64 }
+            let size = Self.transferSize(items)
             try allowEffects(size)
-            drop(target)
-            create(target, .hash)
-            let state = HashState()
-            for item in items {
-                item.name.withUnsafeBytes { name in
-                    let slot = state.fields.slot(for: name) { HashField() }
-                    item.value.withUnsafeBytes { state.assign($0, at: slot) }
-                    state.markChanged(slot, entryIndex)
-                }
-            }
-            state.count = items.count
-            state.isLarge = source.fields?.isLarge ?? false
-            target.fields = state
-            changed(target, bytes: size)
+            fill(target, items, size: size, isLarge: source.fields?.isLarge ?? false)
         } else {
             try allowEffects(source.bytes.count)
             drop(target)

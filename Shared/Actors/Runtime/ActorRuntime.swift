@@ -55,6 +55,8 @@ package final class ActorRuntime {
     var countersBeforePart: KeyCounters?
     /// This is the runtime of an open transaction (`ScopeEvaluation`).
     var isScope = false
+    /// A value from another shard could not be put in place: what belongs to it must not be done either.
+    var brokenTransfer: DatabaseError?
     /// What is known of keys that have no record.
     var absences = Absences(floor: .zero)
 
@@ -114,6 +116,7 @@ package final class ActorRuntime {
             guard Int(call.database) < KeyCounters.databases else { throw Failure.database }
             try dispatch(call, Reply(id: id, encoder: replies))
         } catch {
+            if call.method == .install { brokenTransfer = error }
             replies.error(id, error)
         }
         return newest
@@ -173,6 +176,7 @@ package final class ActorRuntime {
     /// Forgets all activations, and what they have changed.
     func forgetAll() {
         countersBeforePart = nil
+        brokenTransfer = nil
         table.removeAll()
         ring = []
         hand = 0
@@ -216,6 +220,8 @@ package final class ActorRuntime {
         case .objectIdleTime: try objectIdleTime(call, reply)
         case .memoryUsage: try memoryUsage(call, reply)
         case .version: try version(call, reply)
+        case .dump: try dump(call, reply)
+        case .install: try install(call, reply)
         case .getDelete: try getDelete(call, reply)
         case .getExpire: try getExpire(call, reply)
         case .append: try append(call, reply)
@@ -233,6 +239,8 @@ package final class ActorRuntime {
         case .bitPosition: try bitPosition(call, reply)
         case .bitOperation: try bitOperation(call, reply)
         case .bitField: try bitField(call, reply)
+        case .bitOperationOfValues: try bitOperationOfValues(call, reply)
+        case .longestCommonSubsequenceOfValues: try longestCommonSubsequenceOfValues(call, reply)
         case .hashSet: try hashSet(call, reply)
         case .hashGet: try hashGet(call, reply)
         case .hashMultiGet: try hashMultiGet(call, reply)

@@ -62,15 +62,36 @@ extension ActorRuntime {
     }
 
     func bitOperation(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
-        guard let operation = BitOperations.Operation(rawValue: call.numbers[0]) else { throw Failure.syntax }
-        guard operation != .not || call.arguments.count == 1 else {
-            throw DatabaseError(.invalidArgument, "BITOP NOT must be called with a single source key.")
-        }
+        let operation = try operation(of: call)
         var sources: [Bytes] = []
         for position in 0..<call.arguments.count {
             sources.append(try readableString(call.database, call.arguments[position])?.bytes ?? [])
         }
-        let result = BitOperations.combine(operation, sources)
+        try store(BitOperations.combine(operation, sources), call, reply)
+    }
+
+    func bitOperationOfValues(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
+        let operation = try operation(of: call)
+        var sources: [Bytes] = []
+        for position in 0..<call.arguments.count {
+            guard call.arguments[position].count <= limits.valueBytes else { throw Failure.tooLong }
+            sources.append(call.arguments[position].bytes)
+        }
+        try store(BitOperations.combine(operation, sources), call, reply)
+    }
+
+    private func operation(of call: ActorCallView) throws(DatabaseError) -> BitOperations.Operation {
+        guard call.numbers.count > 0, let operation = BitOperations.Operation(rawValue: call.numbers[0]) else {
+            throw Failure.syntax
+        }
+        guard operation != .not || call.arguments.count == 1 else {
+            throw DatabaseError(.invalidArgument, "BITOP NOT must be called with a single source key.")
+        }
+        return operation
+    }
+
+    /// Makes the result of BITOP the value of the destination.
+    private func store(_ result: Bytes, _ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
         let target = try writable(call.database, call.key)
         let count = result.count
         if count == 0 {

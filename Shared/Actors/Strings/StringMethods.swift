@@ -218,7 +218,17 @@ extension ActorRuntime {
     func longestCommonSubsequence(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
         let first = try visible(call.database, call.key), second = try visible(call.database, call.arguments[0])
         guard first?.kind != .hash, second?.kind != .hash else { throw Failure.lcsTypes }
-        let left = first?.bytes ?? [], right = second?.bytes ?? []
+        try answerSubsequence(first?.bytes ?? [], second?.bytes ?? [], call, reply)
+    }
+
+    func longestCommonSubsequenceOfValues(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
+        guard call.arguments.count == 2 else { throw Failure.syntax }
+        try answerSubsequence(call.arguments[0].bytes, call.arguments[1].bytes, call, reply)
+    }
+
+    private func answerSubsequence(
+        _ left: Bytes, _ right: Bytes, _ call: ActorCallView, _ reply: Reply
+    ) throws(DatabaseError) {
         let wantsLength = call.flags & 1 != 0, wantsRanges = call.flags & 2 != 0
         guard
             let result = CommonSubsequence.of(
