@@ -367,6 +367,51 @@ void   orbit__v1__transaction_step__free_unpacked
   assert(message->base.descriptor == &orbit__v1__transaction_step__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__lock_wait__init
+                     (Orbit__V1__LockWait         *message)
+{
+  static const Orbit__V1__LockWait init_value = ORBIT__V1__LOCK_WAIT__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__lock_wait__get_packed_size
+                     (const Orbit__V1__LockWait *message)
+{
+  assert(message->base.descriptor == &orbit__v1__lock_wait__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__lock_wait__pack
+                     (const Orbit__V1__LockWait *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__lock_wait__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__lock_wait__pack_to_buffer
+                     (const Orbit__V1__LockWait *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__lock_wait__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__LockWait *
+       orbit__v1__lock_wait__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__LockWait *)
+     protobuf_c_message_unpack (&orbit__v1__lock_wait__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__lock_wait__free_unpacked
+                     (Orbit__V1__LockWait *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__lock_wait__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   orbit__v1__record_operation__init
                      (Orbit__V1__RecordOperation         *message)
 {
@@ -1362,7 +1407,7 @@ const ProtobufCMessageDescriptor orbit__v1__transaction_part__descriptor =
   (ProtobufCMessageInit) orbit__v1__transaction_part__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCEnumValue orbit__v1__transaction_step__kind__enum_values_by_number[11] =
+static const ProtobufCEnumValue orbit__v1__transaction_step__kind__enum_values_by_number[12] =
 {
   { "COMMIT", "ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT", 0 },
   { "ABORT", "ORBIT__V1__TRANSACTION_STEP__KIND__ABORT", 1 },
@@ -1375,11 +1420,12 @@ static const ProtobufCEnumValue orbit__v1__transaction_step__kind__enum_values_b
   { "ROLLBACK_TO", "ORBIT__V1__TRANSACTION_STEP__KIND__ROLLBACK_TO", 8 },
   { "KEEP_ALIVE", "ORBIT__V1__TRANSACTION_STEP__KIND__KEEP_ALIVE", 9 },
   { "SAMPLE", "ORBIT__V1__TRANSACTION_STEP__KIND__SAMPLE", 10 },
+  { "WAITS", "ORBIT__V1__TRANSACTION_STEP__KIND__WAITS", 11 },
 };
 static const ProtobufCIntRange orbit__v1__transaction_step__kind__value_ranges[] = {
-{0, 0},{0, 11}
+{0, 0},{0, 12}
 };
-static const ProtobufCEnumValueIndex orbit__v1__transaction_step__kind__enum_values_by_name[11] =
+static const ProtobufCEnumValueIndex orbit__v1__transaction_step__kind__enum_values_by_name[12] =
 {
   { "ABORT", 1 },
   { "COMMIT", 0 },
@@ -1392,6 +1438,7 @@ static const ProtobufCEnumValueIndex orbit__v1__transaction_step__kind__enum_val
   { "RESOLVE", 3 },
   { "ROLLBACK_TO", 8 },
   { "SAMPLE", 10 },
+  { "WAITS", 11 },
 };
 const ProtobufCEnumDescriptor orbit__v1__transaction_step__kind__descriptor =
 {
@@ -1400,15 +1447,15 @@ const ProtobufCEnumDescriptor orbit__v1__transaction_step__kind__descriptor =
   "Kind",
   "Orbit__V1__TransactionStep__Kind",
   "orbit.v1",
-  11,
+  12,
   orbit__v1__transaction_step__kind__enum_values_by_number,
-  11,
+  12,
   orbit__v1__transaction_step__kind__enum_values_by_name,
   1,
   orbit__v1__transaction_step__kind__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__transaction_step__field_descriptors[8] =
+static const ProtobufCFieldDescriptor orbit__v1__transaction_step__field_descriptors[9] =
 {
   {
     "kind",
@@ -1506,6 +1553,18 @@ static const ProtobufCFieldDescriptor orbit__v1__transaction_step__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "waits",
+    9,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__TransactionStep, n_waits),
+    offsetof(Orbit__V1__TransactionStep, waits),
+    &orbit__v1__lock_wait__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__transaction_step__field_indices_by_name[] = {
   1,   /* field[1] = id */
@@ -1516,11 +1575,12 @@ static const unsigned orbit__v1__transaction_step__field_indices_by_name[] = {
   4,   /* field[4] = priority */
   6,   /* field[6] = statement */
   2,   /* field[2] = timestamp */
+  8,   /* field[8] = waits */
 };
 static const ProtobufCIntRange orbit__v1__transaction_step__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor orbit__v1__transaction_step__descriptor =
 {
@@ -1530,11 +1590,88 @@ const ProtobufCMessageDescriptor orbit__v1__transaction_step__descriptor =
   "Orbit__V1__TransactionStep",
   "orbit.v1",
   sizeof(Orbit__V1__TransactionStep),
-  8,
+  9,
   orbit__v1__transaction_step__field_descriptors,
   orbit__v1__transaction_step__field_indices_by_name,
   1,  orbit__v1__transaction_step__number_ranges,
   (ProtobufCMessageInit) orbit__v1__transaction_step__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__lock_wait__field_descriptors[4] =
+{
+  {
+    "waiter_priority",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__LockWait, waiter_priority),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "waiter",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__LockWait, waiter),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "holder_priority",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__LockWait, holder_priority),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "holder",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__LockWait, holder),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__lock_wait__field_indices_by_name[] = {
+  3,   /* field[3] = holder */
+  2,   /* field[2] = holder_priority */
+  1,   /* field[1] = waiter */
+  0,   /* field[0] = waiter_priority */
+};
+static const ProtobufCIntRange orbit__v1__lock_wait__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor orbit__v1__lock_wait__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.LockWait",
+  "LockWait",
+  "Orbit__V1__LockWait",
+  "orbit.v1",
+  sizeof(Orbit__V1__LockWait),
+  4,
+  orbit__v1__lock_wait__field_descriptors,
+  orbit__v1__lock_wait__field_indices_by_name,
+  1,  orbit__v1__lock_wait__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__lock_wait__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCEnumValue orbit__v1__record_operation__kind__enum_values_by_number[4] =

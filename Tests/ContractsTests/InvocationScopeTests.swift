@@ -131,6 +131,11 @@ struct InvocationScopeTests {
                 participants: [1, 9000])
             (step.priority, step.incarnation) = (random.next(), random.next())
             (step.statement, step.isolation) = (UInt32(random.next(below: 1 << 32)), .serializable)
+            if kind == .waits {
+                step.waits = (0..<3).map { _ in
+                    LockWait(waiter: random.next(), priority: 0, holder: random.next(), priority: random.next())
+                }
+            }
             var encoder = InvocationBatchEncoder(session: 9)
             encoder.begin(bookmark: .zero, schemaVersion: 0, mapEpoch: MapEpoch(rawValue: 3))
             encoder.append(id: 7, connection: 0, slot: 16383, step: step)

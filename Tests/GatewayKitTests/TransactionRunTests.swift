@@ -29,7 +29,7 @@ struct TransactionRunTests {
             case .commit: .committed(Timestamp(rawValue: 9))
             case .abort: .aborted
             case .confirm: .held
-            case .forget, .resolve, .fence, .prepare, .commitOne, .rollbackTo, .keepAlive, .sample: .nothing
+            case .forget, .resolve, .fence, .prepare, .commitOne, .rollbackTo, .keepAlive, .sample, .waits: .nothing
             }
         }
 

@@ -24,6 +24,7 @@ typedef struct Orbit__V1__CallBatch Orbit__V1__CallBatch;
 typedef struct Orbit__V1__Watch Orbit__V1__Watch;
 typedef struct Orbit__V1__TransactionPart Orbit__V1__TransactionPart;
 typedef struct Orbit__V1__TransactionStep Orbit__V1__TransactionStep;
+typedef struct Orbit__V1__LockWait Orbit__V1__LockWait;
 typedef struct Orbit__V1__RecordOperation Orbit__V1__RecordOperation;
 typedef struct Orbit__V1__ReplyBatch Orbit__V1__ReplyBatch;
 typedef struct Orbit__V1__Reply Orbit__V1__Reply;
@@ -87,7 +88,12 @@ typedef enum _Orbit__V1__TransactionStep__Kind {
   /*
    * of no transaction: what is the node's time? An INTEGER, the raw bits of a timestamp
    */
-  ORBIT__V1__TRANSACTION_STEP__KIND__SAMPLE = 10
+  ORBIT__V1__TRANSACTION_STEP__KIND__SAMPLE = 10,
+  /*
+   * Of no transaction: who waits for whom at a shard, for the shard that looks for circles. DATA: the ids of those
+   * that are to give up there, eight bytes each, little-endian.
+   */
+  ORBIT__V1__TRANSACTION_STEP__KIND__WAITS = 11
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__TRANSACTION_STEP__KIND)
 } Orbit__V1__TransactionStep__Kind;
 typedef enum _Orbit__V1__RecordOperation__Kind {
@@ -422,7 +428,7 @@ struct  Orbit__V1__TransactionStep
   ProtobufCMessage base;
   Orbit__V1__TransactionStep__Kind kind;
   /*
-   * 0: of no transaction
+   * 0: of no transaction; of WAITS names who reports
    */
   uint64_t id;
   /*
@@ -439,10 +445,31 @@ struct  Orbit__V1__TransactionStep
   uint64_t incarnation;
   uint32_t statement;
   Orbit__V1__Isolation isolation;
+  /*
+   * of WAITS: everybody who has waited for long; takes the place of the report before
+   */
+  size_t n_waits;
+  Orbit__V1__LockWait **waits;
 };
 #define ORBIT__V1__TRANSACTION_STEP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__transaction_step__descriptor) \
-    , ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT, 0, 0, 0,NULL, 0, 0, 0, ORBIT__V1__ISOLATION__READ_COMMITTED }
+    , ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT, 0, 0, 0,NULL, 0, 0, 0, ORBIT__V1__ISOLATION__READ_COMMITTED, 0,NULL }
+
+
+/*
+ * A transaction that waits for a lock that another one has, or wants before it.
+ */
+struct  Orbit__V1__LockWait
+{
+  ProtobufCMessage base;
+  uint64_t waiter_priority;
+  uint64_t waiter;
+  uint64_t holder_priority;
+  uint64_t holder;
+};
+#define ORBIT__V1__LOCK_WAIT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__lock_wait__descriptor) \
+    , 0, 0, 0, 0 }
 
 
 /*
@@ -675,6 +702,25 @@ Orbit__V1__TransactionStep *
 void   orbit__v1__transaction_step__free_unpacked
                      (Orbit__V1__TransactionStep *message,
                       ProtobufCAllocator *allocator);
+/* Orbit__V1__LockWait methods */
+void   orbit__v1__lock_wait__init
+                     (Orbit__V1__LockWait         *message);
+size_t orbit__v1__lock_wait__get_packed_size
+                     (const Orbit__V1__LockWait   *message);
+size_t orbit__v1__lock_wait__pack
+                     (const Orbit__V1__LockWait   *message,
+                      uint8_t             *out);
+size_t orbit__v1__lock_wait__pack_to_buffer
+                     (const Orbit__V1__LockWait   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__LockWait *
+       orbit__v1__lock_wait__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__lock_wait__free_unpacked
+                     (Orbit__V1__LockWait *message,
+                      ProtobufCAllocator *allocator);
 /* Orbit__V1__RecordOperation methods */
 void   orbit__v1__record_operation__init
                      (Orbit__V1__RecordOperation         *message);
@@ -758,6 +804,9 @@ typedef void (*Orbit__V1__TransactionPart_Closure)
 typedef void (*Orbit__V1__TransactionStep_Closure)
                  (const Orbit__V1__TransactionStep *message,
                   void *closure_data);
+typedef void (*Orbit__V1__LockWait_Closure)
+                 (const Orbit__V1__LockWait *message,
+                  void *closure_data);
 typedef void (*Orbit__V1__RecordOperation_Closure)
                  (const Orbit__V1__RecordOperation *message,
                   void *closure_data);
@@ -816,6 +865,7 @@ extern const ProtobufCMessageDescriptor orbit__v1__watch__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__transaction_part__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__transaction_step__descriptor;
 extern const ProtobufCEnumDescriptor    orbit__v1__transaction_step__kind__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__lock_wait__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__record_operation__descriptor;
 extern const ProtobufCEnumDescriptor    orbit__v1__record_operation__kind__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__reply_batch__descriptor;

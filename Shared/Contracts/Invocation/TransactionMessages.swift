@@ -40,10 +40,12 @@ package struct TransactionStep: Hashable, Sendable {
         case prepare = 6, commitOne = 7, rollbackTo = 8, keepAlive = 9
         /// Of no transaction: the reply is the node's time.
         case sample = 10
+        /// Of no transaction: who waits for whom at a shard.
+        case waits = 11
     }
 
     package var kind: Kind
-    /// 0 of SAMPLE.
+    /// 0 of SAMPLE; of WAITS it names who reports.
     package var id: UInt64
     package var timestamp: Timestamp
     /// As in the transaction's parts.
@@ -53,6 +55,8 @@ package struct TransactionStep: Hashable, Sendable {
     package var incarnation: UInt64 = 0
     package var statement: UInt32 = 0
     package var isolation = InvocationScope.Isolation.readCommitted
+    /// Of WAITS.
+    package var waits: [LockWait] = []
 
     package init(_ kind: Kind, id: UInt64, timestamp: Timestamp = .zero, participants: [UInt32] = []) {
         (self.kind, self.id, self.timestamp, self.participants) = (kind, id, timestamp, participants)
@@ -77,6 +81,7 @@ package struct TransactionStep: Hashable, Sendable {
         buffer.appendField(6, fixed: incarnation)
         buffer.appendField(7, varint: UInt64(statement))
         buffer.appendField(8, varint: UInt64(isolation.rawValue))
+        for wait in waits { wait.appendField(9, to: &buffer) }
     }
 }
 
@@ -122,6 +127,7 @@ package struct TransactionStepView {
     package private(set) var incarnation: UInt64 = 0
     package private(set) var statement: UInt32 = 0
     package private(set) var isolation = InvocationScope.Isolation.readCommitted
+    package private(set) var waits: [LockWait] = []
 
     /// Nil for a kind or an isolation level that this version does not know.
     init?(_ message: ByteView) throws(DatabaseError) {
@@ -145,6 +151,9 @@ package struct TransactionStepView {
                 case 5: priority = value
                 default: incarnation = value
                 }
+            case 9 << 3 | 2:
+                guard let wait = reader.delimited(), waits.count < LockWait.limit else { throw Wire.malformed }
+                waits.append(try LockWait(wait))
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
@@ -160,8 +169,53 @@ package struct TransactionStepView {
     package var step: TransactionStep {
         var step = TransactionStep(kind, id: id, timestamp: timestamp, participants: participants.slots)
         (step.priority, step.incarnation) = (priority, incarnation)
-        (step.statement, step.isolation) = (statement, isolation)
+        (step.statement, step.isolation, step.waits) = (statement, isolation, waits)
         return step
+    }
+}
+
+/// A transaction that waits for a lock that another one has, or wants before it (`LockWait`).
+package struct LockWait: Hashable, Sendable {
+    /// How many one report may have.
+    package static let limit = 4096
+
+    package var waiterPriority: UInt64
+    package var waiter: UInt64
+    package var holderPriority: UInt64
+    package var holder: UInt64
+
+    package init(waiter: UInt64, priority waiterPriority: UInt64, holder: UInt64, priority holderPriority: UInt64) {
+        (self.waiter, self.waiterPriority) = (waiter, waiterPriority)
+        (self.holder, self.holderPriority) = (holder, holderPriority)
+    }
+
+    init(_ message: ByteView) throws(DatabaseError) {
+        (waiterPriority, waiter, holderPriority, holder) = (0, 0, 0, 0)
+        var reader = ByteReader(message)
+        while !reader.isAtEnd {
+            guard let tag = reader.varint() else { throw Wire.malformed }
+            switch tag {
+            case 1 << 3 | 1, 2 << 3 | 1, 3 << 3 | 1, 4 << 3 | 1:
+                guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
+                switch tag >> 3 {
+                case 1: waiterPriority = value
+                case 2: waiter = value
+                case 3: holderPriority = value
+                default: holder = value
+                }
+            default:
+                guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
+            }
+        }
+    }
+
+    func appendField(_ field: UInt8, to buffer: inout ByteBuffer) {
+        var message = ByteBuffer(capacity: 40)
+        message.appendField(1, fixed: waiterPriority)
+        message.appendField(2, fixed: waiter)
+        message.appendField(3, fixed: holderPriority)
+        message.appendField(4, fixed: holder)
+        buffer.append(delimited: message.readable, tag: field << 3 | 2)
     }
 }
 
