@@ -71,6 +71,7 @@ let package = Package(
         module("Actors", ["Base", "DataModel", "Contracts"]),
         module("Replication", ["Base", "Raft", "CSystem"]),
         module("Transactions", ["Base", "DataModel"]),
+        module("Feeds", ["Base", "DataModel", "Contracts"]),
 
         // L3: what every process shares; the way between replicas; what every gateway shares.
         module("ServiceKit", ["Base", "Crypto", "Contracts", "Placement", "Net"]),
@@ -89,7 +90,7 @@ let package = Package(
             "StorageNode",
             [
                 "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Raft",
-                "Replication", "ServiceKit", "Peers", "GatewayKit", "Transactions",
+                "Replication", "ServiceKit", "Peers", "GatewayKit", "Transactions", "Feeds",
             ]),
         service(
             "Coordinator",
@@ -124,13 +125,14 @@ let package = Package(
         tests("Crypto", ["Base"]),
         tests("Placement", ["Base", "TestKit"]),
         tests("Transactions", ["Base", "DataModel", "TestKit"]),
+        tests("Feeds", ["Base", "Contracts", "DataModel", "TestKit"]),
         tests("GatewayKit", ["Base", "Contracts", "DataModel", "Net", "Placement", "TestKit", "Transactions"]),
         tests(
             "StorageNode",
             [
                 "Actors", "Base", "Contracts", "Crypto", "DataModel", "GatewayKit", "Net", "Placement", "Replication",
                 "Storage",
-                "TestKit", "Raft", "Peers", "ServiceKit", "Transactions",
+                "TestKit", "Raft", "Peers", "ServiceKit", "Transactions", "Feeds",
             ]),
         tests(
             "Coordinator",

@@ -8,7 +8,7 @@ struct LayerTests {
         "Base": 0, "Crypto": 0,
         "Contracts": 1, "DataModel": 1, "Raft": 1, "Placement": 1,
         "Net": 2, "QueryLanguages": 2, "Storage": 2, "Actors": 2, "Engine": 2, "Tiering": 2, "Replication": 2,
-        "Transactions": 2,
+        "Transactions": 2, "Feeds": 2,
         "ServiceKit": 3, "Peers": 3, "GatewayKit": 3,
         "RespGateway": 4, "StorageNode": 4, "Coordinator": 4, "Orbit": 4,
     ]
@@ -18,7 +18,7 @@ struct LayerTests {
         "Storage", "Actors", "Engine", "Tiering", "Raft", "Replication", "Peers",
     ]
     /// No clock, disk, socket, randomness or `await` in these.
-    static let pure: Set<String> = ["Raft", "DataModel", "QueryLanguages", "Placement", "Transactions"]
+    static let pure: Set<String> = ["Raft", "DataModel", "QueryLanguages", "Placement", "Transactions", "Feeds"]
     static let pureFolders = ["/Wire/", "/Session/", "/Translate/"]
 
     /// Target name → dependencies, read from the `module(…)` and `service(…)` rows of Package.swift.

@@ -60,6 +60,11 @@ enum Protobuf {
         Array(UnsafeBufferPointer(start: start, count: start == nil ? 0 : count))
     }
 
+    /// The byte strings of a repeated field.
+    static func byteStrings(_ start: UnsafeMutablePointer<ProtobufCBinaryData>?, _ count: Int) -> [Bytes] {
+        UnsafeBufferPointer(start: start, count: start == nil ? 0 : count).map { bytes($0) }
+    }
+
     static func bytes(_ data: ProtobufCBinaryData) -> Bytes {
         Bytes(UnsafeBufferPointer(start: data.data, count: data.data == nil ? 0 : data.len))
     }

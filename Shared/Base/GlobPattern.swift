@@ -1,12 +1,10 @@
-import Base
-
-/// A pattern of KEYS and MATCH: `*`, `?`, `[a-z]`, `[^…]`, and `\` before a byte that means itself.
+/// A pattern of KEYS, MATCH and change feeds: `*`, `?`, `[a-z]`, `[^…]`, and `\` before a byte that means itself.
 ///
 /// Compiled to a list of steps. Matching goes back to the last `*` only: what an earlier one took need not be tried
 /// again, because the later one can take any bytes that follow. So it costs at most pattern × text, and nothing
 /// recurses.
-struct GlobPattern {
-    private enum Step {
+package struct GlobPattern: Sendable {
+    private enum Step: Sendable {
         case byte(UInt8)
         case any
         /// Index into `sets`.
@@ -14,7 +12,7 @@ struct GlobPattern {
         case star
     }
 
-    private struct ByteSet {
+    private struct ByteSet: Sendable {
         var low: (UInt64, UInt64) = (0, 0), high: (UInt64, UInt64) = (0, 0)
 
         func contains(_ byte: UInt8) -> Bool {
@@ -38,7 +36,7 @@ struct GlobPattern {
     private var steps: [Step] = []
     private var sets: [ByteSet] = []
 
-    init(_ pattern: ByteView) {
+    package init(_ pattern: ByteView) {
         var position = 0
         while position < pattern.count {
             switch pattern[position] {
@@ -85,12 +83,13 @@ struct GlobPattern {
     }
 
     /// Whether everything matches.
-    var matchesAll: Bool {
+    package var matchesAll: Bool {
         if case .star? = steps.first, steps.count == 1 { return true }
         return false
     }
 
-    func matches(_ text: ByteView) -> Bool {
+    /// Whether the whole text fits.
+    package func matches(_ text: ByteView) -> Bool {
         var step = 0, position = 0
         var starStep = -1, starPosition = 0
         while position < text.count {
