@@ -38,7 +38,8 @@ extension InteractiveTransaction {
     private var committers: [Int] {
         guard hasWritten else { return [] }
         let asked = participants.indices.filter {
-            options.isolation == .serializable || participants[$0].firstWrite != 0 || participants[$0].firstLock != 0
+            (options.isolation == .serializable && participants[$0].lastStatement != 0)
+                || participants[$0].firstWrite != 0 || participants[$0].firstLock != 0
         }
         return asked.filter { participants[$0].firstWrite != 0 } + asked.filter { participants[$0].firstWrite == 0 }
     }

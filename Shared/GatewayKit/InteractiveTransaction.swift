@@ -71,8 +71,8 @@ package struct InteractiveTransaction: Sendable {
     /// What a shard says to its share of a statement.
     package enum ShareReply: Hashable, Sendable {
         case done(incarnation: UInt64)
-        /// It was not done.
-        case refused(DatabaseError)
+        /// It was not done. The scope there may be open all the same; 0: it is as it was.
+        case refused(DatabaseError, incarnation: UInt64)
         /// Nobody knows.
         case lost
     }
@@ -184,8 +184,12 @@ package struct InteractiveTransaction: Sendable {
     package func scope(of participant: Int, lock: InvocationScope.LockMode, wait: InvocationScope.WaitPolicy)
         -> InvocationScope
     {
-        guard !options.needsNoScopes else { return InvocationScope(asOf: readTimestamp ?? .zero) }
-        var scope = InvocationScope()
+        var scope = InvocationScope(asOf: readTimestamp ?? .zero)
+        guard !options.needsNoScopes else {
+            // A time that was sampled claims to show everything that was acknowledged before.
+            if options.asOf == nil { scope.isolation = .snapshot }
+            return scope
+        }
         (scope.readTimestamp, scope.isolation) = (readTimestamp ?? .zero, options.isolation)
         (scope.priority, scope.statement) = (priority, statement)
         (scope.lock, scope.wait, scope.lockTimeoutMilliseconds) = (lock, wait, options.lockTimeout)
@@ -262,15 +266,17 @@ package struct InteractiveTransaction: Sendable {
         duties.append(.execute(statement: statement, participants: called))
     }
 
-    /// The highest time of all nodes; nil: some did not say.
-    package mutating func sampled(_ time: Timestamp?, now: UInt64, into duties: inout [Duty]) {
+    /// The highest time of all nodes, unless some did not say.
+    package mutating func sampled(
+        _ time: Result<Timestamp, DatabaseError>, now: UInt64, into duties: inout [Duty]
+    ) {
         guard phase == .sampling else { return }
-        guard let time else {
-            // Nothing has been done, so the next statement may try again.
-            return end(DatabaseError(.unavailable, "Not all nodes have said what time it is"), now, &duties)
+        switch time {
+        case .success(let time):
+            readTimestamp = time
+            proceed(now, &duties)
+        case .failure(let error): end(error, now, &duties)  // Nothing has been done: the next statement may try again.
         }
-        readTimestamp = time
-        proceed(now, &duties)
     }
 
     /// A share of the statement was answered. What comes for another statement is late.
@@ -285,8 +291,9 @@ package struct InteractiveTransaction: Sendable {
         switch reply {
         case .done(let incarnation):
             pieces[participant] = note(participant, incarnation) ? .done : .lost
-        case .refused(let error):
+        case .refused(let error, let incarnation):
             participants[participant].isOwed = false
+            if participants[participant].incarnation == 0 { participants[participant].incarnation = incarnation }
             pieces[participant] = .refused(error)
         case .lost: pieces[participant] = .lost
         }

@@ -51,6 +51,8 @@ package final class NodeRouter {
     var attempts: [TransactionAttempt] = []
     /// Who wants a timestamp to read at; asked for at the end of the tick.
     var timestampAskers: [(Result<Timestamp, DatabaseError>) -> Void] = []
+    /// Interactive transactions that are not over.
+    var openTransactions: [InteractiveRun] = []
     /// Nodes that have left reads unanswered, and until when they are not asked.
     var resting: [NodeID: UInt64] = [:]
 
@@ -365,6 +367,7 @@ package final class NodeRouter {
         for stream in streams.values { stream.expire() }
         expireReads()
         if !attempts.isEmpty { tickAttempts() }
+        if !openTransactions.isEmpty { tickTransactions() }
         let limit = loop.now
         for route in routes.routes { route.expire(madeBefore: limit &- min(limit, connectPatience)) }
         if isRerouting { reroute() }

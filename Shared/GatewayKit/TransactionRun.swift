@@ -71,24 +71,92 @@ package final class TransactionRun {
         self.completion = nil
         router.after(milliseconds: nil) { completion(outcome) }
     }
+
+    static let unknown = DatabaseError(
+        .outcomeUnknown, "The shards of the transaction did not answer in time; the outcome is unknown")
+    private static let lost = DatabaseError(
+        .outcomeUnknown, "Some answers of the shards are lost; the outcome is unknown")
 }
+
+/// Its parts are the shares.
+extension TransactionRun: AttemptOwner {
+    var slots: [UInt32] { shares.map(\.slot) }
+
+    func send(_ part: Int, of attempt: TransactionID, receiver: any ReplyReceiver, ticket: UInt64) {
+        var encoder = CallBatchEncoder(), message = ByteBuffer(capacity: shares[part].body.count + 256)
+        encoder.append(
+            TransactionPart(id: attempt.rawValue, priority: priority, participants: slots, isReadOnly: isReadOnly))
+        message.append(shares[part].body)
+        message.append(encoder.message)
+        router.batch(
+            connection: connection, slot: shares[part].slot, body: message.readable, isWrite: !isReadOnly,
+            receiver: receiver, ticket: ticket)
+    }
+
+    func read(_ reply: borrowing ReplyView) -> (CommitDriver.PartOutcome, PartReply)? {
+        switch reply.kind {
+        case .batch: (.done(reply.timestamp), .done(reply.data.bytes))
+        case .null: (.failed, .changed)
+        case .ok, .integer, .number, .data, .list, .error: nil
+        }
+    }
+
+    func conclude(_ answer: CommitDriver.Answer, _ replies: [PartReply?]) {
+        switch answer {
+        case .committed(_, let missing):
+            let batches = replies.compactMap { reply -> Bytes? in
+                if case .done(let batch) = reply { batch } else { nil }
+            }
+            guard missing.isEmpty, batches.count == replies.count else { return end(.failed(Self.lost)) }
+            end(.done(batches))
+        case .aborted: tryAgain()
+        case .failed(let part):
+            switch replies[part] {
+            case .changed: end(.changed)
+            case .refused(let error): end(.failed(error))
+            case .done, nil: end(.failed(Self.unknown))  // A part that was done has not failed.
+            }
+        case .unknown: end(.failed(Self.unknown))
+        }
+    }
+}
+
+/// Whose parts an attempt commits.
+protocol AttemptOwner: AnyObject {
+    var router: NodeRouter { get }
+    var connection: UInt64 { get }
+    /// A slot of every participant, the anchor's first.
+    var slots: [UInt32] { get }
+    var isReadOnly: Bool { get }
+
+    /// Sends what makes the intent of a part.
+    func send(_ part: Int, of attempt: TransactionID, receiver: any ReplyReceiver, ticket: UInt64)
+
+    /// What the reply to it means, unless it is an error, and what to keep of it; nil: it is none that can be.
+    func read(_ reply: borrowing ReplyView) -> (CommitDriver.PartOutcome, PartReply)?
+
+    /// The attempt has ended.
+    func conclude(_ answer: CommitDriver.Answer, _ replies: [PartReply?])
+}
+
+/// What a part was answered.
+enum PartReply { case done(Bytes), changed, refused(DatabaseError) }
 
 /// One attempt: what its driver wants is sent, what comes back is told to it.
 final class TransactionAttempt: ReplyReceiver {
-    private enum Reply { case done(Bytes), changed, refused(DatabaseError) }
-
-    private let run: TransactionRun
+    private let run: any AttemptOwner
     private var driver: CommitDriver
-    private var replies: [Reply?]
+    private let slots: [UInt32]
+    private var replies: [PartReply?]
     private var duties: [CommitDriver.Duty] = []
     private var isCarryingOut = false
 
-    init(_ run: TransactionRun, _ transaction: TransactionID) {
-        self.run = run
+    init(_ run: any AttemptOwner, _ transaction: TransactionID) {
+        (self.run, slots) = (run, run.slots)
         driver = CommitDriver(
-            transaction, participants: run.shares.map { Slot(rawValue: UInt16(truncatingIfNeeded: $0.slot)) },
+            transaction, participants: slots.map { Slot(rawValue: UInt16(truncatingIfNeeded: $0)) },
             isReadOnly: run.isReadOnly, now: run.router.milliseconds)
-        replies = Array(repeating: nil, count: run.shares.count)
+        replies = Array(repeating: nil, count: slots.count)
     }
 
     var isFinished: Bool { driver.isFinished }
@@ -112,9 +180,10 @@ final class TransactionAttempt: ReplyReceiver {
         var next = 0
         while next < duties.count {
             switch duties[next] {
-            case .sendPart(let part): send(part)
+            case .sendPart(let part):
+                run.send(part, of: driver.transaction, receiver: self, ticket: Self.ticket(part, nil))
             case .send(let step, let part): send(step, to: part)
-            case .answer(let answer): conclude(answer)
+            case .answer(let answer): run.conclude(answer, replies)
             case .finished: break
             }
             next += 1
@@ -123,49 +192,12 @@ final class TransactionAttempt: ReplyReceiver {
         isCarryingOut = false
     }
 
-    private func send(_ part: Int) {
-        var encoder = CallBatchEncoder(), message = ByteBuffer(capacity: run.shares[part].body.count + 256)
-        encoder.append(
-            TransactionPart(
-                id: driver.transaction.rawValue, priority: run.priority, participants: run.shares.map(\.slot),
-                isReadOnly: run.isReadOnly))
-        message.append(run.shares[part].body)
-        message.append(encoder.message)
-        run.router.batch(
-            connection: run.connection, slot: run.shares[part].slot, body: message.readable,
-            isWrite: !run.isReadOnly, receiver: self, ticket: Self.ticket(part, nil))
-    }
-
     private func send(_ step: CommitStep, to part: Int) {
         guard let message = TransactionStep(step) else { return }
         run.router.step(
-            connection: run.connection, slot: run.shares[part].slot, message, receiver: self,
+            connection: run.connection, slot: slots[part], message, receiver: self,
             ticket: Self.ticket(part, step.kind))
     }
-
-    private func conclude(_ answer: CommitDriver.Answer) {
-        switch answer {
-        case .committed(_, let missing):
-            let batches = replies.compactMap { reply -> Bytes? in
-                if case .done(let batch) = reply { batch } else { nil }
-            }
-            guard missing.isEmpty, batches.count == replies.count else { return run.end(.failed(Self.lost)) }
-            run.end(.done(batches))
-        case .aborted: run.tryAgain()
-        case .failed(let part):
-            switch replies[part] {
-            case .changed: run.end(.changed)
-            case .refused(let error): run.end(.failed(error))
-            case .done, nil: run.end(.failed(Self.unknown))  // A part that was done has not failed.
-            }
-        case .unknown: run.end(.failed(Self.unknown))
-        }
-    }
-
-    private static let lost = DatabaseError(
-        .outcomeUnknown, "Some answers of the shards are lost; the outcome is unknown")
-    private static let unknown = DatabaseError(
-        .outcomeUnknown, "The shards of the transaction did not answer in time; the outcome is unknown")
 
     // MARK: Replies
 
@@ -186,19 +218,14 @@ final class TransactionAttempt: ReplyReceiver {
     }
 
     private func note(_ part: Int, _ reply: borrowing ReplyView) -> CommitDriver.PartOutcome {
-        switch reply.kind {
-        case .batch:
-            replies[part] = .done(reply.data.bytes)
-            return .done(reply.timestamp)
-        case .null:
-            replies[part] = .changed
-            return .failed
-        case .error: return note(part, reply.error)
-        case .ok, .integer, .number, .data, .list:
-            let error = DatabaseError(.internalFailure, "A shard answered with something else than was asked")
-            replies[part] = .refused(error)
-            return .unknown
+        if reply.kind == .error { return note(part, reply.error) }
+        if let (outcome, kept) = run.read(reply) {
+            replies[part] = kept
+            return outcome
         }
+        let error = DatabaseError(.internalFailure, "A shard answered with something else than was asked")
+        replies[part] = .refused(error)
+        return .unknown
     }
 
     private func note(_ part: Int, _ error: DatabaseError) -> CommitDriver.PartOutcome {

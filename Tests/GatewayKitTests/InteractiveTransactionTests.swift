@@ -47,7 +47,7 @@ struct InteractiveTransactionTests {
         var duties = try execute(writes: writes, reads: reads, now: now)
         if duties == [.sample] {
             duties = []
-            transaction.sampled(Self.time(50), now: now, into: &duties)
+            transaction.sampled(.success(Self.time(50)), now: now, into: &duties)
         }
         guard case .execute(_, let participants)? = duties.first else {
             Issue.record("nothing is executed: \(duties)")
@@ -183,15 +183,17 @@ struct InteractiveTransactionTests {
         begin(.snapshot)
         #expect(try execute(reads: [Self.first]) == [.sample])
         var duties: [Duty] = []
-        transaction.sampled(nil, now: 1, into: &duties)
-        #expect(duties == [.answer(DatabaseError(.unavailable, "Not all nodes have said what time it is"))])
+        transaction.sampled(.failure(NodeRouter.noLeader), now: 1, into: &duties)
+        #expect(duties == [.answer(NodeRouter.noLeader)])
         try run(reads: [Self.first])
         try run(reads: [Self.first])
         #expect(transaction.scope(of: 0, lock: .none, wait: .wait).readTimestamp == Self.time(50))
         begin(.serializable) { $0.isReadOnly = true }
         try run(reads: [Self.first, Self.second])
         #expect(transaction.scopedID == 0)
-        #expect(transaction.scope(of: 0, lock: .none, wait: .wait) == InvocationScope(asOf: Self.time(50)))
+        var scope = InvocationScope(asOf: Self.time(50))
+        scope.isolation = .snapshot
+        #expect(transaction.scope(of: 0, lock: .none, wait: .wait) == scope)
         #expect(throws: InteractiveTransaction.readOnly) { try self.execute(writes: [Self.first]) }
         #expect(tick(60_000) == [])
         #expect(try commit() == [.end(.committed(Self.time(50)))])
@@ -206,21 +208,21 @@ struct InteractiveTransactionTests {
         begin(.snapshot)
         _ = try execute(writes: [Self.first, Self.second])
         var duties: [Duty] = []
-        transaction.sampled(Self.time(50), now: 1, into: &duties)
+        transaction.sampled(.success(Self.time(50)), now: 1, into: &duties)
         _ = replied(0, .done(incarnation: 100))
         #expect(
-            replied(1, .refused(stale)) == [
+            replied(1, .refused(stale, incarnation: 0)) == [
                 Self.send(.abort, Self.first, incarnation: 100, isolation: .snapshot), .sample,
             ])
         #expect(transaction.id == 5)
         duties = []
-        transaction.sampled(Self.time(60), now: 1, into: &duties)
+        transaction.sampled(.success(Self.time(60)), now: 1, into: &duties)
         #expect(duties == [.execute(statement: 1, participants: [0, 1])])
         _ = replied(0, .done(incarnation: 100))
         #expect(replied(1, .done(incarnation: 101)) == [.answer(nil)])
         // Behind that, the client has seen what was there at the earlier time.
         _ = try execute(reads: [Self.first])
-        guard case .answer(let error?)? = replied(0, .refused(stale)).last else {
+        guard case .answer(let error?)? = replied(0, .refused(stale, incarnation: 0)).last else {
             Issue.record("no error")
             return
         }
@@ -233,7 +235,7 @@ struct InteractiveTransactionTests {
     mutating func undoes() throws {
         try run(reads: [Self.first])
         _ = try execute(writes: [Self.first, Self.second])
-        #expect(replied(1, .refused(Self.inTheWay)) == [])
+        #expect(replied(1, .refused(Self.inTheWay, incarnation: 0)) == [])
         #expect(
             replied(0, .done(incarnation: 100)) == [
                 Self.send(.rollbackTo, Self.first, incarnation: 100, statement: 1, awaited: 0)
@@ -244,7 +246,7 @@ struct InteractiveTransactionTests {
         #expect(transaction.participants.count == 2)
         // And if it cannot be undone, nothing of it stays.
         _ = try execute(writes: [Self.first, Self.second])
-        _ = replied(1, .refused(Self.inTheWay))
+        _ = replied(1, .refused(Self.inTheWay, incarnation: 0))
         _ = replied(0, .done(incarnation: 100))
         #expect(
             stepped(.rollbackTo, 0, .gone) == [
@@ -260,7 +262,7 @@ struct InteractiveTransactionTests {
         try run(writes: [Self.first])
         _ = try execute(writes: [Self.second])
         #expect(
-            replied(1, .refused(Self.changed)) == [
+            replied(1, .refused(Self.changed, incarnation: 0)) == [
                 Self.send(.abort, Self.first, incarnation: 100), .answer(Self.changed),
             ])
         #expect(transaction.failure == Self.changed)
@@ -329,7 +331,7 @@ struct InteractiveTransactionTests {
         _ = try execute(writes: [Self.first, Self.second])
         _ = replied(0, .done(incarnation: 100))
         #expect(
-            replied(1, .refused(Self.inTheWay)) == [
+            replied(1, .refused(Self.inTheWay, incarnation: 0)) == [
                 Self.send(.rollbackTo, Self.first, incarnation: 100, statement: 1), .answer(Self.inTheWay),
             ])
         #expect(transaction.failure == Self.inTheWay && !transaction.isDead)
