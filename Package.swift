@@ -72,6 +72,7 @@ let package = Package(
         module("Replication", ["Base", "Raft", "CSystem"]),
         module("Transactions", ["Base", "DataModel"]),
         module("Feeds", ["Base", "DataModel", "Contracts"]),
+        module("Backup", ["Base", "Crypto", "DataModel"]),
 
         // L3: what every process shares; the way between replicas; what every gateway shares.
         module("ServiceKit", ["Base", "Crypto", "Contracts", "Placement", "Net"]),
@@ -95,7 +96,7 @@ let package = Package(
         service(
             "Coordinator",
             ["Base", "Crypto", "Contracts", "Placement", "Net", "Raft", "Replication", "ServiceKit", "Peers"]),
-        service("Orbit", ["Base", "Crypto", "Contracts", "DataModel", "Net", "ServiceKit"]),
+        service("Orbit", ["Base", "Crypto", "Contracts", "DataModel", "Net", "Backup", "ServiceKit"]),
 
         // Tests: units beside seeded simulation; real clients live in Tests/Clients (Python).
         module("TestKit", ["Base", "Replication"]),
@@ -126,6 +127,7 @@ let package = Package(
         tests("Placement", ["Base", "TestKit"]),
         tests("Transactions", ["Base", "DataModel", "TestKit"]),
         tests("Feeds", ["Base", "Contracts", "DataModel", "TestKit"]),
+        tests("Backup", ["Base", "Crypto", "DataModel", "TestKit"]),
         tests("GatewayKit", ["Base", "Contracts", "DataModel", "Net", "Placement", "TestKit", "Transactions"]),
         tests(
             "StorageNode",

@@ -4,17 +4,15 @@ import Base
 ///
 ///     magic    "OSNF"
 ///     version  u8 = 1
-///     block*   length u32, CRC-32C of the body u32, body
-///     body     record*: key (varint length, bytes), value (varint length, bytes)
+///     block*   as `RecordBlock` says, of records
 ///
-/// Little-endian. Why not RocksDB's own table files: docs/decisions/0004.
+/// Why not RocksDB's own table files: docs/decisions/0004.
 enum SnapshotFile {
     static let header: Bytes = [0x4f, 0x53, 0x4e, 0x46, 1]
     /// A block is closed once its body has so many bytes; a larger record makes a larger block.
     static let blockTarget = 64 << 10
     /// Above the largest record: an entry has at most 16 MiB.
     static let blockLimit = 32 << 20
-    static let blockHeader = 8
 }
 
 /// Writes one file of a snapshot.
@@ -34,10 +32,7 @@ final class SnapshotFileWriter {
     var size: Int { Int(result.size) + block.count }
 
     func add(_ key: ByteView, _ value: ByteView) throws(StoreError) {
-        block.append(varint: UInt64(key.count))
-        block.append(key)
-        block.append(varint: UInt64(value.count))
-        block.append(value)
+        RecordBlock.append(key, value, to: &block)
         result.records &+= 1
         if block.count >= SnapshotFile.blockTarget { try closeBlock() }
     }
@@ -55,8 +50,7 @@ final class SnapshotFileWriter {
             throw StoreError(.misuse, "a record of \(block.count) bytes does not fit a snapshot")
         }
         var header = ByteBuffer(capacity: 64)
-        header.append(littleEndian: UInt32(block.count))
-        header.append(littleEndian: CRC32C.checksum(block.readable))
+        RecordBlock.Header(of: block.readable).append(to: &header)
         try put(header.readable)
         try put(block.readable)
         block.removeAll()
@@ -109,21 +103,18 @@ final class SnapshotFileReader {
             return false
         }
         block.removeAll()
-        try load(SnapshotFile.blockHeader)
-        var header = ByteReader(block.readable)
-        guard let length: UInt32 = header.littleEndian(), let checksum: UInt32 = header.littleEndian(),
-            length > 0, length <= SnapshotFile.blockLimit
+        try load(RecordBlock.headerSize)
+        var bytes = ByteReader(block.readable)
+        guard let header = RecordBlock.Header(&bytes), header.length > 0, header.length <= SnapshotFile.blockLimit
         else { throw damaged("has a block without a size") }
         block.removeAll()
-        try load(Int(length))
-        guard CRC32C.checksum(block.readable) == checksum else { throw damaged("has a block with a wrong checksum") }
+        try load(Int(header.length))
+        guard header.fits(block.readable) else { throw damaged("has a block with a wrong checksum") }
         var reader = ByteReader(block.readable)
         while !reader.isAtEnd {
-            guard let key = reader.delimited(), let value = reader.delimited() else {
-                throw damaged("has a malformed record")
-            }
+            guard let record = RecordBlock.next(&reader) else { throw damaged("has a malformed record") }
             found.records &+= 1
-            try body(key, value)
+            try body(record.key, record.value)
         }
         return true
     }
