@@ -120,10 +120,11 @@ extension ShardExecutor {
             case .put(let key, let value): key.withUnsafeBytes { key in value.withUnsafeBytes { put(key, $0) } }
             case .delete(let key): key.withUnsafeBytes { delete($0) }
             case .apply(let part): adopt(part)
-            case .reread(.keys(let keys)):
-                for key in keys { key.key.withUnsafeBytes { runtime.forget(key.database, $0) } }
-            case .reread(.shard): runtime.forgetCommitted()
-            case .answer, .refuse, .run, .again, .send: transactions.queue.append(duty)
+            case .reread(let scope):
+                for key in scope.exclusive { key.key.withUnsafeBytes { runtime.forget(key.database, $0) } }
+                if scope.shard == .exclusive { runtime.forgetCommitted() }
+            case .answer, .refuse, .run, .again, .send, .dropScope, .rollBack, .seal:
+                transactions.queue.append(duty)
             }
         }
         locksChanged()
@@ -144,6 +145,7 @@ extension ShardExecutor {
                 if !isHeard { answer(token, .busy) }
             case .send(let step, let slot, let part): transactions.send(step, slot, part)
             case .put, .delete, .apply, .reread: break  // Done at once.
+            case .dropScope, .rollBack, .seal: break  // No scope is opened yet.
             }
         }
         transactions.isDraining = false
@@ -341,7 +343,7 @@ extension ShardExecutor {
             let timestamp = clock.last
             var duties: [ParticipantDuty] = []
             transactions.participant.prepare(
-                part.id, PartEffects(payload: payload, counters: counters), timestamp: timestamp, isInPlace: false,
+                part.id, PartEffects(payload: payload, counters: counters), timestamp: timestamp,
                 moment, into: &duties)
             place(duties)  // The reply must wait for the entry before the log can refuse that.
         }
@@ -370,7 +372,7 @@ extension ShardExecutor {
     private func withdraw(_ part: PartID) {
         runtime.endPart()
         var duties: [ParticipantDuty] = []
-        transactions.participant.withdraw(part, into: &duties)
+        transactions.participant.withdraw(part, moment, into: &duties)
         note(duties)
     }
 
@@ -385,7 +387,7 @@ extension ShardExecutor {
         ready: ReplyBatchEncoder
     ) {
         if step.kind == .sample { return tellTime(invocation.id, on: stream, ready: ready) }
-        guard let kind = CommitStep.Kind(rawValue: step.kind.rawValue) else {
+        guard let kind = CommitStep.Kind(rawValue: step.kind.rawValue), !kind.isOfScope else {
             return ready.error(invocation.id, Self.unknownStep)
         }
         guard let slot = Self.slot(invocation.slot) else { return ready.error(invocation.id, Self.wrongSlot) }

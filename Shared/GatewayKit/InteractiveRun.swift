@@ -298,7 +298,7 @@ package final class InteractiveRun: ReplyReceiver {
         case .data:
             switch StepAnswer(decoding: reply.data) {
             case .held: return .done
-            case .nothing, .notHeld, .aborted, .committed: return .gone
+            case .nothing, .notHeld, .aborted, .committed, .refused: return .gone
             case .prepared, .busy, nil: return .unknown
             }
         case .error:
@@ -315,6 +315,7 @@ package final class InteractiveRun: ReplyReceiver {
             switch StepAnswer(decoding: reply.data) {
             case .committed(let time): return .committed(time)
             case .aborted, .nothing, .notHeld: return .rolledBack(InteractiveTransaction.lost)
+            case .refused(let refusal): return .rolledBack(refusal.error)
             case .busy: return isCommitInDoubt ? nil : .rolledBack(InteractiveTransaction.lost)
             case .prepared, .held, nil: return .unknown(Self.damaged)
             }

@@ -47,7 +47,19 @@ package struct CommitDriver: Sendable {
             switch refusal {
             case .conflict, .over: self = .conflict
             case .repeated: self = .unknown
-            case .busy, .malformed: self = .failed
+            case .busy, .malformed, .aborted, .deadlock, .lockNotAvailable, .lockTimeout, .serializationFailure,
+                .tooLarge, .idleTimeout, .disordered:
+                self = .failed
+            }
+        }
+
+        /// Of an interactive transaction's PREPARE; nil: there was no answer.
+        package init(_ answer: StepAnswer?) {
+            switch answer {
+            case .prepared(let timestamp): self = .done(timestamp)
+            case .refused, .aborted, .nothing, .notHeld, .busy: self = .failed
+            // Somebody has recovered it meanwhile: the anchor knows.
+            case .committed, .held, nil: self = .unknown
             }
         }
     }
@@ -65,7 +77,7 @@ package struct CommitDriver: Sendable {
 
     /// What the driver's owner does, in order. Participants are named by their position.
     package enum Duty: Hashable, Sendable {
-        /// `replied` follows.
+        /// `replied` follows. Of an interactive transaction: PREPARE to its scope.
         case sendPart(Int)
         /// `answered` follows. Not before anything that was sent to this participant earlier.
         case send(CommitStep, to: Int)
@@ -147,13 +159,13 @@ package struct CommitDriver: Sendable {
             case .committed: spread(now, &duties)
             // The record is gone already, or somebody has broken the protocol: nothing is left to be done here.
             case .nothing, .aborted: finish(&duties)
-            case .prepared, .held, .notHeld, .busy, nil: return  // Again, when time has passed.
+            case .prepared, .held, .notHeld, .busy, .refused, nil: return  // Again, when time has passed.
             }
         case (.spreading, .commit):
             guard part != 0, !isAnswered[part] else { return }
             switch answer {
             case .committed, .nothing, .aborted: isAnswered[part] = true
-            case .prepared, .held, .notHeld, .busy, nil: return
+            case .prepared, .held, .notHeld, .busy, .refused, nil: return
             }
             forgetIfSpread(&duties)
         case (.parts, _), (.confirming, _), (.aborting, _), (.recording, _), (.spreading, _), (.finished, _):
@@ -201,7 +213,7 @@ package struct CommitDriver: Sendable {
     private mutating func confirmed(_ part: Int, _ answer: StepAnswer?, _ duties: inout [Duty]) {
         switch answer {
         case .held: isAnswered[part] = true
-        case .committed, .aborted, .prepared, .nothing, .notHeld, .busy, nil: return settle(.aborted, &duties)
+        case .committed, .aborted, .prepared, .nothing, .notHeld, .busy, .refused, nil: return settle(.aborted, &duties)
         }
         if isAnswered.allSatisfy({ $0 }) { settle(.committed(timestamp, missing: []), &duties) }
     }
@@ -243,7 +255,7 @@ package struct CommitDriver: Sendable {
             settle(reason, &duties)
         case .committed(let time):
             settle(.committed(time, missing: participants.indices.filter { !isDone($0) }), &duties)
-        case .prepared, .nothing, .held, .notHeld, .busy: return  // Again, when time has passed.
+        case .prepared, .nothing, .held, .notHeld, .busy, .refused: return  // Again, when time has passed.
         }
     }
 
@@ -288,7 +300,7 @@ package struct CommitDriver: Sendable {
             switch kind {
             case .commit: timestamp
             case .confirm: time(of: part)
-            case .abort, .forget, .resolve, .fence: .zero
+            case .abort, .forget, .resolve, .fence, .prepare, .commitOne, .rollbackTo, .keepAlive: .zero
             }
         duties.append(.send(CommitStep(kind, transaction, timestamp: time, participants: participants), to: part))
     }

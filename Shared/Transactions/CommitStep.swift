@@ -17,6 +17,22 @@ package struct CommitStep: Hashable, Sendable {
         case fence = 4
         /// Of a transaction that only reads: was the lock held until now? It is released.
         case confirm = 5
+        /// To a scope of an interactive transaction: make an intent of what was done. It takes the place of a part.
+        case prepare = 6
+        /// The same of the only participant: commit at once.
+        case commitOne = 7
+        /// To a scope: forget what was done in statements behind one.
+        case rollbackTo = 8
+        /// To a scope: the transaction lives.
+        case keepAlive = 9
+
+        /// Only interactive transactions have it.
+        package var isOfScope: Bool {
+            switch self {
+            case .prepare, .commitOne, .rollbackTo, .keepAlive: true
+            case .commit, .abort, .forget, .resolve, .fence, .confirm: false
+            }
+        }
     }
 
     package let kind: Kind
@@ -24,6 +40,10 @@ package struct CommitStep: Hashable, Sendable {
     /// Of COMMIT: the highest of the participants' timestamps. Of CONFIRM: that of the part's reply.
     package let timestamp: Timestamp
     package let participants: [Slot]
+    /// Of steps to a scope: what its replies have named. Of ABORT too, where the transaction has a scope there.
+    package var incarnation: UInt64 = 0
+    /// Of PREPARE and COMMIT_ONE the last statement that was sent to the participant; of ROLLBACK_TO the last to stay.
+    package var statement: UInt32 = 0
 
     package init(
         _ kind: Kind, _ transaction: TransactionID, timestamp: Timestamp = .zero, participants: [Slot]
@@ -43,12 +63,14 @@ package enum StepAnswer: Hashable, Sendable {
     case prepared(Timestamp)
     /// No trace: never heard of, or finished so long ago that it is forgotten.
     case nothing
-    /// Of CONFIRM: the locks were held all the time; they are released now.
+    /// Of CONFIRM: the locks were held all the time; they are released now. Of steps to a scope: it is there.
     case held
-    /// Of CONFIRM: they were not.
+    /// They were not; it is not.
     case notHeld
     /// Nothing was done; ask again.
     case busy
+    /// Of PREPARE and COMMIT_ONE: nothing was done, and nothing will be; the scope is gone.
+    case refused(PartRefusal)
 
     private var code: UInt8 {
         switch self {
@@ -59,6 +81,7 @@ package enum StepAnswer: Hashable, Sendable {
         case .held: 5
         case .notHeld: 6
         case .busy: 7
+        case .refused: 8
         }
     }
 
@@ -67,6 +90,7 @@ package enum StepAnswer: Hashable, Sendable {
         buffer.append(code)
         switch self {
         case .committed(let timestamp), .prepared(let timestamp): buffer.append(littleEndian: timestamp.rawValue)
+        case .refused(let refusal): buffer.append(littleEndian: UInt64(refusal.rawValue))
         case .aborted, .nothing, .held, .notHeld, .busy: buffer.append(littleEndian: 0 as UInt64)
         }
     }
@@ -83,6 +107,9 @@ package enum StepAnswer: Hashable, Sendable {
         case 5: self = .held
         case 6: self = .notHeld
         case 7: self = .busy
+        case 8:
+            guard let refusal = UInt8(exactly: time).flatMap(PartRefusal.init) else { return nil }
+            self = .refused(refusal)
         case _: return nil
         }
     }

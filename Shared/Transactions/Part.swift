@@ -73,6 +73,22 @@ package enum PartRefusal: UInt8, CaseIterable, Hashable, Sendable {
     case busy = 4
     /// A participant list that cannot be one.
     case malformed = 5
+    /// The scope is not here: a change of leader has lost it, or it was rolled back.
+    case aborted = 6
+    /// It was in a circle of transactions that wait for each other, and the youngest.
+    case deadlock = 7
+    /// A key is locked, and the statement must not wait.
+    case lockNotAvailable = 8
+    /// The locks did not get free in the time that the statement has.
+    case lockTimeout = 9
+    /// Somebody else has changed what the transaction has read or wants to change.
+    case serializationFailure = 10
+    /// The transaction has done more than may be kept of it.
+    case tooLarge = 11
+    /// Nothing was heard of it for too long.
+    case idleTimeout = 12
+    /// A later statement of the transaction has come before this one.
+    case disordered = 13
 
     /// What a client of the shard is told.
     package var error: DatabaseError {
@@ -82,6 +98,15 @@ package enum PartRefusal: UInt8, CaseIterable, Hashable, Sendable {
         case .repeated: DatabaseError(.alreadyExecuted, "The transaction has this part already")
         case .busy: DatabaseError(.busy, "Too many calls wait for locks, or for too long; try again")
         case .malformed: DatabaseError(.invalidArgument, "The transaction's participants are not well-formed")
+        case .aborted: DatabaseError(.transactionAborted, "The transaction is lost: a shard does not have it any more")
+        case .deadlock: DatabaseError(.deadlock, "The transaction was in a deadlock, and was rolled back")
+        case .lockNotAvailable: DatabaseError(.lockNotAvailable, "Another transaction has a lock")
+        case .lockTimeout: DatabaseError(.lockTimeout, "Another transaction has had a lock for too long")
+        case .serializationFailure:
+            DatabaseError(.serializationFailure, "Another transaction has changed what this one uses; try again")
+        case .tooLarge: DatabaseError(.transactionTooLarge, "The transaction has done too much")
+        case .idleTimeout: DatabaseError(.idleTimeout, "The transaction was idle for too long, and was rolled back")
+        case .disordered: DatabaseError(.transactionConflict, "A later statement of the transaction has come first")
         }
     }
 }

@@ -6,11 +6,12 @@ import DataModel
 ///
 ///     offset 0   format version (1)
 ///            1   kind: 1
-///            2   flags; 1: the whole shard is locked
+///            2   flags; 1: the whole shard is locked; 2: keys are shared; 4: the whole shard is shared
 ///            3   timestamp, u64 LE
 ///           11   priority, u64 LE
 ///           19   participants: varint count, u16 LE each
 ///                locked keys: varint count, then each: database u8, varint length, key
+///                with flag 2 shared keys, likewise
 ///                counters: varint count, then each: bucket u16 LE, database u8, delta i64 LE
 ///                payload: the rest, effects as a log entry has them
 package struct IntentRecord: Hashable, Sendable {
@@ -28,28 +29,23 @@ package struct IntentRecord: Hashable, Sendable {
     }
 
     static let kind: UInt8 = 1
-    private static let wholeShard: UInt8 = 1
+    private static let wholeShard: UInt8 = 1, sharedKeys: UInt8 = 2, sharedShard: UInt8 = 4
 
     package func encode(into buffer: inout ByteBuffer) {
         buffer.append(PartRecord.formatVersion)
         buffer.append(Self.kind)
-        var keys: [LockKey] = []
-        switch scope {
-        case .keys(let list):
-            keys = list
-            buffer.append(0 as UInt8)
-        case .shard:
-            buffer.append(Self.wholeShard)
-        }
+        let flags: UInt8 =
+            switch scope.shard {
+            case .exclusive: Self.wholeShard
+            case .shared: Self.sharedShard
+            case nil: 0
+            }
+        buffer.append(flags | (scope.shared.isEmpty ? 0 : Self.sharedKeys))
         buffer.append(littleEndian: timestamp.rawValue)
         buffer.append(littleEndian: priority)
         PartRecord.append(participants, into: &buffer)
-        buffer.append(varint: UInt64(keys.count))
-        for key in keys {
-            buffer.append(key.database)
-            buffer.append(varint: UInt64(key.key.count))
-            buffer.append(key.key)
-        }
+        Self.append(scope.exclusive, into: &buffer)
+        if !scope.shared.isEmpty { Self.append(scope.shared, into: &buffer) }
         buffer.append(varint: UInt64(effects.counters.count))
         for counter in effects.counters {
             buffer.append(littleEndian: counter.bucket.rawValue)
@@ -61,14 +57,28 @@ package struct IntentRecord: Hashable, Sendable {
 
     /// Reads what follows the kind.
     init?(_ reader: inout ByteReader) {
-        guard let flags = reader.byte(), flags <= Self.wholeShard, let time: UInt64 = reader.littleEndian(),
+        let known = Self.wholeShard | Self.sharedKeys | Self.sharedShard
+        guard let flags = reader.byte(), flags & ~known == 0, let time: UInt64 = reader.littleEndian(),
             let priority: UInt64 = reader.littleEndian(), let participants = PartRecord.readSlots(&reader),
-            let keys = Self.readKeys(&reader), flags == 0 || keys.isEmpty, let counters = Self.readCounters(&reader)
+            let keys = Self.readKeys(&reader),
+            let shared = flags & Self.sharedKeys == 0 ? [] : Self.readKeys(&reader),
+            let counters = Self.readCounters(&reader)
         else { return nil }
+        let shard: LockMode? =
+            flags & Self.wholeShard != 0 ? .exclusive : flags & Self.sharedShard != 0 ? .shared : nil
         self.init(
             timestamp: Timestamp(rawValue: time), priority: priority, participants: participants,
-            scope: flags == Self.wholeShard ? .shard : .keys(keys),
+            scope: LockScope(exclusive: keys, shared: shared, shard: shard),
             effects: PartEffects(payload: reader.rest.bytes, counters: counters))
+    }
+
+    private static func append(_ keys: [LockKey], into buffer: inout ByteBuffer) {
+        buffer.append(varint: UInt64(keys.count))
+        for key in keys {
+            buffer.append(key.database)
+            buffer.append(varint: UInt64(key.key.count))
+            buffer.append(key.key)
+        }
     }
 
     private static func readKeys(_ reader: inout ByteReader) -> [LockKey]? {

@@ -40,6 +40,9 @@ import DataModel
 /// After a change of leader the new one calls `reset` and `restore` with every stored record before it serves. Intents
 /// lock their keys again; waiting calls, locks of reads and running recoveries are gone, and those who asked are told
 /// by the executor. An entry that is abandoned is the same: begin again from what is stored.
+///
+/// An interactive transaction has a *scope* here until it is prepared (`ParticipantScopes.swift`); then it is a part
+/// like any other.
 package struct Participant: Sendable {
     /// What may be remembered, and when what is due.
     package struct Limits: Hashable, Sendable {
@@ -63,6 +66,14 @@ package struct Participant: Sendable {
         package var holdMilliseconds: UInt64 = 5000
         /// Steps that wait at one part.
         package var askers = 16
+        /// Interactive transactions with a scope here.
+        package var scopes = 4096
+        /// A scope that nothing was heard of for so long is over.
+        package var idleMilliseconds: UInt64 = 15_000
+        /// Keys that a transaction's reads are remembered by; more, and it is the whole shard.
+        package var readKeys = 8192
+        /// Scopes that are gone of which it is remembered why.
+        package var departed = 1024
         /// Parts that one `tick` asks about, and verdicts that it deletes.
         package var tickStep = 512
         package var bugs: TransactionBugs = []
@@ -94,6 +105,15 @@ package struct Participant: Sendable {
         package internal(set) var recovered: UInt64 = 0
         /// Calls and parts that had to wait for locks.
         package internal(set) var waits: UInt64 = 0
+        /// Scopes of interactive transactions; what becomes of them after PREPARE counts among parts.
+        package internal(set) var scopesOpened: UInt64 = 0
+        package internal(set) var scopesPrepared: UInt64 = 0
+        package internal(set) var scopesCommittedOne: UInt64 = 0
+        /// Why scopes were dropped; `aborted` also where the client wanted it.
+        package internal(set) var scopesDropped: [PartRefusal: UInt64] = [:]
+        /// Transactions that had to give way in a circle.
+        package internal(set) var deadlocks: UInt64 = 0
+        package internal(set) var lockTimeouts: UInt64 = 0
     }
 
     /// What to do with a call or a part that has come.
@@ -112,6 +132,12 @@ package struct Participant: Sendable {
         case admitted
         /// Reads only: the locks are held in memory.
         case held
+        /// An interactive transaction does one statement after the other; it has a `Scope`.
+        case open
+        /// It is to be prepared, or committed at once, and waits until nobody shares its keys.
+        case sealing(token: UInt64, isOnly: Bool)
+        /// Its executor is about to take what it has done.
+        case sealed(token: UInt64, isOnly: Bool)
         /// The intent lies in an entry that is not committed.
         case preparing
         /// The intent is durable.
@@ -128,8 +154,7 @@ package struct Participant: Sendable {
         var due: UInt64
         var timestamp = Timestamp.zero
         var effects = PartEffects()
-        /// It was evaluated here: the activations show its effects.
-        var isInPlace = true
+        var scope: Scope?
         /// Steps that wait for the intent, and askers that wait for the verdict.
         var asked: [(step: CommitStep, token: UInt64)] = []
         /// At the anchor: who has answered FENCE (the timestamps) or COMMIT; nil: nobody was asked.
@@ -159,6 +184,11 @@ package struct Participant: Sendable {
     var verdicts: [PartID: Verdict] = [:]
     /// In the order of their time.
     var softVerdicts = VerdictQueue(), firmVerdicts = VerdictQueue()
+    /// Parts that are open scopes.
+    package internal(set) var scopeCount = 0
+    /// Why scopes are gone; the oldest goes first.
+    var departed: [PartID: Departure] = [:]
+    var departures: [PartID] = []
     var sequels: [(index: LogIndex, sequel: Sequel)] = []
     var firstSequel = 0
     var committedIndex = LogIndex.zero
@@ -183,7 +213,7 @@ package struct Participant: Sendable {
         parts.values.count {
             switch $0.stage {
             case .preparing, .prepared: true
-            case .waiting, .admitted, .held, .committed: false
+            case .waiting, .admitted, .held, .open, .sealing, .sealed, .committed: false
             }
         }
     }
@@ -197,16 +227,19 @@ package struct Participant: Sendable {
         parts.values.reduce(now) { closed, state in
             switch state.stage {
             case .preparing, .prepared: min(closed, max(state.timestamp.milliseconds, 1) - 1)
-            case .waiting, .admitted, .held, .committed: closed
+            case .waiting, .admitted, .held, .open, .sealing, .sealed, .committed: closed
             }
         }
     }
 
     // MARK: Calls outside transactions
 
-    /// Whether a call may be evaluated now. Not asked while `locks.isFree`.
-    package mutating func admit(_ scope: LockScope, _ call: WaitingCall) -> Admission {
-        switch locks.request(scope, call) {
+    /// Whether a call may be evaluated now. Not asked while `locks.isFree`. A call that reads at a moment waits only
+    /// for what may be committed at that moment or before; the shard's clock must have been set above it.
+    package mutating func admit(
+        _ scope: LockScope, asOf moment: Timestamp? = nil, _ call: WaitingCall
+    ) -> Admission {
+        switch locks.request(scope, asOf: moment, call) {
         case .granted:
             return .evaluate
         case .waits:
@@ -232,7 +265,7 @@ package struct Participant: Sendable {
         guard parts.count < limits.parts, intentBytes < limits.intentBytes else { return .refuse(.busy) }
         // Nobody may sit on locks without evaluating: an executor that loses a call it was to run is found out.
         let due = max(call.deadline, moment.now) &+ limits.holdMilliseconds
-        switch locks.request(part, call) {
+        switch locks.request(part, call, now: moment.now) {
         case .granted:
             counts.started += 1
             parts[part.id] = State(part: part, stage: .admitted, due: due)
@@ -250,15 +283,24 @@ package struct Participant: Sendable {
         }
     }
 
-    /// The part is evaluated; its effects are in no entry, but pending state shows them if `isInPlace`. The reply to
-    /// its driver waits for the open entry, which gets the intent.
+    /// The part is evaluated, or the scope is sealed; its effects are in no entry, and pending state does not show
+    /// them. The reply to its driver waits for the open entry, which gets the intent. `timestamp` is above every moment
+    /// that anybody has read at here, the transaction's own among them.
     package mutating func prepare(
-        _ id: PartID, _ effects: PartEffects, timestamp: Timestamp, isInPlace: Bool = true, _ moment: Moment,
+        _ id: PartID, _ effects: PartEffects, timestamp: Timestamp, _ moment: Moment,
         into duties: inout [ParticipantDuty]
     ) {
-        guard var state = parts[id], case .admitted = state.stage else { return }
+        guard var state = parts[id] else { return }
+        switch state.stage {
+        case .admitted: break
+        case .sealed(let token, isOnly: false):
+            answer(token, .prepared(timestamp), after: moment.entryIndex, &duties)
+            close(&state)
+            counts.scopesPrepared += 1
+        case .waiting, .held, .open, .sealing, .sealed, .preparing, .prepared, .committed: return
+        }
         state.stage = .preparing
-        state.isInPlace = isInPlace
+        locks.markPrepared(id, at: timestamp)
         (state.effects, state.timestamp) = (effects, timestamp)
         state.due = moment.now &+ limits.recoveryMilliseconds
         earliestDue = min(earliestDue, state.due)
@@ -283,17 +325,19 @@ package struct Participant: Sendable {
     }
 
     /// Nothing was done: a condition does not hold, or the part cannot be evaluated. It never has an intent.
-    package mutating func withdraw(_ id: PartID, into duties: inout [ParticipantDuty]) {
+    package mutating func withdraw(_ id: PartID, _ moment: Moment, into duties: inout [ParticipantDuty]) {
         guard case .admitted = parts[id]?.stage else { return }
         parts[id] = nil
         counts.aborted += 1
-        release(id, &duties)
+        release(id, moment, &duties)
     }
 
     // MARK: Entries
 
     /// The entries up to `index` are committed and applied.
-    package mutating func committed(upTo index: LogIndex, now: UInt64, into duties: inout [ParticipantDuty]) {
+    package mutating func committed(
+        upTo index: LogIndex, now: UInt64, into duties: inout [ParticipantDuty]
+    ) {
         committedIndex = max(committedIndex, index)
         guard firstSequel < sequels.count else { return }
         while firstSequel < sequels.count, sequels[firstSequel].index <= index {
@@ -321,9 +365,9 @@ package struct Participant: Sendable {
             parts[id]?.asked = []
             // They may change the open entry, so they come back when there is one to change.
             for (step, token) in asked { duties.append(.again(step, at: id.slot, token)) }
-        case .release(let id, let scope):
-            if let scope { duties.append(.reread(scope)) }
-            release(id, &duties)
+        case .release(let id, let changed):
+            if let changed { duties.append(.reread(changed)) }
+            release(id, Moment(now: now, entryIndex: .zero), &duties)
         case .tell(let id, let step, let slots):
             for slot in slots { duties.append(.send(step, to: slot, from: id)) }
         }
@@ -350,30 +394,39 @@ package struct Participant: Sendable {
 
     // MARK: Locks
 
-    mutating func release(_ id: PartID, _ duties: inout [ParticipantDuty]) {
+    mutating func release(_ id: PartID, _ moment: Moment, _ duties: inout [ParticipantDuty]) {
         var woken: [LockTable.Woken] = []
         locks.release(id, into: &woken)
-        wake(woken, &duties)
+        wake(woken, moment, &duties)
     }
 
-    mutating func wake(_ woken: [LockTable.Woken], _ duties: inout [ParticipantDuty]) {
+    mutating func wake(_ woken: [LockTable.Woken], _ moment: Moment, _ duties: inout [ParticipantDuty]) {
         for call in woken {
-            if let part = call.part { parts[part]?.stage = .admitted }
+            if let part = call.part {
+                if call.isHardening {
+                    sealed(part, moment, &duties)
+                    continue
+                }
+                if case .waiting = parts[part]?.stage { parts[part]?.stage = .admitted }
+            }
             duties.append(.run(call.token))
         }
     }
 
     /// A part without an intent goes: whoever waits for its evaluation is told, its locks are free.
-    mutating func expel(_ id: PartID, isConfirmed: Bool = false, _ duties: inout [ParticipantDuty]) {
+    mutating func expel(
+        _ id: PartID, isConfirmed: Bool = false, _ moment: Moment, _ duties: inout [ParticipantDuty]
+    ) {
+        if parts[id]?.scope != nil { return drop(id, .aborted, moment, &duties) }
         guard let state = parts.removeValue(forKey: id) else { return }
         if isConfirmed { counts.committed += 1 } else { counts.aborted += 1 }
         if case .waiting(let token) = state.stage {
             var woken: [LockTable.Woken] = []
             locks.cancel(token, into: &woken)
             duties.append(.refuse(token, .over))
-            wake(woken, &duties)
+            wake(woken, moment, &duties)
         } else {
-            release(id, &duties)
+            release(id, moment, &duties)
         }
     }
 
@@ -410,10 +463,12 @@ package struct Participant: Sendable {
                 id: id, priority: intent.priority, participants: intent.participants, isReadOnly: false,
                 scope: intent.scope)
             var state = State(part: part, stage: .prepared, due: due, timestamp: intent.timestamp)
-            (state.effects, state.isInPlace) = (intent.effects, false)
+            state.effects = intent.effects
             intentBytes += intent.effects.payload.count
             parts[id] = state
-            if !limits.bugs.contains(.restoreWithoutLocks) { locks.restore(part.scope, id, part.rank) }
+            if !limits.bugs.contains(.restoreWithoutLocks) {
+                locks.restore(part.scope, id, part.rank, preparedAt: intent.timestamp)
+            }
         case .committed(let transaction):
             let part = Part(
                 id: id, priority: 0, participants: transaction.participants, isReadOnly: false, scope: .keys([]))

@@ -11,8 +11,8 @@ package enum ParticipantDuty: Hashable, Sendable {
     case delete(key: Bytes)
     /// The part is committed: its effects go into the open entry; the shard's clock goes above the timestamp.
     case apply(CommittedPart)
-    /// Pending state shows effects that are not, or lacks some that are: activations of these keys are forgotten and
-    /// read again from the store.
+    /// The store has what a transaction has changed: activations of its exclusive keys, or of all where it may have
+    /// changed the whole shard, are forgotten and read again. Calls that only read have made them before that.
     case reread(LockScope)
     /// The step's answer, now.
     case answer(UInt64, StepAnswer)
@@ -25,15 +25,20 @@ package enum ParticipantDuty: Hashable, Sendable {
     /// A step for another shard, or for this one under another slot. Its answer goes to `answered` with `from`; nil
     /// when there is none.
     case send(CommitStep, to: Slot, from: PartID)
+    /// An interactive transaction's scope is over, without having been sealed: what it has done is forgotten.
+    case dropScope(PartID)
+    /// What the scope has done in later statements is forgotten.
+    case rollBack(PartID, to: UInt32)
+    /// The scope is to be prepared, or to be committed at once (`isOnly`); its locks are hard, and what it has read is
+    /// locked. `prepare`, `commitOne` or `fail` must follow at once. The token is of interest to the participant only.
+    case seal(PartID, isOnly: Bool, UInt64)
 }
 
 /// What a commit adds to the entry.
 package struct CommittedPart: Hashable, Sendable {
     package let id: PartID
     package let timestamp: Timestamp
+    /// Its counters change now; `reread` of its keys follows when the entry is applied, and they are locked until then.
     package let effects: PartEffects
     package let scope: LockScope
-    /// It was evaluated here: activations and counters in memory have it already, only the entry lacks it. Else the
-    /// counters change now, and `reread` of the keys follows when the entry is applied; they are locked until then.
-    package let isInPlace: Bool
 }

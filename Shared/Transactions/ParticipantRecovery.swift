@@ -12,14 +12,8 @@ extension Participant {
     package mutating func tick(_ moment: Moment, into duties: inout [ParticipantDuty]) {
         if !locks.isFree {
             var woken: [LockTable.Woken] = []
-            for call in locks.expire(moment.now, into: &woken) {
-                if let part = call.part {
-                    parts[part] = nil
-                    counts.aborted += 1
-                }
-                duties.append(.refuse(call.token, .busy))
-            }
-            wake(woken, &duties)
+            for call in locks.expire(moment.now, into: &woken) { expired(call, moment, &duties) }
+            wake(woken, moment, &duties)
         }
         expireVerdicts(moment.now, &duties)
         guard moment.now >= earliestDue else { return }
@@ -34,7 +28,10 @@ extension Participant {
         parts[id]?.due = moment.now &+ limits.repeatMilliseconds
         switch state.stage {
         case .waiting, .preparing: return
-        case .admitted, .held: expel(id, &duties)
+        case .admitted, .held: expel(id, moment, &duties)
+        case .open: lookAtScope(id, moment, &duties)
+        case .sealing: return
+        case .sealed: drop(id, .aborted, moment, &duties)
         case .prepared where isAnchor(state): recover(id, moment, &duties)
         case .prepared:
             guard let anchor = state.part.participants.first else { return }
@@ -104,18 +101,19 @@ extension Participant {
             switch answer {
             case .committed(let timestamp): commit(state, at: timestamp, moment, &duties)
             case .aborted: abort(state, moment, &duties)
-            case .prepared, .nothing, .held, .notHeld, .busy: return
+            case .prepared, .nothing, .held, .notHeld, .busy, .refused: return
             }
         case (.committed(let timestamp, _), .commit):
             guard state.answers != nil, others(state).contains(slot) else { return }
             switch answer {
             case .committed, .nothing: break
             case .aborted: contradictions += 1
-            case .prepared, .held, .notHeld, .busy: return
+            case .prepared, .held, .notHeld, .busy, .refused: return
             }
             parts[id]?.answers?[slot] = timestamp
             forgetIfFinished(id, timestamp, moment, &duties)
-        case (.waiting, _), (.admitted, _), (.held, _), (.preparing, _), (.prepared, _), (.committed, _):
+        case (.waiting, _), (.admitted, _), (.held, _), (.open, _), (.sealing, _), (.sealed, _), (.preparing, _),
+            (.prepared, _), (.committed, _):
             return  // An answer that comes late: the part has gone on.
         }
     }
@@ -133,7 +131,7 @@ extension Participant {
             counts.recovered += 1
             abort(state, moment, &duties)
             tellOthers(.abort, state, .zero, moment, &duties)
-        case .nothing, .held, .notHeld, .busy: return
+        case .nothing, .held, .notHeld, .busy, .refused: return
         }
     }
 }

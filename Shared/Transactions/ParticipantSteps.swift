@@ -7,6 +7,7 @@ import DataModel
 ///     nothing             nothing     fence       nothing     fence       fence       not held
 ///     waiting for locks   nothing     fence       nothing     fence       fence       expelled, not held
 ///     locks of reads      nothing     released    nothing     fence       fence       released, held
+///     scope               nothing     dropped     nothing     fence       fence       not held
 ///     intent, not durable all of them wait for its entry                              not held
 ///     intent              committed   aborted     prepared    recovery    prepared    not held
 ///     committed (anchor)  committed   committed   verdict     committed   committed   not held
@@ -14,17 +15,20 @@ import DataModel
 ///
 /// "fence" is the verdict "aborted" for a part that was not there, firm; the answer, like every other, waits for its
 /// entry. ABORT to a participant of a transaction whose anchor has committed it cannot come from a correct driver.
+/// ABORT, FENCE and RESOLVE drop a scope. Of ABORT with an incarnation no fence is left: a scope comes into being with
+/// an incarnation that never was before, so a PREPARE of one that is gone finds nothing.
 extension Participant {
     /// A step for the part at `slot`; the duty `answer` with `token` follows, now or later.
     package mutating func handle(
         _ step: CommitStep, at slot: Slot, token: UInt64, _ moment: Moment, into duties: inout [ParticipantDuty]
     ) {
         let id = PartID(step.transaction, slot)
-        if step.kind == .confirm { return confirm(id, step.timestamp, token, &duties) }
+        if step.kind == .confirm { return confirm(id, step.timestamp, token, moment, &duties) }
+        if handleScope(step, id, token, moment, &duties) { return }
         if let verdict = verdicts[id] { return answer(token, verdict.record.answer, after: verdict.index, &duties) }
         guard let state = parts[id] else { return handleAbsent(step, id, token, moment, &duties) }
         switch state.stage {
-        case .waiting, .admitted, .held:
+        case .waiting, .admitted, .held, .open, .sealing, .sealed:
             handleAbsent(step, id, token, moment, &duties)
         case .preparing where limits.bugs.contains(.trustOpenIntent) && step.kind == .fence:
             answer(token, .prepared(state.timestamp), &duties)
@@ -52,17 +56,21 @@ extension Participant {
         switch step.kind {
         case .commit, .forget, .confirm:
             answer(token, .nothing, &duties)
+        case .rollbackTo, .keepAlive:
+            answer(token, .notHeld, &duties)
+        case .prepare, .commitOne:
+            answer(token, .refused(.aborted), &duties)
         case .fence where limits.bugs.contains(.recoverWithoutFence):
             answer(token, .aborted, &duties)
         case .abort where parts[id]?.part.isReadOnly == true:
-            expel(id, &duties)
+            expel(id, moment, &duties)
             answer(token, .aborted, &duties)
         case .resolve where step.participants.first != id.slot:
             answer(token, .nothing, &duties)  // Only the anchor may say what has become of a transaction.
         case .abort, .resolve, .fence:
             guard firmVerdicts.count < limits.firmVerdicts else { return answer(token, .busy, &duties) }
             if step.kind == .resolve { counts.recovered += 1 }
-            expel(id, &duties)
+            expel(id, moment, &duties)
             conclude(id, committed: nil, isFirm: true, moment, &duties)
             answer(token, .aborted, after: moment.entryIndex, &duties)
         }
@@ -84,24 +92,28 @@ extension Participant {
             ask(step, id, token, &duties)
             // While it runs, whoever asks waits for its end; `look` repeats it.
             if state.answers == nil { recover(id, moment, &duties) }
-        case .resolve, .fence, .forget:
+        case .resolve, .fence, .forget, .prepare:
             answer(token, .prepared(state.timestamp), &duties)
-        case .confirm:
+        case .commitOne:
+            answer(token, .refused(.over), &duties)
+        case .keepAlive:
+            answer(token, .held, &duties)
+        case .confirm, .rollbackTo:
             answer(token, .notHeld, &duties)
         }
     }
 
     /// Only whoever leads with a valid lease may say so: the executor treats the answer as that of a read.
     private mutating func confirm(
-        _ id: PartID, _ timestamp: Timestamp, _ token: UInt64, _ duties: inout [ParticipantDuty]
+        _ id: PartID, _ timestamp: Timestamp, _ token: UInt64, _ moment: Moment, _ duties: inout [ParticipantDuty]
     ) {
         guard let state = parts[id], state.part.isReadOnly else { return answer(token, .notHeld, &duties) }
         if case .held = state.stage, state.timestamp == timestamp {
             answer(token, .held, &duties)
-            expel(id, isConfirmed: true, &duties)
+            expel(id, isConfirmed: true, moment, &duties)
         } else {
             answer(token, .notHeld, &duties)
-            expel(id, &duties)
+            expel(id, moment, &duties)
         }
     }
 
@@ -129,9 +141,7 @@ extension Participant {
         if isRecovering { counts.recovered += 1 }
         duties.append(
             .apply(
-                CommittedPart(
-                    id: id, timestamp: timestamp, effects: state.effects, scope: state.part.scope,
-                    isInPlace: state.isInPlace)))
+                CommittedPart(id: id, timestamp: timestamp, effects: state.effects, scope: state.part.scope)))
         if isAnchor(state) {
             put(.committed(TransactionRecord(timestamp: timestamp, participants: state.part.participants)), id, &duties)
             intentBytes -= state.effects.payload.count
@@ -145,10 +155,9 @@ extension Participant {
             conclude(id, committed: timestamp, isFirm: false, moment, &duties)
         }
         for (_, token) in state.asked { answer(token, .committed(timestamp), after: moment.entryIndex, &duties) }
-        // What pending state shows is decided, so others may see it: they wait for its entry as for any other. Where
-        // pending state does not show it yet, nobody may look before the store does.
-        if state.isInPlace || limits.bugs.contains(.releaseBeforeApply) {
-            release(id, &duties)
+        // Nobody may look before the store shows it.
+        if limits.bugs.contains(.releaseBeforeApply) {
+            release(id, moment, &duties)
         } else {
             locks.markEnding(id)
             follow(.release(id, forgetting: state.part.scope), moment)
@@ -162,7 +171,7 @@ extension Participant {
         locks.markEnding(id)
         conclude(id, committed: nil, isFirm: false, moment, &duties)
         for (_, token) in state.asked { answer(token, .aborted, after: moment.entryIndex, &duties) }
-        follow(.release(id, forgetting: state.isInPlace ? state.part.scope : nil), moment)
+        follow(.release(id, forgetting: nil), moment)
     }
 
     /// When the decision is durable, the other participants hear of it.

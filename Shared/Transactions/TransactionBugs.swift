@@ -23,6 +23,17 @@ package struct TransactionBugs: OptionSet, Hashable, Sendable {
     package static let readWithoutConfirm = TransactionBugs(rawValue: 1 << 8)
     /// A new leader does not lock the keys of the intents that it finds.
     package static let restoreWithoutLocks = TransactionBugs(rawValue: 1 << 9)
+    /// What a transaction has read is locked, whoever is about to change it.
+    package static let shareWithoutLook = TransactionBugs(rawValue: 1 << 10)
+    /// A transaction is prepared although others share what it changes.
+    package static let hardenAtOnce = TransactionBugs(rawValue: 1 << 11)
+
+    /// A scope that was lost and one that has come since are not told apart.
+    package static let anyIncarnation = TransactionBugs(rawValue: 1 << 12)
+    /// Statements that wait for each other are not looked for.
+    package static let overlookCircles = TransactionBugs(rawValue: 1 << 13)
+    /// What a transaction has read is looked at when it is prepared, and not locked.
+    package static let readWithoutLocks = TransactionBugs(rawValue: 1 << 14)
 
     /// All of them with their names, for lists and reports.
     package static let catalog: [(name: String, bug: TransactionBugs)] = [

@@ -123,15 +123,14 @@ struct ParticipantTests {
         #expect(answers(step(.fence, Self.other)) == [.prepared(Timestamp(rawValue: 50))])
     }
 
-    @Test("COMMIT where it was evaluated: effects, locks go at once; again: the same answer")
-    mutating func commitInPlace() {
+    @Test("COMMIT: effects, and the keys are locked until they are applied; again: the same answer")
+    mutating func commits() {
         prepare(Self.other)
         _ = commit()
         #expect(admit(part(Self.other)) == .refuse(.repeated))
         let duties = step(.commit, Self.other)
         #expect(applies(duties).map(\.timestamp) == [Timestamp(rawValue: 60)])
-        #expect(applies(duties).map(\.isInPlace) == [true])
-        #expect(answers(duties) == [] && participant.locks.isFree)
+        #expect(answers(duties) == [] && !participant.locks.isFree)
         #expect(answers(step(.fence, Self.other)) == [])
         #expect(answers(commit()) == [.committed(Timestamp(rawValue: 60)), .committed(Timestamp(rawValue: 60))])
         #expect(applies(step(.commit, Self.other)).isEmpty)
@@ -149,20 +148,19 @@ struct ParticipantTests {
         #expect(applies(duties).map(\.effects.payload) == [[9]])
         // Never below its own time.
         #expect(applies(duties).map(\.timestamp) == [Timestamp(rawValue: 50)])
-        #expect(applies(duties).map(\.isInPlace) == [false])
         #expect(!participant.locks.isFree)
         let after = commit()
         #expect(after.contains(.reread(.keys([LockKey(0, [1])]))))
         #expect(participant.locks.isFree)
     }
 
-    @Test("ABORT: activations are read again before anybody sees them")
+    @Test("ABORT: the keys are free when it is durable")
     mutating func abort() {
         prepare(Self.other)
         _ = commit()
         #expect(admit(part(Self.other, id: TransactionID(rawValue: 3))) == .wait)
         #expect(answers(step(.abort, Self.other)) == [])
-        #expect(commit() == [.reread(.keys([LockKey(0, [1])])), .run(tokens), .answer(1, .aborted)])
+        #expect(commit() == [.run(tokens), .answer(1, .aborted)])
     }
 
     @Test("the anchor keeps a record until FORGET; a change of leader in between changes nothing")

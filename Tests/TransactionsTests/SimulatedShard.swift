@@ -145,7 +145,7 @@ final class SimulatedShard {
         let item = world.attempts[attempt], id = PartID(item.id, slot)
         var duties: [ParticipantDuty] = []
         if world.random.oneIn(40) {  // A condition does not hold.
-            participant.withdraw(id, into: &duties)
+            participant.withdraw(id, moment, into: &duties)
             world.send(.partReply(attempt, part, .failed, [:]))
             return carryOut(duties)
         }
@@ -157,10 +157,6 @@ final class SimulatedShard {
             observed = max(observed, changed[operation.key] ?? 0)
             if operation.isWrite {
                 seen.append(item.id.rawValue)
-                if world.isInPlace {
-                    activations[operation.key] = seen
-                    changed[operation.key] = openIndex
-                }
                 payload.append(littleEndian: UInt32(operation.key))
             } else {
                 reads[operation.key] = seen
@@ -173,7 +169,7 @@ final class SimulatedShard {
         } else {
             participant.prepare(
                 id, PartEffects(payload: payload.readable.bytes), timestamp: Timestamp(rawValue: clock),
-                isInPlace: world.isInPlace, moment, into: &duties)
+                moment, into: &duties)
             hold(reply, until: world.limits.bugs.contains(.trustOpenIntent) ? 0 : openIndex)
         }
         carryOut(duties)
@@ -201,10 +197,9 @@ final class SimulatedShard {
         case .delete(let key): open.append(.delete(key))
         case .apply(let part): apply(part)
         case .reread(let scope):
-            switch scope {
-            case .keys(let keys): for key in keys { activations[world.key(key)] = nil }
-            case .shard: activations = [:]
-            }
+            for key in scope.exclusive { activations[world.key(key)] = nil }
+            if scope.shard == .exclusive { activations = [:] }
+        case .dropScope, .rollBack, .seal: world.violations.append("there is no scope")
         case .answer(let token, let answer):
             guard let (kind, origin) = asked.removeValue(forKey: token) else { return }
             world.send(.stepAnswer(kind, position, origin, answer))

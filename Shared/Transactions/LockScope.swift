@@ -1,0 +1,83 @@
+import Base
+import DataModel
+
+/// A key of the shard, as locks name it.
+package struct LockKey: Hashable, Sendable {
+    package let database: UInt8
+    package let key: Bytes
+
+    package init(_ database: UInt8, _ key: Bytes) { (self.database, self.key) = (database, key) }
+}
+
+/// How a key is locked.
+package enum LockMode: UInt8, CaseIterable, Hashable, Sendable {
+    /// Nobody else may change it.
+    case shared = 1
+    /// Nobody else may lock or change it.
+    case exclusive = 2
+}
+
+/// What a statement does at a key that somebody else has locked. The raw values are the wire's.
+package enum WaitPolicy: UInt8, CaseIterable, Hashable, Sendable {
+    case wait = 0
+    /// It is refused.
+    case noWait = 1
+    /// It is done without the key.
+    case skipLocked = 2
+}
+
+/// What a call or a part touches.
+package struct LockScope: Hashable, Sendable {
+    /// What it may change.
+    package private(set) var exclusive: [LockKey]
+    /// What it only reads.
+    package private(set) var shared: [LockKey]
+    /// Of calls that have no single key: FLUSHALL changes the whole shard; SCAN, DBSIZE read it.
+    package private(set) var shard: LockMode?
+
+    /// Keys may be named more than once, and in both lists: then they are changed.
+    package init(exclusive: [LockKey] = [], shared: [LockKey] = [], shard: LockMode? = nil) {
+        self.exclusive = exclusive.count > 1 ? Self.unique(exclusive) : exclusive
+        self.shard = shard
+        if shared.isEmpty || (shared.count == 1 && exclusive.isEmpty) {
+            self.shared = shared
+        } else {
+            let changed = Set(exclusive)
+            self.shared = Self.unique(shared.filter { !changed.contains($0) })
+        }
+    }
+
+    /// Keys that may be changed.
+    package static func keys(_ keys: [LockKey]) -> LockScope { LockScope(exclusive: keys) }
+
+    /// Everything may be changed.
+    package static let shard = LockScope(shard: .exclusive)
+
+    private static func unique(_ keys: [LockKey]) -> [LockKey] {
+        var known: Set<LockKey> = []
+        return keys.filter { known.insert($0).inserted }
+    }
+
+    package var isEmpty: Bool { exclusive.isEmpty && shared.isEmpty && shard == nil }
+
+    var bytes: Int {
+        (exclusive + shared).reduce(shard == nil ? 0 : 64) { $0 + Self.bytes(of: $1) }
+    }
+
+    static func bytes(of key: LockKey) -> Int { key.key.count + 64 }
+}
+
+/// A call that may have to wait, whole: it is kept by who asks, under `token`, and begins anew when it is woken.
+package struct WaitingCall: Hashable, Sendable {
+    package let token: UInt64
+    /// The client connection that it comes from; a later call of a lane waits behind an earlier one. 0: none.
+    package let lane: UInt64
+    /// What it takes to keep it.
+    package let bytes: Int
+    /// In milliseconds; then it is refused.
+    package let deadline: UInt64
+
+    package init(token: UInt64, lane: UInt64, bytes: Int, deadline: UInt64) {
+        (self.token, self.lane, self.bytes, self.deadline) = (token, lane, bytes, deadline)
+    }
+}
