@@ -67,7 +67,7 @@ let package = Package(
 
         // L2: siblings; none imports another.
         module("Net", ["Base", "Crypto", "CSystem", "CNghttp2", "CHTTPParser"]),
-        module("Storage", ["Base", "CSystem", "CRocksDB"]),
+        module("Storage", ["Base", "DataModel", "CSystem", "CRocksDB"]),
         module("Actors", ["Base", "DataModel", "Contracts"]),
         module("Replication", ["Base", "Raft", "CSystem"]),
         module("Transactions", ["Base", "DataModel"]),
@@ -109,7 +109,7 @@ let package = Package(
         tests("DataModel", ["Base", "TestKit"]),
         tests("Actors", ["Base", "Contracts", "DataModel", "TestKit"]),
         tests("TestKit", ["Base"]),
-        tests("Storage", ["Base", "TestKit"]),
+        tests("Storage", ["Base", "DataModel", "TestKit"]),
         tests("Raft", ["Base", "TestKit"], excluding: ["Scenarios"]),
         tests("Replication", ["Base", "Raft", "TestKit"]),
         tests("ServiceKit", ["Base", "Contracts", "Net", "Placement", "TestKit"]),

@@ -392,11 +392,13 @@ final class ShardExecutor {
     func propose() {
         isProposalScheduled = false
         guard isEvaluating else { return }  // What was open went with the leadership, or was abandoned.
+        open.floor = store.historyFloor
         runtime.finishEntry(open)
         if isEntryNeeded, open.isEmpty { raiseBound(above: clock.last) }
         isEntryNeeded = false
         guard !open.isEmpty else { return }
         guard openIndex == nextIndex else { return abandonOpenEntry(Self.superseded) }
+        open.stamp(nextTimestamp())  // Above all that was given inside, and above every read that was answered before.
         do throws(DatabaseError) {
             let index = try group.propose(open.payload)
             newestProposal = index

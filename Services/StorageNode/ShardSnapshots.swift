@@ -317,7 +317,7 @@ final class ShardSnapshots: SnapshotStaging, SnapshotSink {
         switch error.kind {
         case .corruption: SnapshotFailure(damaged, error.message)
         case .full: SnapshotFailure(.full, error.message)
-        case .inputOutput, .misuse: SnapshotFailure(.failed, error.message)
+        case .inputOutput, .misuse, .tooOld: SnapshotFailure(.failed, error.message)
         }
     }
 }

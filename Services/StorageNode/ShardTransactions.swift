@@ -154,9 +154,8 @@ extension ShardExecutor {
 
     /// The effects of a part that is committed.
     private func adopt(_ part: CommittedPart) {
-        try? clock.observe(part.timestamp)  // Of a clock that is too far ahead; its own node is fenced.
         do {
-            try append(part.effects.payload)
+            try append(part.effects.payload, committedAt: part.timestamp)
             try runtime.adoptPart(part.effects.counters, entryIndex: openIndex, into: open)
         } catch {
             fail(error)
@@ -480,17 +479,14 @@ extension ShardExecutor {
 
     func delete(_ key: ByteView) { open.delete(key: key) }
 
-    /// Adds effects that were encoded before to the open entry.
-    func append(_ effects: Bytes) throws {
+    /// Adds what a part has changed to the open entry, which gets a later timestamp than the transaction.
+    private func append(_ effects: Bytes, committedAt timestamp: Timestamp) throws {
+        var isBelow = true
+        do throws(DatabaseError) { try clock.observe(timestamp) } catch {
+            isBelow = false  // Of a clock that is too far ahead; its own node is fenced.
+        }
         try effects.withView { (view: ByteView) throws(StoreError) in
-            var reader = try EffectReader(view)
-            while let effect = try reader.next() {
-                switch effect {
-                case .put(let key, let value): open.put(key: key, value: value)
-                case .delete(let key): open.delete(key: key)
-                case .deleteRange(let from, let to): open.deleteRange(from: from, to: to)
-                }
-            }
+            if isBelow { try open.append(view, committedAt: timestamp) } else { try open.append(view) }
         }
     }
 

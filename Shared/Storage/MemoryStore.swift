@@ -52,7 +52,8 @@ package final class MemoryStore: Store {
             case .delete(let key):
                 let position = Self.position(of: key, in: records)
                 if position < records.count, Self.holds(records[position], key) { records.remove(at: position) }
-            case .deleteRange(let from, let to):
+            case .timestamp: break
+            case .deleteRange(let from, let to), .collectRange(let from, let to, _):
                 let start = Self.position(of: from, in: records)
                 let end = Self.position(of: to, in: records)
                 if start < end { records.removeSubrange(start..<end) }
@@ -107,6 +108,19 @@ package final class MemoryStore: Store {
     }
 
     package func reclaim(_ ranges: [KeyRange]) {}
+
+    package func setHistoryFloor(_ floor: Timestamp, buckets: Range<Int>) {
+        let floors = HistoryFloors()
+        floors.set(floor, buckets: buckets)
+        let isKept: (Record) -> Bool = { record in
+            record.key.withUnsafeBytes { key in !floors.isOver(key) }
+        }
+        state.withLock { state in
+            guard !state.records.allSatisfy(isKept) || state.survivors.count > 1 else { return }
+            state.records = state.records.filter(isKept)
+            state.survivors = state.survivors.map { $0.filter(isKept) }
+        }
+    }
 
     package func stopReclaiming() {}
 
@@ -186,6 +200,9 @@ final class MemoryStoreView: StoreView {
     func scan(from: Bytes, to: Bytes) throws(StoreError) -> any StoreIterator {
         MemoryStoreIterator(records: records, from: from, to: to)
     }
+
+    /// A view is a copy.
+    func historyFloor(in ranges: [KeyRange]) -> Timestamp { .zero }
 }
 
 final class MemoryStoreReplacement: StoreReplacement {

@@ -1,4 +1,5 @@
 import Base
+import DataModel
 
 /// Walks an overlay, a frozen overlay and the store as one ordered map: of equal keys the upper layer's wins, and
 /// what a layer deleted, by key or by range, hides the layers below it.
@@ -11,6 +12,9 @@ struct MergedScan {
     private var middleCursor: Overlay.Cursor?
     /// The layer whose record was returned last, and must move on first.
     private var last = Layer.none
+
+    /// The store has a record that cannot be one; the scan ended there.
+    private(set) var isDamaged = false
 
     private enum Layer { case none, upper, middle, store }
 
@@ -30,7 +34,7 @@ struct MergedScan {
         while true {
             let upperEntry = entry(of: upper, upperCursor)
             let middleEntry = middle.flatMap { entry(of: $0, middleCursor) }
-            let storeKey = store.isValid ? store.key : nil
+            let storeKey = store.recordKey
             guard let least = Self.least(upperEntry?.keyView, middleEntry?.keyView, storeKey) else { return nil }
 
             if let upperEntry, upperEntry.keyView.equals(least) {
@@ -53,8 +57,12 @@ struct MergedScan {
                 // Skips the whole hidden range, however much of it the store still holds.
                 hidden.withUnsafeBytes { store.seek($0) }
             } else {
+                guard let split = StoredValue.split(store.value) else {
+                    isDamaged = true
+                    return nil
+                }
                 last = .store
-                return (least, store.value)
+                return (least, split.value)
             }
         }
     }
@@ -90,5 +98,19 @@ struct MergedScan {
         guard let first else { return second }
         guard let second else { return first }
         return compareKeys(first, second) <= 0 ? first : second
+    }
+}
+
+extension StoreIterator {
+    /// The key of the current record, behind superseded versions; nil at the end.
+    var recordKey: ByteView? {
+        while isValid {
+            let key = key
+            guard HistoryKey.isHistory(key) else { return key }
+            var end = ByteBuffer(capacity: 16)
+            HistoryKey.appendEnd(HistoryKey.bucket(of: key), into: &end)
+            seek(end.readable)
+        }
+        return nil
     }
 }

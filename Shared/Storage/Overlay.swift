@@ -8,6 +8,10 @@ import CSystem
 /// dropped; so the arena's size is what a shard's flush is triggered by. Keys are never removed: a deleted one stays
 /// as a mark that hides the store's.
 ///
+/// Time: an entry has the commit timestamp of its newest effect. What an effect of a later timestamp takes the place of
+/// stays reachable as a chain of `versions`, one append an overwrite; the bytes are in the arena anyway. A range
+/// deletion keeps nothing of what it deletes: it raises `floor`, below which nothing may be read.
+///
 /// Order: `runs` are lists of entries, each sorted by key, each more than twice as long as the next. A scan first
 /// sorts what was added since the last one into a new run, and merges runs until that holds again, so a key is moved
 /// O(log n) times however writes and scans alternate.
@@ -22,6 +26,9 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         var value: UnsafeRawPointer
         /// The length of the value, or one of the marks.
         var state: UInt32
+        /// The version before, as its position in `versions` plus one; 0: the overlay knows none.
+        var previous: UInt32
+        var timestamp: Timestamp
 
         static let deleted = UInt32.max
         /// Deleted by a range tombstone, which hides what lies below: needs no deletion of its own.
@@ -38,7 +45,37 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         case absent
     }
 
+    /// What an overlay knows of a key at a time in the past.
+    enum PastLookup {
+        case found(ByteView, Timestamp)
+        case deleted(Timestamp)
+        /// Not changed here before that time: what lies below holds.
+        case below
+    }
+
+    /// A state of a key that is no longer its newest.
+    struct Version {
+        let value: UnsafeRawPointer
+        let state: UInt32
+        let previous: UInt32
+        let timestamp: Timestamp
+
+        init(_ entry: Entry) {
+            (value, state, previous, timestamp) = (entry.value, entry.state, entry.previous, entry.timestamp)
+        }
+
+        var isDeleted: Bool { state >= Entry.covered }
+        var valueView: ByteView { ByteView(start: value, count: Int(state)) }
+    }
+
     private(set) var entries: ContiguousArray<Entry> = []
+    private(set) var versions: ContiguousArray<Version> = []
+    /// The commit timestamp of the effects being applied.
+    private var timestamp = Timestamp.zero
+    /// The newest commit timestamp of all effects.
+    private(set) var newest = Timestamp.zero
+    /// What was deleted by range is not to be seen in the past either, so nothing may be read below.
+    private(set) var floor = Timestamp.zero
     private(set) var tombstones = RangeSet()
     /// Positions in `entries` plus one; 0 is free. The size is a power of two, at most three quarters full.
     private var slots: ContiguousArray<UInt32>
@@ -62,13 +99,17 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
     var isEmpty: Bool { entries.isEmpty && tombstones.isEmpty }
     var count: Int { entries.count }
     /// Memory in use, without the room kept for the keys of a steady load: what a flush would give back.
-    var byteCount: Int { arena.byteCount + entries.count * (MemoryLayout<Entry>.stride + 8) }
+    var byteCount: Int {
+        arena.byteCount + entries.count * (MemoryLayout<Entry>.stride + 8)
+            + versions.count * MemoryLayout<Version>.stride
+    }
 
     // MARK: Writing
 
     func apply(_ effects: ByteView) throws(StoreError) {
         let copy = arena.copy(effects)
         try lookAhead(copy)
+        timestamp = .zero
         var reader = try EffectReader(copy)
         while let effect = try reader.next() {
             switch effect {
@@ -81,6 +122,13 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
             case .delete(let key):
                 set(key, UnsafeRawPointer(arena.anchor), Entry.deleted)
             case .deleteRange(let from, let to):
+                floor = max(floor, timestamp)
+                deleteRange(from, to)
+            case .timestamp(let given):
+                timestamp = given
+                newest = max(newest, given)
+            case .collectRange(let from, let to, let seen):
+                floor = max(floor, seen)
                 deleteRange(from, to)
             }
         }
@@ -117,6 +165,12 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         while slots[slot] != 0 {
             let position = Int(slots[slot] - 1)
             if entries[position].hash == short, entries[position].keyView.equals(key) {
+                // Effects of one timestamp are seen together: the first of them was never a version.
+                if timestamp > entries[position].timestamp {
+                    versions.append(Version(entries[position]))
+                    entries[position].previous = UInt32(truncatingIfNeeded: versions.count)
+                    entries[position].timestamp = timestamp
+                }
                 entries[position].value = value
                 entries[position].state = state
                 return
@@ -124,7 +178,10 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
             slot = (slot + 1) & mask
         }
         let base = key.baseAddress ?? UnsafeRawPointer(arena.anchor)
-        entries.append(Entry(key: base, keyLength: UInt32(key.count), hash: short, value: value, state: state))
+        entries.append(
+            Entry(
+                key: base, keyLength: UInt32(key.count), hash: short, value: value, state: state, previous: 0,
+                timestamp: timestamp))
         slots[slot] = UInt32(entries.count)
         if entries.count * 4 > slots.count * 3 { rehash() }
     }
@@ -149,6 +206,8 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
                 let entry = Int(run[position])
                 guard compareKeys(entries[entry].keyView, to) < 0 else { break }
                 entries[entry].state = Entry.covered
+                entries[entry].previous = 0
+                entries[entry].timestamp = max(entries[entry].timestamp, timestamp)
                 position += 1
             }
         }
@@ -173,6 +232,42 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         }
         if !tombstones.isEmpty, tombstones.contains(key) { return .deleted }
         return .absent
+    }
+
+    /// The entry of a key, if it was changed here.
+    func entry(of key: ByteView) -> Entry? {
+        guard !entries.isEmpty else { return nil }
+        let hash = ByteHash.hash(key)
+        let mask = slots.count - 1
+        var slot = Int(truncatingIfNeeded: hash) & mask
+        let short = UInt32(truncatingIfNeeded: hash >> 32)
+        while slots[slot] != 0 {
+            let position = Int(slots[slot] - 1)
+            if entries[position].hash == short, entries[position].keyView.equals(key) { return entries[position] }
+            slot = (slot + 1) & mask
+        }
+        return nil
+    }
+
+    /// The state of a key at a time, which must not lie below `floor`: then a range that was deleted here was deleted
+    /// by that time. `entry` is what the overlay has of the key.
+    func past(_ key: ByteView, _ entry: Entry?, asOf time: Timestamp) -> PastLookup {
+        if let entry {
+            if entry.timestamp <= time {
+                return entry.isDeleted ? .deleted(entry.timestamp) : .found(entry.valueView, entry.timestamp)
+            }
+            var next = entry.previous
+            while next != 0, Int(next) <= versions.count {
+                let version = versions[Int(next) - 1]
+                if version.timestamp <= time {
+                    return version.isDeleted
+                        ? .deleted(version.timestamp) : .found(version.valueView, version.timestamp)
+                }
+                next = version.previous
+            }
+        }
+        if !tombstones.isEmpty, tombstones.contains(key) { return .deleted(.zero) }
+        return .below
     }
 
     // MARK: Order
@@ -254,38 +349,5 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         result.append(contentsOf: left[first...])
         result.append(contentsOf: right[second...])
         return result
-    }
-}
-
-/// Memory that is handed out in order and freed as a whole; what was handed out never moves.
-struct Arena: ~Copyable {
-    private static let chunkSize = 256 << 10
-    private var chunks: [UnsafeMutableRawPointer] = []
-    private var position = 0
-    private var end = 0
-    private(set) var byteCount = 0
-    /// A valid address for views of no bytes.
-    let anchor = UnsafeMutableRawPointer.allocate(byteCount: 1, alignment: 1)
-
-    deinit {
-        for chunk in chunks { chunk.deallocate() }
-        anchor.deallocate()
-    }
-
-    /// A copy of `bytes` that lives as long as the arena.
-    mutating func copy(_ bytes: ByteView) -> ByteView {
-        guard let source = bytes.baseAddress, bytes.count > 0 else { return ByteView(start: anchor, count: 0) }
-        if end - position < bytes.count {
-            // The rest of the old chunk is given up: at most one list of effects per chunk.
-            let size = max(Self.chunkSize, bytes.count)
-            chunks.append(.allocate(byteCount: size, alignment: 16))
-            position = 0
-            end = size
-            byteCount += size
-        }
-        let target = chunks[chunks.count - 1] + position
-        target.copyMemory(from: source, byteCount: bytes.count)
-        position += bytes.count
-        return ByteView(start: target, count: bytes.count)
     }
 }

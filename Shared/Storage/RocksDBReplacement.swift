@@ -5,8 +5,13 @@ import Glibc
 /// An open database, closed with its last user.
 final class DatabaseHandle: @unchecked Sendable {  // RocksDB is thread-safe; this only ends it.
     let database: OpaquePointer
+    let floors: HistoryFloors
+    private let filter: HistoryFilter
 
-    init(_ database: OpaquePointer) { self.database = database }
+    init(_ database: OpaquePointer, _ filter: HistoryFilter) {
+        (self.database, self.filter) = (database, filter)
+        floors = filter.floors
+    }
 
     deinit { rocksdb_close(database) }
 }
@@ -47,6 +52,8 @@ final class RocksDBView: StoreView, @unchecked Sendable {  // Thread-safe by Roc
     func scan(from: Bytes, to: Bytes) throws(StoreError) -> any StoreIterator {
         RocksDBStoreIterator(handle.database, from: from, to: to, view: self)
     }
+
+    func historyFloor(in ranges: [KeyRange]) -> Timestamp { handle.floors.highest(in: ranges) }
 }
 
 /// Replaces ranges by table files that RocksDB takes in at once.

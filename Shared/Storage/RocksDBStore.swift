@@ -43,12 +43,14 @@ package final class RocksDBStore: Store, @unchecked Sendable {
     package init(directory: String, options: RocksDBOptions = RocksDBOptions()) throws(StoreError) {
         let settings = try Self.settings(options)
         defer { rocksdb_options_destroy(settings) }
+        let filter = try HistoryFilter(HistoryFloors())
+        rocksdb_options_set_compaction_filter(settings, filter.native)
         var message: UnsafeMutablePointer<CChar>?
         let opened = rocksdb_open(settings, directory, &message)
         try Self.check(message)
         guard let opened else { throw StoreError(.inputOutput, "\(directory) did not open") }
         database = opened
-        handle = DatabaseHandle(opened)
+        handle = DatabaseHandle(opened, filter)
         self.options = options
         readOptions = rocksdb_readoptions_create()
         writeOptions = rocksdb_writeoptions_create()
@@ -136,7 +138,8 @@ package final class RocksDBStore: Store, @unchecked Sendable {
                 rocksdb_writebatch_put(native, Self.characters(key), key.count, Self.characters(value), value.count)
             case .delete(let key):
                 rocksdb_writebatch_delete(native, Self.characters(key), key.count)
-            case .deleteRange(let from, let to):
+            case .timestamp: break
+            case .deleteRange(let from, let to), .collectRange(let from, let to, _):
                 // RocksDB calls an inverted range an error; ours is empty.
                 guard compareKeys(from, to) < 0 else { continue }
                 rocksdb_writebatch_delete_range(
@@ -170,6 +173,10 @@ package final class RocksDBStore: Store, @unchecked Sendable {
                 }
             }
         }
+    }
+
+    package func setHistoryFloor(_ floor: Timestamp, buckets: Range<Int>) {
+        handle?.floors.set(floor, buckets: buckets)
     }
 
     package func stopReclaiming() { rocksdb_disable_manual_compaction(database) }

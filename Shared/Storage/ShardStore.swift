@@ -18,14 +18,22 @@ import Base
 /// Loop-confined; only the job travels.
 package final class ShardStore {
     package let shard: ShardID
-    private let store: any Store
-    private var overlay = Overlay()
-    private var frozen: FlushJob?
+    let store: any Store
+    private(set) var overlay = Overlay()
+    private(set) var frozen: FlushJob?
     private var installing: SnapshotInstall?
     /// The newest entry that reads see.
     package private(set) var appliedIndex: LogIndex
     /// The newest entry that is durable in the store: the log is needed above it only.
     package private(set) var flushedIndex: LogIndex
+    /// How far the past can be read, and who holds that.
+    var history: HistoryLedger
+    /// The buckets of the shard, once they are known: then the store may drop what the floor has passed.
+    package var buckets: Range<Int> = 0..<0 {
+        didSet { store.setHistoryFloor(durableFloor, buckets: buckets) }
+    }
+    /// What a restart would find as floor.
+    private var durableFloor: Timestamp
     /// What the last installed snapshot said of the log. If it lies behind the log's end, or the log has another term
     /// at its index, a crash came between an install and the log's reset: nothing of the log may be replayed.
     package private(set) var base: SnapshotBase?
@@ -35,8 +43,11 @@ package final class ShardStore {
         self.shard = shard
         self.store = store
         // Everything that survived in the store is durable, so a restart begins with both equal.
-        appliedIndex = try AppliedIndex.read(shard, from: store)
-        flushedIndex = appliedIndex
+        let applied = try AppliedIndex.read(shard, from: store)
+        appliedIndex = applied.index
+        flushedIndex = applied.index
+        history = HistoryLedger(floor: applied.floor, newest: applied.newest)
+        durableFloor = applied.floor
         base = try SnapshotBase.read(shard, from: store)
     }
 
@@ -62,10 +73,17 @@ package final class ShardStore {
     package var isFlushing: Bool { frozen != nil }
 
     /// Freezes the overlay for a worker to write; nil when a flush or an install is under way, or nothing is
-    /// new.
-    package func beginFlush() -> FlushJob? {
+    /// new. `historyBudget`: if more keys than that were changed, the flush keeps no superseded versions: the history
+    /// floor rises to the newest timestamp, or as far as holds allow.
+    package func beginFlush(historyBudget: Int = .max) -> FlushJob? {
         guard frozen == nil, installing == nil, appliedIndex > flushedIndex else { return nil }
-        let job = FlushJob(shard: shard, store: store, overlay: overlay, index: appliedIndex)
+        let newest = newestTimestamp
+        var floor = historyFloor
+        if overlay.count > historyBudget { floor = max(floor, history.oldestHold(above: floor) ?? newest) }
+        // At once: the worker takes away what is not kept while the frozen overlay is still read.
+        history.wrote(floor: floor, newest: history.newest)
+        let job = FlushJob(
+            shard: shard, store: store, overlay: overlay, index: appliedIndex, floor: floor, newest: newest)
         overlay = Overlay(expected: job.overlay.count)
         frozen = job
         return job
@@ -76,6 +94,9 @@ package final class ShardStore {
         precondition(job === frozen, "a flush ends once, at the shard where it began")
         frozen = nil
         flushedIndex = job.index
+        history.wrote(floor: job.floor, newest: job.newest)
+        durableFloor = job.floor
+        store.setHistoryFloor(durableFloor, buckets: buckets)
     }
 
     /// Freezes, writes and flushes at once: for tests, simulation and shutdown.
@@ -92,7 +113,9 @@ package final class ShardStore {
     package func discardOverlay() throws(StoreError) {
         overlay = Overlay()
         frozen = nil
-        appliedIndex = try AppliedIndex.read(shard, from: store)
+        let applied = try AppliedIndex.read(shard, from: store)
+        appliedIndex = applied.index
+        history.wrote(floor: applied.floor, newest: applied.newest)
     }
 
     // MARK: Snapshots
@@ -118,6 +141,8 @@ package final class ShardStore {
             throw StoreError(
                 .misuse, "shard \(shard): a snapshot at \(manifest.index) is behind what is applied, \(appliedIndex)")
         }
+        // The records that come may have an older past than those that go.
+        store.setHistoryFloor(min(durableFloor, manifest.floor), buckets: buckets)
         let install = SnapshotInstall(manifest, from: directory, into: store)
         installing = install
         return install
@@ -130,6 +155,9 @@ package final class ShardStore {
         installing = nil
         let manifest = install.manifest
         (appliedIndex, flushedIndex) = (manifest.index, manifest.index)
+        history.replaced(floor: manifest.floor, newest: manifest.newest)
+        durableFloor = manifest.floor
+        store.setHistoryFloor(durableFloor, buckets: buckets)
         base = SnapshotBase(index: manifest.index, term: manifest.term, membership: manifest.membership)
     }
 
@@ -139,9 +167,12 @@ package final class ShardStore {
         precondition(install === installing, "an install ends once, at the shard where it began")
         let stored = try AppliedIndex.read(shard, from: store)
         installing = nil
-        guard stored == install.manifest.index else { return false }
+        durableFloor = stored.floor
+        store.setHistoryFloor(durableFloor, buckets: buckets)
+        guard stored.index == install.manifest.index else { return false }
         overlay = Overlay()
-        (appliedIndex, flushedIndex) = (stored, stored)
+        (appliedIndex, flushedIndex) = (stored.index, stored.index)
+        history.replaced(floor: stored.floor, newest: stored.newest)
         base = try SnapshotBase.read(shard, from: store)
         return true
     }
@@ -170,7 +201,16 @@ package final class ShardStore {
             case .absent: break
             }
         }
-        try store.withValue(key, body)
+        var isDamaged = false
+        try store.withValue(key) { stored in
+            guard let stored else { return body(nil) }
+            guard let split = StoredValue.split(stored) else {
+                isDamaged = true
+                return
+            }
+            body(split.value)
+        }
+        if isDamaged { throw StoredValue.damaged }
     }
 
     /// Calls `body` with the records `from <= key < to` (an empty `to`: to the end) in order of key, until it returns
@@ -180,49 +220,15 @@ package final class ShardStore {
     ) throws(StoreError) {
         let end = to.isEmpty ? AppliedIndex.prefix : to.bytes
         let below = try store.scan(from: from.bytes, to: end)
-        end.withUnsafeBytes { end in
+        let isIntact = end.withUnsafeBytes { end in
             var merge = MergedScan(
                 upper: overlay, middle: frozen?.overlay, store: below, from: from, to: end)
             while let record = merge.next() {
-                guard body(record.key, record.value) else { return }
+                guard body(record.key, record.value) else { return true }
             }
+            return !merge.isDamaged
         }
+        guard isIntact else { throw StoredValue.damaged }
         try below.check()
-    }
-}
-
-/// A frozen overlay on its way into the store.
-package final class FlushJob: @unchecked Sendable {  // Immutable; see `Overlay` on who reads what.
-    package let shard: ShardID
-    /// The newest entry that the overlay holds.
-    package let index: LogIndex
-    let overlay: Overlay
-    private let store: any Store
-
-    init(shard: ShardID, store: any Store, overlay: Overlay, index: LogIndex) {
-        self.shard = shard
-        self.store = store
-        self.overlay = overlay
-        self.index = index
-    }
-
-    /// Writes the overlay and the index it reaches in one batch. Any thread; it is durable after the store's `flush`.
-    package func write() throws(StoreError) {
-        var batch = WriteBatch(capacity: 64 << 10)
-        overlay.tombstones.forEach { batch.deleteRange(from: $0, to: $1) }
-        // In order of the keys: RocksDB's skip list then inserts beside its last place, and a flush costs half.
-        let entries = overlay.entries
-        var order = Array(entries.indices)
-        order.sort { compareKeys(entries[$0].keyView, entries[$1].keyView) < 0 }
-        for position in order {
-            let entry = entries[position]
-            if !entry.isDeleted {
-                batch.put(entry.keyView, entry.valueView)
-            } else if entry.state == Overlay.Entry.deleted {
-                batch.delete(entry.keyView)
-            }
-        }
-        AppliedIndex.put(shard, index, into: &batch)
-        try store.write(batch)
     }
 }

@@ -7,14 +7,15 @@ import Base
 package struct ShardView: Sendable {
     package let shard: ShardID
     /// The newest entry whose effects the view shows.
-    package let index: LogIndex
+    package var index: LogIndex { applied.index }
+    let applied: AppliedIndex
     let view: any StoreView
 
     /// Opens a view of what the store holds of `shard`; its overlay is not in it, so flush first.
     package init(_ shard: ShardID, in store: any Store) throws(StoreError) {
         self.shard = shard
         view = try store.view()
-        index = try AppliedIndex.read(shard, from: view)
+        applied = try AppliedIndex.read(shard, from: view)
     }
 }
 
@@ -113,7 +114,10 @@ package final class SnapshotExport: @unchecked Sendable {  // Confined to one th
     private func finish() throws(StoreError) {
         try closeFile()
         let manifest = SnapshotManifest(
-            shard: view.shard, index: view.index, term: term, membership: membership, ranges: ranges, files: files)
+            shard: view.shard, index: view.index, term: term, membership: membership,
+            // What is dropped of history while a view is open goes from the view too.
+            floor: max(view.applied.floor, view.view.historyFloor(in: ranges)), newest: view.applied.newest,
+            ranges: ranges, files: files)
         try directory.write(manifest)
         self.manifest = manifest
     }

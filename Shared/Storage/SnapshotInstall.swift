@@ -69,7 +69,8 @@ package final class SnapshotInstall: @unchecked Sendable {  // Confined to one t
 
     private func commit(_ replacement: any StoreReplacement) throws(StoreError) {
         var batch = WriteBatch()
-        AppliedIndex.put(manifest.shard, manifest.index, into: &batch)
+        AppliedIndex(index: manifest.index, floor: manifest.floor, newest: manifest.newest)
+            .put(manifest.shard, into: &batch)
         SnapshotBase(index: manifest.index, term: manifest.term, membership: manifest.membership)
             .put(manifest.shard, into: &batch)
         try replacement.commit(batch)

@@ -5,11 +5,13 @@ import Base
 /// On disk and on the wire, little-endian:
 ///
 ///     magic       "OSNM"
-///     version     u8 = 1
+///     version     u8 = 2 (1: records had no commit timestamp)
 ///     shard       u32
 ///     index       u64     the newest entry whose effects are in
 ///     term        u64     of that entry
 ///     membership  varint length, bytes: who votes as of the index, opaque here
+///     floor       u64     nothing of the time before can be read from the records
+///     newest      u64     their newest commit timestamp
 ///     ranges      varint count, then from and to, each varint length and bytes
 ///     files       varint count, then each: size varint, records varint, checksum u32 (CRC-32C of the whole file)
 ///     checksum    u32 CRC-32C of everything before it
@@ -35,16 +37,21 @@ package struct SnapshotManifest: Hashable, Sendable {
     package var index: LogIndex
     package var term: Term
     package var membership: Bytes
+    package var floor: Timestamp
+    package var newest: Timestamp
     package var ranges: [KeyRange]
     package var files: [File]
 
     package init(
-        shard: ShardID, index: LogIndex, term: Term, membership: Bytes, ranges: [KeyRange], files: [File]
+        shard: ShardID, index: LogIndex, term: Term, membership: Bytes, floor: Timestamp = .zero,
+        newest: Timestamp = .zero, ranges: [KeyRange], files: [File]
     ) {
         self.shard = shard
         self.index = index
         self.term = term
         self.membership = membership
+        self.floor = floor
+        self.newest = newest
         self.ranges = ranges
         self.files = files
     }
@@ -63,7 +70,7 @@ package struct SnapshotManifest: Hashable, Sendable {
 
     static let magic: StaticString = "OSNM"
     private static let magicBytes: Bytes = [0x4f, 0x53, 0x4e, 0x4d]
-    static let version: UInt8 = 1
+    static let version: UInt8 = 2
     /// What a manifest may hold at most: at 16 MiB a file, a shard of 1 TiB.
     package static let fileLimit = 1 << 16
     /// Ranges that a manifest may name: each bucket one, and the shard's own records.
@@ -80,6 +87,8 @@ package struct SnapshotManifest: Hashable, Sendable {
         buffer.append(littleEndian: index.rawValue)
         buffer.append(littleEndian: term.rawValue)
         Self.append(membership, into: &buffer)
+        buffer.append(littleEndian: floor.rawValue)
+        buffer.append(littleEndian: newest.rawValue)
         buffer.append(varint: UInt64(ranges.count))
         for range in ranges {
             Self.append(range.from, into: &buffer)
@@ -114,12 +123,15 @@ package struct SnapshotManifest: Hashable, Sendable {
         }
         guard let shard: UInt32 = reader.littleEndian(), let index: UInt64 = reader.littleEndian(),
             let term: UInt64 = reader.littleEndian(), let membership = reader.delimited(),
-            membership.count <= Self.membershipLimit
+            membership.count <= Self.membershipLimit, let floor: UInt64 = reader.littleEndian(),
+            let newest: UInt64 = reader.littleEndian()
         else { throw Self.damaged("cut") }
         self.shard = ShardID(rawValue: shard)
         self.index = LogIndex(rawValue: index)
         self.term = Term(rawValue: term)
         self.membership = membership.bytes
+        self.floor = Timestamp(rawValue: floor)
+        self.newest = Timestamp(rawValue: newest)
         ranges = try Self.readRanges(&reader)
         files = try Self.readFiles(&reader)
         guard reader.isAtEnd else { throw Self.damaged("too long") }

@@ -57,6 +57,11 @@ package protocol Store: AnyObject, Sendable {
     /// Ends a `reclaim` that runs on another thread, and all that would follow.
     func stopReclaiming()
 
+    /// Allows the store to drop versions of records in these buckets that were superseded by `floor`, when and where
+    /// it likes: a replica says so once a floor at least as high is durable. It may go back for a bucket whose records
+    /// were replaced.
+    func setHistoryFloor(_ floor: Timestamp, buckets: Range<Int>)
+
     /// Bytes in use, roughly.
     var sizeEstimate: UInt64 { get }
 
@@ -81,6 +86,8 @@ package protocol StoreView: AnyObject, Sendable {
     func get(_ key: ByteView) throws(StoreError) -> Bytes?
     /// As the store's.
     func scan(from: Bytes, to: Bytes) throws(StoreError) -> any StoreIterator
+    /// Up to where superseded versions of records in `ranges` may be missing by now, although the view had them.
+    func historyFloor(in ranges: [KeyRange]) -> Timestamp
 }
 
 extension StoreView {
@@ -142,8 +149,8 @@ package protocol StoreIterator: AnyObject {
 /// Why the store could not do what was asked.
 package struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
     /// What the caller can do: stop the replica (`corruption`), make room (`full`), stop (`inputOutput`), fix a bug
-    /// (`misuse`).
-    package enum Kind: Hashable, Sendable { case corruption, full, inputOutput, misuse }
+    /// (`misuse`), read a later time (`tooOld`).
+    package enum Kind: Hashable, Sendable { case corruption, full, inputOutput, misuse, tooOld }
 
     package let kind: Kind
     package let message: String
@@ -161,6 +168,7 @@ package struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
         case .corruption: DatabaseError(.corruption, message)
         case .full: DatabaseError(.diskFull, message)
         case .inputOutput, .misuse: DatabaseError(.internalFailure, message)
+        case .tooOld: DatabaseError(.snapshotTooOld, message)
         }
     }
 }

@@ -10,6 +10,10 @@ struct EffectsTests {
         batch.delete(Bytes("gone".utf8))
         batch.deleteRange(from: [1], to: [2, 3])
         batch.put([], [])
+        batch.stamp(Timestamp(rawValue: 0x0102_0304_0506_0708))
+        Bytes([3]).withUnsafeBytes { from in
+            Bytes([4]).withUnsafeBytes { batch.collectRange(from: from, to: $0, floor: Timestamp(rawValue: 77)) }
+        }
         return batch.effects.bytes
     }
 
@@ -24,6 +28,9 @@ struct EffectsTests {
                     case .put(let key, let value): found.append("put \(key.bytes) \(value.count)")
                     case .delete(let key): found.append("delete \(key.bytes)")
                     case .deleteRange(let from, let to): found.append("range \(from.bytes) \(to.bytes)")
+                    case .timestamp(let timestamp): found.append("at \(timestamp)")
+                    case .collectRange(let from, let to, let floor):
+                        found.append("collect \(from.bytes) \(to.bytes) \(floor)")
                     }
                 }
                 return .success(found)
@@ -37,6 +44,7 @@ struct EffectsTests {
         #expect(
             try read(sample()).get() == [
                 "put [107, 101, 121] 300", "delete [103, 111, 110, 101]", "range [1] [2, 3]", "put [] 0",
+                "at \(0x0102_0304_0506_0708)", "collect [3] [4] 77",
             ])
         #expect(try read([]).get() == [])
         #expect(try read([1]).get() == [])

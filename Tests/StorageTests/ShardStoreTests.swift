@@ -20,7 +20,8 @@ struct ShardStoreTests {
                     switch effect {
                     case .put(let key, let value): records[key.bytes] = value.bytes
                     case .delete(let key): records[key.bytes] = nil
-                    case .deleteRange(let from, let to):
+                    case .timestamp: break
+                    case .deleteRange(let from, let to), .collectRange(let from, let to, _):
                         for key in records.keys where !key.lexicographicallyPrecedes(from.bytes) {
                             if key.lexicographicallyPrecedes(to.bytes) { records[key] = nil }
                         }
@@ -120,7 +121,9 @@ struct ShardStoreTests {
                 switch effect {
                 case .put(let key, let value): batch.put(prefix + key.bytes, value.bytes)
                 case .delete(let key): batch.delete(prefix + key.bytes)
-                case .deleteRange(let from, let to): batch.deleteRange(from: prefix + from.bytes, to: prefix + to.bytes)
+                case .timestamp(let timestamp): batch.stamp(timestamp)
+                case .deleteRange(let from, let to), .collectRange(let from, let to, _):
+                    batch.deleteRange(from: prefix + from.bytes, to: prefix + to.bytes)
                 }
             }
         }

@@ -104,7 +104,7 @@ struct SnapshotTests {
             try source.shard.flush()
             let view = try source.store.view()
             source.store.close()
-            #expect(try view.get([0, 1]) == [2])
+            #expect(try view.get([0, 1]) == [2] + Bytes(repeating: 0, count: 8), "with its commit timestamp")
         }
     }
 

@@ -74,12 +74,14 @@ extension ActorRuntime {
         return due
     }
 
-    /// Removes the sub-records of up to `limit` generations whose key is gone. Returns how many.
+    /// Removes the sub-records of up to `limit` generations whose key is gone, for reads of the past too. Returns how
+    /// many.
     package func collectGarbage(entryIndex: LogIndex, limit: Int) throws(DatabaseError) -> Int {
         // What was collected last must be out of sight first.
         guard mayHaveGarbage, collectIndex <= committed else { return 0 }
         self.entryIndex = entryIndex
         var found: [(bucket: BucketID, generation: Timestamp, record: GarbageRecord, key: Bytes)] = []
+        var isWaiting = false
         for bucket in buckets where found.count < limit {
             let id = BucketID(rawValue: UInt16(truncatingIfNeeded: bucket))
             keyBuffer.removeAll()
@@ -87,7 +89,14 @@ extension ActorRuntime {
             endBuffer.removeAll()
             endBuffer.append(keyBuffer.readable)
             NativeKeyLayout.makeRangeEnd(&endBuffer)
-            try reader.scan(from: keyBuffer.readable, to: endBuffer.readable) { key, value in
+            var isAny = false
+            try reader.scan(from: keyBuffer.readable, to: endBuffer.readable) { _, _ in
+                isAny = true
+                return false
+            }
+            guard isAny else { continue }
+            isWaiting = true
+            try reader.scanSettled(from: keyBuffer.readable, to: endBuffer.readable) { key, value in
                 if case .garbage(_, let generation)? = NativeKey(parsing: key),
                     let record = GarbageRecord(decoding: value)
                 {
@@ -96,7 +105,7 @@ extension ActorRuntime {
                 return found.count < limit
             }
         }
-        if found.isEmpty, garbageIndex <= committed { mayHaveGarbage = false }
+        if !isWaiting, garbageIndex <= committed { mayHaveGarbage = false }
         for item in found {
             if item.record.count == Self.lostGenerations {
                 for collection in [CollectionID.redisHashes, .redisStrings] {
@@ -121,11 +130,11 @@ extension ActorRuntime {
         endBuffer.append(keyBuffer.readable)
         NativeKeyLayout.makeRangeEnd(&endBuffer)
         entryBytes += 64
-        deferred.append(.deleteRange(keyBuffer.readable.bytes, endBuffer.readable.bytes))
+        deferred.append(.collectRange(keyBuffer.readable.bytes, endBuffer.readable.bytes))
     }
 
-    /// Removes the generations before `limit` that no record of the bucket has. A generation moves only between keys
-    /// of one bucket, so the committed records know all that are in use.
+    /// Removes the generations before `limit` that no record of the bucket has, nor had as far back as the past can be
+    /// read. A generation moves only between keys of one bucket, so the committed records know all that are in use.
     private func collectLost(
         _ bucket: BucketID, _ collection: CollectionID, before limit: Timestamp
     ) throws(DatabaseError) {
@@ -135,10 +144,12 @@ extension ActorRuntime {
         endBuffer.removeAll()
         endBuffer.append(keyBuffer.readable)
         NativeKeyLayout.makeRangeEnd(&endBuffer)
-        try reader.scan(from: keyBuffer.readable, to: endBuffer.readable) { _, value in
+        let note: (ByteView, ByteView) -> Bool = { _, value in
             if let record = KeyspaceRecord(decoding: value) { used.insert(record.generation.rawValue) }
             return true
         }
+        try reader.scan(from: keyBuffer.readable, to: endBuffer.readable, note)
+        try reader.scanSettled(from: keyBuffer.readable, to: endBuffer.readable, note)
         var from = Timestamp.zero
         while true {
             keyBuffer.removeAll()

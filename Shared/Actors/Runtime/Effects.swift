@@ -6,6 +6,7 @@ enum DeferredEffect {
     case put(Bytes, Bytes)
     case delete(Bytes)
     case deleteRange(Bytes, Bytes)
+    case collectRange(Bytes, Bytes)
 }
 
 // MARK: - Changing values
@@ -179,6 +180,8 @@ extension ActorRuntime {
                 key.withUnsafeBytes { sink.delete(key: $0) }
             case .deleteRange(let from, let to):
                 from.withUnsafeBytes { from in to.withUnsafeBytes { sink.deleteRange(from: from, to: $0) } }
+            case .collectRange(let from, let to):
+                from.withUnsafeBytes { from in to.withUnsafeBytes { sink.collectRange(from: from, to: $0) } }
             }
         }
         deferred.removeAll()

@@ -9,6 +9,17 @@ package protocol RecordReader: AnyObject {
     /// Calls `body` with the records of `from ..< to` in key order until it answers false. The views end with the
     /// call, which must not come back to the reader.
     func scan(from: ByteView, to: ByteView, _ body: (ByteView, ByteView) -> Bool) throws(DatabaseError)
+    /// The same, as of the oldest time that can still be read: what was put there later does not show.
+    func scanSettled(from: ByteView, to: ByteView, _ body: (ByteView, ByteView) -> Bool) throws(DatabaseError)
+}
+
+extension RecordReader {
+    /// For readers without a past.
+    package func scanSettled(
+        from: ByteView, to: ByteView, _ body: (ByteView, ByteView) -> Bool
+    ) throws(DatabaseError) {
+        try scan(from: from, to: to, body)
+    }
 }
 
 /// Where the effects of an entry go, in the order in which they are to be applied. The views end with the call.
@@ -19,6 +30,13 @@ package protocol EffectSink: AnyObject {
     func delete(key: ByteView)
     /// Removes every key of `from ..< to`.
     func deleteRange(from: ByteView, to: ByteView)
+    /// The same for records that nobody sees, in the past neither, as far back as it can be read.
+    func collectRange(from: ByteView, to: ByteView)
+}
+
+extension EffectSink {
+    /// For sinks without a past.
+    package func collectRange(from: ByteView, to: ByteView) { deleteRange(from: from, to: to) }
 }
 
 /// The bounds of a shard's actors. A call that would cross one is refused before it has changed anything.

@@ -84,7 +84,7 @@ final class ProvisionalRecords: RecordReader, EffectSink {
         switch effect {
         case .put(let key, let value): set(key, value)
         case .delete(let key): set(key, nil)
-        case .deleteRange(let from, let to):
+        case .deleteRange(let from, let to), .collectRange(let from, let to):
             sort()
             for position in firstPosition(from)..<max(firstPosition(from), firstPosition(to)) {
                 values.updateValue(nil, for: order[position])

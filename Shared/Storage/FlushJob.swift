@@ -1,0 +1,112 @@
+import Base
+import DataModel
+
+/// A frozen overlay on its way into the store, and what it supersedes on its way into the history.
+package final class FlushJob: @unchecked Sendable {  // One thread at a time; see `Overlay` on who reads what.
+    package let shard: ShardID
+    /// The newest entry that the overlay holds.
+    package let index: LogIndex
+    let overlay: Overlay
+    private let store: any Store
+    /// Nothing is kept of what was superseded by then: below, the store cannot tell the past.
+    let floor: Timestamp
+    /// The newest commit timestamp of all that the store has then.
+    package let newest: Timestamp
+    /// Keys whose superseded versions were kept, and bytes that they take in the store.
+    package private(set) var historyKeys = 0, historyBytes = 0
+    private var isWritten = false
+
+    init(
+        shard: ShardID, store: any Store, overlay: Overlay, index: LogIndex, floor: Timestamp, newest: Timestamp
+    ) {
+        self.shard = shard
+        self.store = store
+        self.overlay = overlay
+        self.index = index
+        self.floor = floor
+        self.newest = newest
+    }
+
+    /// Writes the overlay and the index it reaches in one batch. Any thread; it is durable after the store's `flush`.
+    package func write() throws(StoreError) {
+        // Once it is in the store, the store no longer shows what it has superseded.
+        guard !isWritten else { return }
+        var batch = WriteBatch(capacity: 64 << 10)
+        overlay.tombstones.forEach { batch.deleteRange(from: $0, to: $1) }
+        let history = HistoryWriter()
+        historyKeys = 0
+        // In order of the keys: RocksDB's skip list then inserts beside its last place, and a flush costs half.
+        let entries = overlay.entries
+        var order = Array(entries.indices)
+        order.sort { compareKeys(entries[$0].keyView, entries[$1].keyView) < 0 }
+        for position in order {
+            let entry = entries[position]
+            if !entry.isDeleted {
+                batch.put(entry.keyView, entry.valueView, entry.timestamp)
+            } else if entry.state == Overlay.Entry.deleted {
+                batch.delete(entry.keyView)
+            }
+            try keep(entry, history)
+        }
+        historyBytes = history.batch.effects.count
+        batch.append(history.batch)
+        AppliedIndex(index: index, floor: floor, newest: newest).put(shard, into: &batch)
+        try store.write(batch)
+        isWritten = true
+    }
+
+    private struct Superseded {
+        let version: Overlay.Version
+        let until: Timestamp
+    }
+    private var chain: [Superseded] = []
+
+    /// Writes what the entry superseded and the floor does not hide: versions that the overlay has, and the one that
+    /// the store has.
+    private func keep(_ entry: Overlay.Entry, _ history: HistoryWriter) throws(StoreError) {
+        guard entry.timestamp > floor, entry.state != Overlay.Entry.covered, HistoryKey.isKept(entry.keyView) else {
+            return
+        }
+        historyKeys += 1
+        chain.removeAll(keepingCapacity: true)
+        var until = entry.timestamp
+        var next = entry.previous
+        var isStoreHidden = false
+        while next != 0, until > floor {
+            let version = overlay.versions[Int(next) - 1]
+            if version.state == Overlay.Entry.covered {
+                isStoreHidden = true
+                break
+            }
+            if !version.isDeleted { chain.append(Superseded(version: version, until: until)) }
+            until = version.timestamp
+            next = version.previous
+        }
+        if !isStoreHidden, until > floor, !overlay.tombstones.contains(entry.keyView) {
+            try keepStored(entry.keyView, until, history)
+        }
+        for superseded in chain.reversed() {
+            let version = superseded.version
+            history.add(
+                HistoryRecord.Version(
+                    value: version.valueView, timestamp: version.timestamp, until: superseded.until),
+                of: entry.keyView)
+        }
+        history.finish(entry.keyView)
+    }
+
+    private func keepStored(_ key: ByteView, _ until: Timestamp, _ history: HistoryWriter) throws(StoreError) {
+        var isDamaged = false
+        try store.withValue(key) { stored in
+            guard let stored else { return }
+            guard let split = StoredValue.split(stored) else {
+                isDamaged = true
+                return
+            }
+            guard split.timestamp < until else { return }
+            history.add(
+                HistoryRecord.Version(value: split.value, timestamp: split.timestamp, until: until), of: key)
+        }
+        if isDamaged { throw StoredValue.damaged }
+    }
+}
