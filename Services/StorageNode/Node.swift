@@ -40,6 +40,8 @@ struct NodeSettings {
     var replyBacklog = 64 << 20, replyShare = 4 << 20
     /// What a shard remembers of calls with tokens.
     var outcomes = OutcomeLimits()
+    /// How much of the past is kept.
+    var history = HistorySettings()
     /// What a shard remembers of transactions over several shards, and when it asks about them.
     var transactions = Participant.Limits()
 }
@@ -55,6 +57,7 @@ final class Node {
     let log: NodeLog
     let workers = WorkerPool(threads: 2)
     private var flusher: StoreFlusher?
+    let history: HistoryRetention
     private var timer: LoopTimer?
     /// What the log knew of each shard when it was opened, and the shard's records with the log replayed.
     ///
@@ -121,6 +124,7 @@ final class Node {
                 shard, applied: records.appliedIndex, on: settings.id)
         }
         self.store = store
+        history = HistoryRetention(settings.history)
         departures = Departures(
             loop: loop, workers: workers, store: store, logger: logger,
             onFailure: { fatal("the store cannot be written", $0) })
@@ -258,6 +262,7 @@ final class Node {
         limits.memoryBytes = settings.actorMemory
         limits.replyBytes = InvocationStream.replyLimit
         let buckets = try Self.contiguous(shard.buckets)
+        records.buckets = buckets
         let runtime = ActorRuntime(
             reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
         runtime.reset(committed: group.committedIndex, floor: .zero)  // Again before it serves.
@@ -294,7 +299,8 @@ final class Node {
     /// Starts the periodic work: elections, expiry, flushes.
     func start() {
         flusher = StoreFlusher(
-            loop: loop, workers: workers, store: store, shards: { [unowned self] in executors.map(\.store) },
+            loop: loop, workers: workers, store: store, history: history,
+            shards: { [unowned self] in executors.map(\.store) },
             onFlushed: { [unowned self] in flushed() },
             onFailure: { [fatal] error in fatal("the store cannot be written", error) })
         timer = loop.schedule(afterMilliseconds: 50, repeating: true) { [unowned self] in tick() }
@@ -308,6 +314,7 @@ final class Node {
         if ticks % Self.closingTicks == 0 { announceClosed() }
         for executor in executors {
             executor.retry()
+            history.maintain(executor.store, nowMilliseconds: clock.wallMilliseconds)
             executor.maintain()
             if ticks % 20 == 0 { executor.measure() }
             if let planned = adopted?.map.shard(executor.shard) { executor.pursue(planned) }

@@ -17,6 +17,7 @@ extension Node {
     }
 
     func registerMetrics(_ metrics: Metrics) {
+        registerHistory(metrics)
         metrics.sampledCounter("orbit_invocations_total", help: "Invocations received") { [self] in Double(invocations)
         }
         metrics.sampledGauge("orbit_shards_led", help: "Shards this node leads") { [self] in

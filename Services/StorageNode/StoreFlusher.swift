@@ -25,6 +25,7 @@ final class StoreFlusher {
     private let store: any Store
     private let policy: Policy
     private let shards: () -> [ShardStore]
+    private let history: HistoryRetention
     /// Called on the loop when a flush is durable: `flushedIndex` of the shards has moved.
     private let onFlushed: () -> Void
     private let onFailure: (StoreError) -> Void
@@ -35,12 +36,13 @@ final class StoreFlusher {
     private(set) var flushes: UInt64 = 0
 
     init(
-        loop: EventLoop, workers: WorkerPool, store: any Store, policy: Policy = Policy(),
+        loop: EventLoop, workers: WorkerPool, store: any Store, history: HistoryRetention, policy: Policy = Policy(),
         shards: @escaping () -> [ShardStore], onFlushed: @escaping () -> Void,
         onFailure: @escaping (StoreError) -> Void
     ) {
         (self.loop, self.workers, self.store, self.policy) = (loop, workers, store, policy)
         (self.shards, self.onFlushed, self.onFailure) = (shards, onFlushed, onFailure)
+        self.history = history
     }
 
     /// Looks whether a flush is due; called a few times a second. While the log's disk is full one is due soon, for
@@ -68,7 +70,8 @@ final class StoreFlusher {
     }
 
     private func begin() {
-        let jobs = shards().compactMap { shard in shard.beginFlush().map { (shard, $0) } }
+        let all = shards(), budget = history.budget(for: all, now: loop.now)
+        let jobs = all.compactMap { shard in shard.beginFlush(historyBudget: budget).map { (shard, $0) } }
         guard !jobs.isEmpty else {
             finish()
             return
@@ -104,7 +107,10 @@ final class StoreFlusher {
             onFailure(failure)
             return
         }
-        for (shard, job) in jobs { shard.finishFlush(job) }
+        for (shard, job) in jobs {
+            shard.finishFlush(job)
+            history.wrote(job, of: shard)
+        }
         isRunning = false
         flushes &+= 1
         onFlushed()

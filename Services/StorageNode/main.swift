@@ -19,6 +19,10 @@ let description = ServiceDescription(
         ConfigurationOption("actor-memory", .bytes, default: "256MB", help: "Memory of decoded hot state, per shard"),
         ConfigurationOption(
             "token-retention", .duration, default: "10m", help: "How long the outcome of a call with a token is kept"),
+        ConfigurationOption(
+            "history", .duration, default: "10m", help: "How far back the past can be read; 0 for as good as not"),
+        ConfigurationOption(
+            "history-limit", .bytes, default: "1GB", help: "Room for versions that are no longer the newest"),
         ConfigurationOption("block-cache", .bytes, default: "64MB", help: "Memory of the store's block cache"),
     ],
     check: { try $0.checkAddresses("listen", "coordinator") })
@@ -32,6 +36,8 @@ Service.run(description) { service in
     settings.id = NodeIdentity.lastNode(settings.directory, disk: PosixDisk())
     settings.store.blockCacheBytes = options.bytes("block-cache")
     settings.outcomes.retentionMilliseconds = options.milliseconds("token-retention")
+    settings.history.retentionMilliseconds = options.milliseconds("history")
+    settings.history.limitBytes = options.bytes("history-limit")
     service.dataDirectory = settings.directory
     if case .everySecond = settings.durability {
         service.logger.warning("fsync everysec: power loss may cost the last second of acknowledged writes")
