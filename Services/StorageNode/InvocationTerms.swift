@@ -27,9 +27,8 @@ enum InvocationTerms {
     static func refusal(
         of invocation: borrowing InvocationView, waitedMilliseconds: UInt64, rights: CallerRights
     ) -> DatabaseError? {
-        guard invocation.transaction == 0, !invocation.hasScope else {
-            return DatabaseError(
-                .featureNotSupported, "Reads at a time and interactive transactions are not supported yet")
+        guard invocation.transaction != 0 || !invocation.hasScope else {
+            return DatabaseError(.featureNotSupported, "Reads at a time are not supported yet")
         }
         let limit = UInt64(invocation.deadlineMilliseconds)
         guard limit == 0 || waitedMilliseconds < limit else {

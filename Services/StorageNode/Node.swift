@@ -44,6 +44,8 @@ struct NodeSettings {
     var history = HistorySettings()
     /// What a shard remembers of transactions over several shards, and when it asks about them.
     var transactions = Participant.Limits()
+    /// What a shard keeps of transactions that are open.
+    var scopes = ShardScopes.Limits()
 }
 
 /// The shards of one process and what they share.
@@ -274,7 +276,9 @@ final class Node {
             records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
             outcomes: OutcomeMemory(reader: reader, buckets: buckets, limits: settings.outcomes),
             reads: reads,
-            transactions: ShardTransactions(bucketCount: bucketCount, limits: settings.transactions),
+            transactions: ShardTransactions(
+                bucketCount: bucketCount, limits: settings.transactions,
+                scopes: scopes(over: reader, buckets, bucketCount: bucketCount, limits)),
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
         executor.onServing = { [unowned self, unowned executor] in
             logger.info(
@@ -290,10 +294,26 @@ final class Node {
         executor.transactions.send = { [unowned self, unowned executor] step, slot, part in
             send(step, to: slot, from: part, of: executor)
         }
+        executor.transactions.report = { [unowned self, unowned executor] step in
+            guard let steps else { return executor.reportAnswered(nil) }
+            steps.send(step, to: ShardExecutor.reportSlot) { executor.reportAnswered($0) }
+        }
         executor.fence(isFenced)
         executors.append(executor)
         group.start()
         return executor
+    }
+
+    /// What open transactions of a shard do.
+    private func scopes(
+        over reader: CommittedRecords, _ buckets: Range<Int>, bucketCount: Int, _ actorLimits: ActorLimits
+    ) -> ShardScopes {
+        let (limits, seed) = (settings.scopes, random.next())
+        return ShardScopes(limits: limits, reader: reader) {
+            ScopeEvaluation(
+                reader: reader, buckets: buckets, bucketCount: bucketCount, actorLimits: actorLimits,
+                limits: limits.scope, seed: seed)
+        }
     }
 
     /// Starts the periodic work: elections, expiry, flushes.
@@ -389,6 +409,10 @@ final class Node {
         {
             if !invocation.trace.isEmpty { noteRefusal(refusal, id: invocation.id, trace: invocation.trace) }
             return ready.error(invocation.id, refusal)
+        }
+        if invocation.transaction != 0 {
+            guard let executor else { return stream.refuse(invocation.id, leader: nil) }
+            return executor.takeStatement(invocation, on: stream, ready: ready)
         }
         if let terms = invocation.readTerms {
             // Refused without a fence: these reads are in no order with the calls that only a leader takes.

@@ -28,21 +28,31 @@ final class ShardTransactions {
     fileprivate var queue = Queue<ParticipantDuty>()
     fileprivate var isDraining = false
     fileprivate let decoder = InvocationBatchDecoder()
-    fileprivate let partEffects = EffectBuffer()
+    let partEffects = EffectBuffer()
+    /// What open transactions have done.
+    let scopes: ShardScopes
+    let statementReply = ReplyBatchEncoder()
+    /// At slot 0's shard: who waits for whom, everywhere.
+    var waitGraph = WaitGraph()
+    /// A report of waits is under way; the last one had some.
+    var isReporting = false, hasReported = false
     var hasDuties: Bool { !queue.isEmpty }
     /// Sends a step to the leader of another slot's shard; `stepAnswered` follows.
     var send: (CommitStep, Slot, PartID) -> Void = { _, _, _ in }
+    /// Reports waits to the shard that looks for circles; `reportAnswered` follows.
+    var report: (TransactionStep) -> Void = { _ in }
 
-    init(bucketCount: Int, limits: Participant.Limits) {
+    init(bucketCount: Int, limits: Participant.Limits, scopes: ShardScopes) {
         participant = Participant(bucketCount: bucketCount, limits: limits)
+        self.scopes = scopes
     }
 
-    fileprivate func makeToken() -> UInt64 {
+    func makeToken() -> UInt64 {
         lastToken &+= 1
         return lastToken
     }
 
-    fileprivate func keep(_ invocation: borrowing InvocationView, _ token: UInt64, on stream: InvocationStream) {
+    func keep(_ invocation: borrowing InvocationView, _ token: UInt64, on stream: InvocationStream) {
         var frame = ByteBuffer(capacity: invocation.encoded.count + 16)
         frame.append(InvocationView.tag)
         frame.append(varint: UInt64(invocation.encoded.count))
@@ -67,6 +77,8 @@ final class ShardTransactions {
         let (calls, asked) = (waiting, askers)
         (waiting, askers, queue) = ([:], [:], Queue())
         participant.reset(committed: index)
+        scopes.removeAll()
+        waitGraph = WaitGraph()
         // Not `decoder`: a call that it has handed out may be what this follows from.
         let replies = ReplyBatchEncoder(), decoder = InvocationBatchDecoder()
         for (_, call) in calls.sorted(by: { $0.key < $1.key }) {
@@ -91,30 +103,35 @@ extension ShardExecutor {
     /// Above this the open entry is proposed before an event: a part that it commits must fit beside.
     private static let crowded = 64 << 10
 
-    private var moment: Participant.Moment {
+    var moment: Participant.Moment {
         Participant.Moment(now: clock.wallMilliseconds, entryIndex: openIndex)
     }
 
     /// Lets something happen to the participant. False: nothing may happen now, or the entry cannot be kept small.
     @discardableResult
-    private func happen(_ event: (inout Participant, Participant.Moment, inout [ParticipantDuty]) -> Void) -> Bool {
-        guard isEvaluating else { return false }
-        if openBytes > Self.crowded { propose() }
-        guard isEvaluating, openBytes <= Self.entryTarget else { return false }
+    func happen(_ event: (inout Participant, Participant.Moment, inout [ParticipantDuty]) -> Void) -> Bool {
+        guard makeRoom() else { return false }
         var duties: [ParticipantDuty] = []
         event(&transactions.participant, moment, &duties)
         note(duties)
         return true
     }
 
+    /// Proposes what is open if more might not fit beside it. False: nothing may happen now.
+    func makeRoom() -> Bool {
+        guard isEvaluating else { return false }
+        if openBytes > Self.crowded { propose() }
+        return isEvaluating && openBytes <= Self.entryTarget
+    }
+
     /// Does at once what concerns the open entry, and queues the rest. The open entry may be proposed then.
-    private func note(_ duties: [ParticipantDuty]) {
+    func note(_ duties: [ParticipantDuty]) {
         place(duties)
         effectsAdded()
     }
 
     /// The same, and the entry stays open.
-    private func place(_ duties: [ParticipantDuty]) {
+    func place(_ duties: [ParticipantDuty]) {
         for duty in duties {
             switch duty {
             case .put(let key, let value): key.withUnsafeBytes { key in value.withUnsafeBytes { put(key, $0) } }
@@ -145,7 +162,9 @@ extension ShardExecutor {
                 if !isHeard { answer(token, .busy) }
             case .send(let step, let slot, let part): transactions.send(step, slot, part)
             case .put, .delete, .apply, .reread: break  // Done at once.
-            case .dropScope, .rollBack, .seal: break  // No scope is opened yet.
+            case .dropScope(let part): dropScope(part)
+            case .rollBack(let part, let statement): rollBack(part, to: statement)
+            case .seal(let part, let isOnly, _): seal(part, isOnly: isOnly)
             }
         }
         transactions.isDraining = false
@@ -157,6 +176,7 @@ extension ShardExecutor {
         do {
             try append(part.effects.payload, committedAt: part.timestamp)
             try runtime.adoptPart(part.effects.counters, entryIndex: openIndex, into: open)
+            try noteChanges(part.effects.payload, at: clock.last)
         } catch {
             fail(error)
         }
@@ -166,32 +186,25 @@ extension ShardExecutor {
 
     /// What the call or batch touches.
     private func scope(of operation: OperationView) -> LockScope? {
+        var touched = TouchedKeys()
         switch operation {
-        case .call(let call):
-            if call.method.isKeyless { return .shard }
-            var keys: [LockKey] = []
-            call.forEachKey { keys.append(LockKey($0, $1.bytes)) }
-            return .keys(keys)
-        case .batch(let batch): return scope(of: batch)
+        case .call(let call): touched.add(call)
+        case .batch(let batch): touched.add(batch)
         case .record, .step, .unknown: return nil
         }
+        return touched.scope
     }
 
     private func scope(of batch: CallBatchView) -> LockScope {
-        var keys: Set<LockKey> = [], isWhole = false
-        var calls = batch.calls, watches = batch.watches
-        while let call = calls.next() {
-            if call.method.isKeyless { isWhole = true }
-            call.forEachKey { keys.insert(LockKey($0, $1.bytes)) }
-        }
-        while let watch = watches.next() { keys.insert(LockKey(watch.database, watch.key.bytes)) }
-        return isWhole ? .shard : .keys(Array(keys))
+        var touched = TouchedKeys()
+        touched.add(batch)
+        return touched.scope
     }
 
-    private func waitingCall(
-        _ invocation: borrowing InvocationView, on stream: InvocationStream
+    func waitingCall(
+        _ invocation: borrowing InvocationView, on stream: InvocationStream, patience given: UInt64 = 0
     ) -> WaitingCall {
-        var patience = ShardTransactions.patience
+        var patience = given == 0 ? ShardTransactions.patience : given
         if invocation.deadlineMilliseconds != 0 { patience = min(patience, UInt64(invocation.deadlineMilliseconds)) }
         return WaitingCall(
             token: transactions.makeToken(), lane: stream.lane(of: invocation.connection),
@@ -242,7 +255,9 @@ extension ShardExecutor {
         let replies = ReplyBatchEncoder()
         call.frame.withUnsafeBytes { frame in
             try? transactions.decoder.decode(frame) { invocation in  // It has been decoded before.
-                if case .batch(let batch) = invocation.operation, let view = batch.part {
+                if invocation.transaction != 0 {
+                    runStatement(invocation, token: token, on: call.stream, ready: replies)
+                } else if case .batch(let batch) = invocation.operation, let view = batch.part {
                     let part = part(view, batch, at: invocation.slot)
                     evaluateAdmitted(part, batch, invocation, on: call.stream, ready: replies)
                 } else if call.stream.isOpen {
@@ -253,7 +268,7 @@ extension ShardExecutor {
         if !replies.isEmpty { call.stream.send(replies) }
     }
 
-    private func refuse(_ token: UInt64, _ refusal: PartRefusal) {
+    func refuse(_ token: UInt64, _ refusal: PartRefusal) {
         guard let call = transactions.takeWaiting(token) else { return }
         let replies = ReplyBatchEncoder()
         call.frame.withUnsafeBytes { frame in
@@ -386,7 +401,8 @@ extension ShardExecutor {
         ready: ReplyBatchEncoder
     ) {
         if step.kind == .sample { return tellTime(invocation.id, on: stream, ready: ready) }
-        guard let kind = CommitStep.Kind(rawValue: step.kind.rawValue), !kind.isOfScope else {
+        if step.kind == .waits { return takeReport(step, invocation.id, ready: ready) }
+        guard let kind = CommitStep.Kind(rawValue: step.kind.rawValue) else {
             return ready.error(invocation.id, Self.unknownStep)
         }
         guard let slot = Self.slot(invocation.slot) else { return ready.error(invocation.id, Self.wrongSlot) }
@@ -395,15 +411,20 @@ extension ShardExecutor {
         }
         let participants = step.participants.slots.compactMap { Self.slot($0) }
         guard participants.count == step.participants.count else { return ready.error(invocation.id, Self.wrongSlot) }
-        let commitStep = CommitStep(
+        if kind == .prepare || kind == .commitOne {
+            guard isEvaluating else { return stream.refuse(invocation.id, leader: group.leader, replies: ready) }
+            guard admit(true, invocation.id, ready) != nil else { return }
+        }
+        var commitStep = CommitStep(
             kind, TransactionID(rawValue: step.id), timestamp: step.timestamp, participants: participants)
+        (commitStep.incarnation, commitStep.statement) = (step.incarnation, step.statement)
         let token = transactions.ask(stream, invocation.id)
         let isHeard =
             !isLogFull && happen { $0.handle(commitStep, at: slot, token: token, $1, into: &$2) }
         if !isHeard { answer(token, .busy) }
     }
 
-    private static func slot(_ number: UInt32) -> Slot? {
+    static func slot(_ number: UInt32) -> Slot? {
         number < UInt32(Slot.count) ? Slot(rawValue: UInt16(number)) : nil
     }
 
@@ -431,6 +452,8 @@ extension ShardExecutor {
         guard !isLogFull else { return }
         drainDuties()
         happen { $0.tick($1, into: &$2) }
+        tickScopes()
+        reportWaits()
     }
 
     /// Entries are committed and applied.
@@ -439,6 +462,7 @@ extension ShardExecutor {
         var duties: [ParticipantDuty] = []
         transactions.participant.committed(upTo: index, now: clock.wallMilliseconds, into: &duties)
         if !duties.isEmpty { place(duties) }
+        settleStatements(upTo: index)
     }
 
     /// Reads what is stored of transactions; before anything else is evaluated. False when it cannot be.

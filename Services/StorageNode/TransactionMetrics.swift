@@ -36,6 +36,54 @@ extension Node {
         counter("orbit_transactions_recovered_total", "Transactions decided without their driver", \.recovered)
         counter("orbit_lock_waits_total", "Calls and parts that had to wait for locks", \.waits)
         watchContradictions(metrics)
+        registerScopes(metrics)
+    }
+
+    /// Interactive transactions.
+    private func registerScopes(_ metrics: Metrics) {
+        func sum(_ value: (ShardTransactions) -> UInt64) -> Double {
+            Double(executors.reduce(0) { $0 &+ value($1.transactions) })
+        }
+        func gauge(_ name: String, _ help: String, _ value: @escaping (ShardScopes) -> Int) {
+            metrics.sampledGauge(name, help: help) { sum { UInt64(value($0.scopes)) } }
+        }
+        gauge("orbit_transaction_scopes", "Interactive transactions that are open at led shards") { $0.count }
+        gauge("orbit_transaction_scope_bytes", "Memory of what they have done") { max($0.bytes, 0) }
+        gauge("orbit_transaction_statements_parked", "Statements that wait for earlier writes") { $0.parkedCount }
+
+        func counter(
+            _ name: String, _ help: String, outcome: String? = nil, _ value: @escaping (ShardTransactions) -> UInt64
+        ) {
+            if let outcome {
+                metrics.sampledCounter(name, help: help, labels: ["outcome": outcome]) { sum(value) }
+            } else {
+                metrics.sampledCounter(name, help: help) { sum(value) }
+            }
+        }
+        counter("orbit_transaction_statements_total", "Statements of interactive transactions") { $0.scopes.statements }
+        counter("orbit_transaction_scopes_opened_total", "Shards that interactive transactions have begun at") {
+            $0.participant.counts.scopesOpened
+        }
+        let ends = "What became of interactive transactions, at each shard"
+        counter("orbit_transaction_scopes_total", ends, outcome: "prepared") { $0.participant.counts.scopesPrepared }
+        counter("orbit_transaction_scopes_total", ends, outcome: "committed") {
+            $0.participant.counts.scopesCommittedOne
+        }
+        let reasons: [(PartRefusal, String)] = [
+            (.aborted, "aborted"), (.deadlock, "deadlock"), (.idleTimeout, "idle"),
+            (.serializationFailure, "serialization"),
+        ]
+        for (reason, name) in reasons {
+            counter("orbit_transaction_scopes_total", ends, outcome: name) {
+                $0.participant.counts.scopesDropped[reason] ?? 0
+            }
+        }
+        counter("orbit_deadlocks_total", "Transactions that had to give way in a circle of waits") {
+            $0.participant.counts.deadlocks
+        }
+        counter("orbit_lock_timeouts_total", "Statements that waited for a lock for too long") {
+            $0.participant.counts.lockTimeouts
+        }
     }
 
     /// What must stay 0, and is worth an alarm.

@@ -63,7 +63,7 @@ struct InteractiveRunTests {
                 case .abort: .aborted
                 case .prepare: .prepared(Timestamp(rawValue: 8))
                 case .rollbackTo, .keepAlive: .held
-                case .forget, .resolve, .fence, .confirm, .sample: .nothing
+                case .forget, .resolve, .fence, .confirm, .sample, .waits: .nothing
                 }
             var data = ByteBuffer()
             switch answers.removeValue(forKey: words) ?? .usual {

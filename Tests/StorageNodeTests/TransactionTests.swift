@@ -73,20 +73,6 @@ struct TransactionTests {
         }
     }
 
-    @Test("a step that no participant knows is refused")
-    func unknownSteps() throws {
-        try tell { stage in
-            let unknown = TransactionStep.Kind.allCases.filter {
-                CommitStep.Kind(rawValue: $0.rawValue) == nil && $0 != .sample
-            }
-            let tickets = unknown.map { stage.caller.step(at: 0, TransactionStep($0, id: 7)) }
-            when(stage, { stage.caller.isSettled }) {
-                for ticket in tickets { #expect(stage.caller[ticket] == .reply(.error(.featureNotSupported))) }
-                stage.finish()
-            }
-        }
-    }
-
     @Test("a gateway's driver gets its replies; of many that want the same keys each is done once")
     func gateway() throws {
         try tell { stage in

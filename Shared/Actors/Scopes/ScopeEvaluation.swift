@@ -102,6 +102,9 @@ package final class ScopeEvaluation {
         try runtime.holds(watch, now: now).0
     }
 
+    /// Why a value from another shard could not be put in place, once: then `undo`.
+    package func takeBrokenTransfer() -> DatabaseError? { runtime.takeBrokenTransfer() }
+
     /// Whether the calls so far change more than can be kept: then `undo`.
     package var isTooLarge: Bool { records.bytes &+ runtime.entryBytes > limits.effectBytes }
 
