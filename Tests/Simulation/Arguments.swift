@@ -5,7 +5,7 @@ let usage = """
     usage: orbit-simulate [SEED] [--seeds COUNT] [--steps N] [--plant BUG] [--profile NAME] [--threads N] [--trace]
            orbit-simulate shard [SEED] [--seeds COUNT] [--steps N] [--plant BUG] [--trace]
            orbit-simulate bugs [SEED] [--seeds COUNT] [--plant BUG] [--profile NAME] [--threads N]
-           orbit-simulate bench versions|memtables|log [--keys N]
+           orbit-simulate bench versions|history|memtables|log [--keys N]
            orbit-simulate check FILE [--level read-committed|snapshot|serializable|strict-serializable]
 
     Runs a whole cluster in virtual time, once per seed from SEED on (default: a random one): elections, replication,
@@ -28,7 +28,8 @@ let usage = """
     check reads a history of transactions that clients have recorded (docs/simulation.md), and says what it shows that
     the level forbids (default: strict-serializable); then it exits with 1.
 
-    bench measures storage layouts and the log on this machine (docs/decisions/0001-version-layout.md).
+    bench measures storage layouts and the log on this machine (docs/decisions/0001-version-layout.md,
+    0010-versions.md).
 
     """
 

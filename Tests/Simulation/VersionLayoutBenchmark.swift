@@ -155,8 +155,9 @@ private struct Bench {
     }
 }
 
-private func withStore<R>(_ options: RocksDBOptions = RocksDBOptions(), _ body: (RocksDBStore) throws -> R) throws -> R
-{
+func withBenchStore<R>(
+    _ options: RocksDBOptions = RocksDBOptions(), _ body: (RocksDBStore) throws -> R
+) throws -> R {
     let directory = "/tmp/orbit-bench-\(getpid())"
     let disk = PosixDisk()
     try disk.makeDirectory(directory)
@@ -173,7 +174,7 @@ private func versionBenchmark(keys: Int) throws {
     for versions in [1, 4] {
         for round in 1...3 {
             for layout in VersionLayout.allCases {
-                try withStore { store in
+                try withBenchStore { store in
                     var bench = Bench(layout: layout, keys: keys)
                     let load = try bench.measure(keys * versions) { try bench.load(store, versions: versions) }
                     _ = try bench.pointReads(store, keys / 2)  // Warms the cache.
@@ -199,7 +200,7 @@ private func memtableBenchmark(keys: Int) throws {
         for memtable in RocksDBOptions.Memtable.allCases {
             var options = RocksDBOptions()
             options.memtable = memtable
-            try withStore(options) { store in
+            try withBenchStore(options) { store in
                 var bench = Bench(layout: .latest, keys: keys)
                 var key = ByteBuffer(capacity: 64)
                 let write = try bench.measure(keys) {
@@ -230,7 +231,7 @@ private func memtableBenchmark(keys: Int) throws {
 
 /// The same through a shard's overlay: what the hot path pays instead.
 private func overlayBenchmark(keys: Int, round: Int) throws {
-    try withStore { store in
+    try withBenchStore { store in
         let bench = Bench(layout: .latest, keys: keys)
         let shard = try ShardStore(shard: ShardID(rawValue: 1), store: store)
         var key = ByteBuffer(capacity: 64)
@@ -277,13 +278,14 @@ private func overlayBenchmark(keys: Int, round: Int) throws {
     }
 }
 
-/// `orbit-simulate bench versions|memtables|log [--keys N]`.
+/// `orbit-simulate bench versions|history|memtables|log [--keys N]`.
 func runBenchmark(_ words: [String]) -> Int32 {
     var keys = 200_000
     if words.count == 3, words[1] == "--keys", let number = Int(words[2]), number >= 1000 { keys = number }
     do {
         switch words.first {
         case "versions": try versionBenchmark(keys: keys)
+        case "history": try historyBenchmark(keys: keys)
         case "memtables": try memtableBenchmark(keys: keys)
         case "log": try logBenchmark(rounds: keys / 100, directory: "/tmp")
         case _: fail(usage, code: 64)

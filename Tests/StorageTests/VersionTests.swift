@@ -313,6 +313,34 @@ struct VersionTests {
         #expect(try ShardStore(shard: ShardID(rawValue: 1), store: store).historyFloor == Timestamp(rawValue: 60))
     }
 
+    @Test(arguments: Kind.allCases) func theHistoryMovesWithASnapshot(kind: Kind) throws {
+        let key: Bytes = [0, 1, 0, 0, 0, 1, 0, 7]
+        try withNode(kind) { source in
+            for index in 1...9 as ClosedRange<UInt64> {
+                var batch = WriteBatch()
+                batch.stamp(Timestamp(rawValue: index * 10))
+                batch.put(key, [UInt8(index)])
+                try source.shard.apply(batch.effects, index: LogIndex(rawValue: index))
+                if index == 5 { source.shard.raiseFloor(to: Timestamp(rawValue: 20)) }
+                if index % 3 == 0 { try source.shard.flush() }
+            }
+            let manifest = try source.export()
+            #expect(manifest.floor == Timestamp(rawValue: 20) && manifest.newest == Timestamp(rawValue: 90))
+            try withNode(kind) { target in
+                try target.receive(manifest, from: source)
+                try target.install(manifest)
+                let again = try ShardStore(shard: target.shard.shard, store: target.store)
+                for shard in [target.shard, again] {
+                    #expect(shard.historyFloor == manifest.floor && shard.newestTimestamp == manifest.newest)
+                    for time in 20...95 as ClosedRange<UInt64> {
+                        let value = try key.withUnsafeBytes { try shard.get($0, asOf: Timestamp(rawValue: time)) }
+                        #expect(value == [UInt8(time / 10)], "as of \(time)")
+                    }
+                }
+            }
+        }
+    }
+
     // MARK: Damage
 
     @Test func damagedRecordsAreErrors() throws {
