@@ -111,6 +111,8 @@ final class ShardExecutor {
     var versionInForce: UInt64 = 0
     /// Whom the map has asked to lead last.
     var lastTransfer: NodeID?
+    /// The history floor when there was last no garbage to collect.
+    private var garbageFloor = Timestamp.zero
     /// Invocations evaluated, and how many in the last second.
     private(set) var invocations: UInt64 = 0
     var countedInvocations: UInt64 = 0
@@ -358,7 +360,7 @@ final class ShardExecutor {
             _ = try runtime.expireDue(
                 now: clock.wallMilliseconds, writeTimestamp: timestamp, entryIndex: openIndex,
                 limit: Self.maintenanceStep, isLocked: { transactions.participant.locks.isLocked($0, $1) })
-            _ = try runtime.collectGarbage(entryIndex: openIndex, limit: Self.maintenanceStep)
+            try collectGarbage()
             try outcomes.expire(now: clock.wallMilliseconds, limit: Self.maintenanceStep, into: open)
         } catch {
             onFatal(error)
@@ -366,6 +368,14 @@ final class ShardExecutor {
         if timestamp >= bound, runtime.hasEffects { raiseBound(above: timestamp) }
         effectsAdded()
         tickTransactions()
+    }
+
+    /// What was deleted is collected once the floor has passed that: so nothing is looked for until it has moved.
+    private func collectGarbage() throws(DatabaseError) {
+        let floor = store.historyFloor
+        guard floor < garbageFloor || floor.milliseconds >= garbageFloor.milliseconds &+ 1000 else { return }
+        let collected = try runtime.collectGarbage(entryIndex: openIndex, limit: Self.maintenanceStep)
+        if collected == 0 { garbageFloor = floor }
     }
 
     /// Moves the reply just written behind `mark` to those that wait for `index`.
