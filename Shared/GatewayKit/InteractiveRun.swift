@@ -11,6 +11,8 @@ import Transactions
 /// the time.
 package final class InteractiveRun: ReplyReceiver {
     package typealias Ending = InteractiveTransaction.Ending
+    /// Of a statement; of one that failed nothing was done, and `transaction` says what that means for it.
+    package typealias Outcome = TransactionRun.Outcome
 
     /// What a statement has for one shard: an encoded `CallBatch`, and a slot of the shard.
     package struct Share: Sendable {
@@ -19,16 +21,6 @@ package final class InteractiveRun: ReplyReceiver {
         package init(slot: UInt32, body: Bytes, isWrite: Bool) {
             (self.slot, self.body, self.isWrite) = (slot, body, isWrite)
         }
-    }
-
-    /// What became of a statement.
-    package enum Outcome: Hashable, Sendable {
-        /// An encoded `ReplyBatch` of each share, in their order.
-        case done([Bytes])
-        /// A condition did not hold: nothing of it was done.
-        case changed
-        /// Nothing of it was done. What that means for the transaction it says itself (`failure`).
-        case failed(DatabaseError)
     }
 
     /// As it is; to be read only.
@@ -246,7 +238,8 @@ package final class InteractiveRun: ReplyReceiver {
         switch ticket.kind {
         case .nothing: return
         case .share:
-            replied(ticket, error.code == .unavailable ? .refused(error, incarnation: 0) : .lost)
+            let isUnsent = error.code == .unavailable || error.code == .busy || error.code == .limitExceeded
+            replied(ticket, isUnsent ? .unsent(error) : .lost)
         case .rollbackTo: stepped(.rollbackTo, ticket, .unknown)
         case .keepAlive: stepped(.keepAlive, ticket, .unknown)
         case .commitOne:
@@ -262,7 +255,10 @@ package final class InteractiveRun: ReplyReceiver {
         if let ending { return transaction.concluded(ending, into: &duties) }
         guard let (step, slot) = commitStep, !router.isClosed,
             router.milliseconds &- committedAt < Self.askMilliseconds
-        else { return transaction.concluded(.unknown(TransactionRun.unknown), into: &duties) }
+        else {
+            return transaction.concluded(
+                isCommitInDoubt ? .unknown(TransactionRun.unknown) : .rolledBack(Self.busy), into: &duties)
+        }
         router.after(milliseconds: Self.askPause) { [self] in
             router.step(
                 connection: connection, slot: slot, step, receiver: self, ticket: Ticket(.commitOne, 0, 0).rawValue)
@@ -315,8 +311,8 @@ package final class InteractiveRun: ReplyReceiver {
             switch StepAnswer(decoding: reply.data) {
             case .committed(let time): return .committed(time)
             case .aborted, .nothing, .notHeld: return .rolledBack(InteractiveTransaction.lost)
+            case .refused(.repeated), .busy: return nil
             case .refused(let refusal): return .rolledBack(refusal.error)
-            case .busy: return isCommitInDoubt ? nil : .rolledBack(InteractiveTransaction.lost)
             case .prepared, .held, nil: return .unknown(Self.damaged)
             }
         case .error:
@@ -349,8 +345,13 @@ extension InteractiveRun: AttemptOwner {
     }
 
     func read(_ reply: borrowing ReplyView) -> (CommitDriver.PartOutcome, PartReply)? {
-        guard reply.kind == .data, case .prepared(let time) = StepAnswer(decoding: reply.data) else { return nil }
-        return (.done(time), .done([]))
+        guard reply.kind == .data else { return nil }
+        switch StepAnswer(decoding: reply.data) {
+        case .prepared(let time): return (.done(time), .done([]))
+        case .refused(let refusal): return (CommitDriver.PartOutcome(refusal), .refused(refusal.error))
+        case .busy: return (.failed, .refused(Self.busy))
+        case .committed, .aborted, .nothing, .held, .notHeld, nil: return nil  // Nobody knows: it is aborted.
+        }
     }
 
     func conclude(_ answer: CommitDriver.Answer, _ replies: [PartReply?]) {
@@ -369,6 +370,7 @@ extension InteractiveRun: AttemptOwner {
         carryOut()
     }
 
+    private static let busy = DatabaseError(.busy, "A shard has too much to do; the transaction was rolled back")
     private static let late = DatabaseError(
         .transactionAborted, "A shard could not prepare the transaction; it was rolled back")
 }

@@ -66,6 +66,8 @@ package struct InteractiveTransaction: Sendable {
         var heardAt: UInt64 = 0
         /// A batch is there that nobody has answered.
         var isOwed = false
+        /// A scope may be there whose incarnation nobody has told.
+        var isUnnamed = false
     }
 
     /// What a shard says to its share of a statement.
@@ -73,6 +75,8 @@ package struct InteractiveTransaction: Sendable {
         case done(incarnation: UInt64)
         /// It was not done. The scope there may be open all the same; 0: it is as it was.
         case refused(DatabaseError, incarnation: UInt64)
+        /// It was not sent.
+        case unsent(DatabaseError)
         /// Nobody knows.
         case lost
     }
@@ -292,8 +296,10 @@ package struct InteractiveTransaction: Sendable {
         case .done(let incarnation):
             pieces[participant] = note(participant, incarnation) ? .done : .lost
         case .refused(let error, let incarnation):
+            noteRefusal(participant, error, incarnation)
+            pieces[participant] = .refused(error)
+        case .unsent(let error):
             participants[participant].isOwed = false
-            if participants[participant].incarnation == 0 { participants[participant].incarnation = incarnation }
             pieces[participant] = .refused(error)
         case .lost: pieces[participant] = .lost
         }
@@ -313,6 +319,18 @@ package struct InteractiveTransaction: Sendable {
             if share.isLocking, participants[position].firstLock == 0 { participants[position].firstLock = statement }
         }
         return true
+    }
+
+    /// PREPARE names the last statement that a scope has admitted, whether it was evaluated then or not.
+    private mutating func noteRefusal(_ position: Int, _ error: DatabaseError, _ incarnation: UInt64) {
+        // What has waited for a lock in vain has opened a scope: nobody has told its incarnation, so it is fenced.
+        if error.code == .lockTimeout { participants[position].isUnnamed = true }
+        participants[position].isOwed = false
+        if participants[position].incarnation == 0 { participants[position].incarnation = incarnation }
+        switch error.code {
+        case .invalidArgument, .featureNotSupported, .permissionDenied, .unavailable: return
+        case _: if participants[position].incarnation != 0 { participants[position].lastStatement = statement }
+        }
     }
 
     /// All shards have answered.
@@ -383,7 +401,7 @@ package struct InteractiveTransaction: Sendable {
         phase = .idle
         (shares, pieces, undoers) = ([], [:], [])
         if error == nil { hasAnswered = true }
-        participants.removeAll { $0.incarnation == 0 }  // It has refused to open a scope.
+        participants.removeAll { $0.incarnation == 0 && !$0.isUnnamed }  // It has refused to open a scope.
         activeAt = now
         duties.append(.answer(error))
     }
@@ -507,7 +525,7 @@ package struct InteractiveTransaction: Sendable {
             step.statement = 0
             // Who has not answered may open a scope still: only a fence keeps it from that, which is ABORT without an
             // incarnation.
-            guard participant.isOwed || participant.incarnation != 0 else { continue }
+            guard participant.isOwed || participant.isUnnamed || participant.incarnation != 0 else { continue }
             duties.append(.send(step, slot: participant.slot, participant: nil))
         }
     }

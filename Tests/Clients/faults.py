@@ -16,7 +16,7 @@ from conftest import PATIENCE, wait_until
 from linearizability import UNKNOWN, Operation, check
 
 SLOTS = 16384
-REFUSALS = ("BUSY", "MISCONF", "OOM")
+REFUSALS = ("BUSY", "MISCONF", "OOM", "CONFLICT", "DEADLOCK", "LOCKED", "TOOOLD")
 KEYS = 60
 
 

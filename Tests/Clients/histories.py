@@ -243,6 +243,28 @@ class TransactionClient(threading.Thread):
         self.history.append(row)
 
 
+class InteractiveClient(TransactionClient):
+    """Every transaction is one of CLIENT TRANSACTION at LEVEL, its operations one after the other."""
+
+    LEVEL = "SERIALIZABLE"
+
+    def step(self):
+        rows = self.choose(self.source.randint(1, 4))
+        self.attempt([], rows, lambda: self.interact(rows))
+
+    def interact(self, rows):
+        check_reply(self.session.ask(["CLIENT", "TRANSACTION", "BEGIN", "ISOLATION", self.LEVEL])[0])
+        replies = []
+        for row in rows:
+            reply = self.session.ask(self.command(row))[0]
+            if isinstance(reply, redis.RedisError):
+                self.session.ask(["CLIENT", "TRANSACTION", "ROLLBACK"])
+                raise Refused(str(reply))
+            replies.append(reply)
+        check_reply(self.session.ask(["CLIENT", "TRANSACTION", "COMMIT"])[0])
+        return replies
+
+
 class TransactionLoad:
     """Clients on ten hot keys of one tag, which is the name, or of several. `connect` makes a redis-py client, of which
     only the pool is used."""
@@ -275,7 +297,7 @@ class TransactionLoad:
     def bugs(self):
         return [bug for client in self.clients for bug in client.bugs]
 
-    def finish(self, directory):
+    def finish(self, directory, level="strict-serializable"):
         """Stops, reads every key once more, and has the history checked. Returns the counts of all outcomes."""
         self.stopping.set()
         for client in self.clients:
@@ -295,7 +317,7 @@ class TransactionLoad:
 
         wait_until(read, f"{self.name}: a read of all keys")
         reader.close()
-        check(history + reader.history, directory / f"{self.name}.jsonl")
+        check(history + reader.history, directory / f"{self.name}.jsonl", level)
         return {name: sum(client.counts[name] for client in self.clients) for name in self.clients[0].counts}
 
 

@@ -334,6 +334,10 @@ def test_difference_arguments_are_checked_first(pair, command):
     assert str(ours.ask(*command)).startswith("-ERR ")
 
 
+# Subcommands that Redis has not.
+OURS = {"client|asof", "client|transaction"}
+
+
 def test_descriptions_of_commands(pair):
     """Every command of ours is described as Redis describes it (subcommands: those that we have)."""
     theirs, ours = pair
@@ -354,7 +358,8 @@ def test_descriptions_of_commands(pair):
         assert plain(row) == plain(original[name])
         known = described(subcommands(original[name]))
         for subcommand in subcommands(row):
-            assert plain(subcommand) == plain(known[subcommand[0]])
+            if subcommand[0] not in OURS:
+                assert plain(subcommand) == plain(known[subcommand[0]])
 
 
 @pytest.mark.parametrize(

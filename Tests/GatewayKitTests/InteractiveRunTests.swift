@@ -115,8 +115,7 @@ struct InteractiveRunTests {
     }
 
     private static func numbers(_ outcome: InteractiveRun.Outcome) -> [Int64]? {
-        guard case .done(let batches) = outcome else { return nil }
-        return TransactionRunTests.numbers(.done(batches))
+        TransactionRunTests.numbers(outcome)
     }
 
     private static func commit(_ run: InteractiveRun, _ then: @escaping (InteractiveRun.Ending) -> Void) {

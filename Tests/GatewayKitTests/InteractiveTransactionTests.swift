@@ -241,7 +241,7 @@ struct InteractiveTransactionTests {
                 Self.send(.rollbackTo, Self.first, incarnation: 100, statement: 1, awaited: 0)
             ])
         #expect(stepped(.rollbackTo, 0, .done) == [.answer(Self.inTheWay)])
-        #expect(transaction.participants.count == 1 && !transaction.hasWritten && transaction.failure == nil)
+        #expect(transaction.participants.count == 2 && !transaction.hasWritten && transaction.failure == nil)
         try run(writes: [Self.second])
         #expect(transaction.participants.count == 2)
         // And if it cannot be undone, nothing of it stays.
@@ -255,6 +255,23 @@ struct InteractiveTransactionTests {
             ])
         #expect(throws: DatabaseError.self) { try self.execute(reads: [Self.first]) }
         #expect(try commit() == [.end(.rolledBack(InteractiveTransaction.lost))])
+    }
+
+    @Test("PREPARE names what the shard has admitted; a scope that nobody has named is fenced at the end")
+    mutating func admitted() throws {
+        try run(writes: [Self.first])
+        _ = try execute(writes: [Self.first])
+        #expect(replied(0, .refused(Self.inTheWay, incarnation: 0)) == [.answer(Self.inTheWay)])
+        _ = try execute(writes: [Self.first])
+        let unsent = DatabaseError(.unavailable, "no leader")
+        #expect(replied(0, .unsent(unsent)) == [.answer(unsent)])
+        _ = try execute(writes: [Self.second])
+        #expect(replied(1, .refused(Self.inTheWay, incarnation: 0)) == [.answer(Self.inTheWay)])
+        #expect(try commit() == [Self.send(.commitOne, Self.first, incarnation: 100, statement: 2, awaited: 0)])
+        #expect(
+            concluded(.committed(Self.time(9))) == [
+                Self.send(.abort, Self.second, incarnation: 0), .end(.committed(Self.time(9))),
+            ])
     }
 
     @Test("a conflict ends it at once, for others may wait for its locks")
@@ -346,7 +363,7 @@ struct InteractiveTransactionTests {
         #expect(duties == [Self.send(.rollbackTo, Self.first, incarnation: 100, statement: 1)])
         #expect(
             try commit() == [
-                Self.send(.abort, Self.first, incarnation: 100),
+                Self.send(.abort, Self.first, incarnation: 100), Self.send(.abort, Self.second, incarnation: 0),
                 .end(.rolledBack(DatabaseError(.wrongType, "as the gateway found"))),
             ])
         begin { $0.refusals = .transaction }

@@ -53,7 +53,7 @@ struct TransactionTests {
                 }
             case .execute(let token, let plan): execute(token, plan)
             case .close: isClosed = true
-            case .authenticate, .delay, .countKeys, .changeUsers, .beginPause, .endPause, .kill:
+            case .interactive, .authenticate, .delay, .countKeys, .changeUsers, .beginPause, .endPause, .kill:
                 Issue.record("not asked for: \(action)")
             }
         }

@@ -336,6 +336,7 @@ final class Recorder: SessionSink {
                 lines.append("  if \(Self.word(watch.key)) is \(state)" + place)
             }
             lines += plan.calls.map { "  " + Self.describe($0) }
+        case .interactive(let token, let action): lines.append("interactive #\(token) \(action)")
         case .beginPause(let token): lines.append("begin pause #\(token)")
         case .endPause: lines.append("end pause")
         case .kill(let ids): lines.append("kill \(ids.map(String.init).joined(separator: ","))")

@@ -12,7 +12,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     /// How long a client may take to log in.
     private static let loginMilliseconds = 10_000
 
-    private let gateway: Gateway
+    let gateway: Gateway
     private let router: NodeRouter
     private let server: ServerState
     private let connection: Connection
@@ -36,6 +36,8 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     }
 
     private var replicaState = ReplicaState()
+    /// Between CLIENT TRANSACTION BEGIN and its end.
+    var interactive: InteractiveRun?
 
     init(_ gateway: Gateway, _ connection: Connection, _ session: RESPSession) {
         self.gateway = gateway
@@ -70,6 +72,8 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
 
     func closed(_ connection: Connection, _ reason: CloseReason) {
         session.peerClosed()
+        interactive?.rollBack()
+        interactive = nil
         gateway.remove(self)
         connection.handler = nil
     }
@@ -220,27 +224,29 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
         (replicaState.awaited, replicaState.bookmark) = (token &+ 1, nil)
         let plan = TransactionPlan(calls: [call.snapshot])
         try TransactionRequest.begin(plan, token: token, for: self, gateway) { [self] outcome in
-            session.release(token)
-            switch outcome {
-            case .done(let replies):
-                var decoder = ReplyBatchDecoder()
-                try? decoder.decode(replies) { reply in completed(token, reply) }  // Our own bytes: they decode.
-            case .changed:  // MSETNX, and one of the keys exists.
-                let replies = ReplyBatchEncoder()
-                replies.integer(token, 0)
-                replies.deliver(to: self)
-            case .failed(let error): failed(token, error)
-            }
+            answer(token, outcome)
+        }
+    }
+
+    /// A plan of one call was carried out, or not: its reply is the answer.
+    func answer(_ token: UInt64, _ outcome: TransactionOutcome) {
+        session.release(token)
+        switch outcome {
+        case .done(let replies):
+            var decoder = ReplyBatchDecoder()
+            try? decoder.decode(replies) { reply in completed(token, reply) }  // Our own bytes: they decode.
+        case .changed:  // MSETNX, and one of the keys exists.
+            let replies = ReplyBatchEncoder()
+            replies.integer(token, 0)
+            replies.deliver(to: self)
+        case .failed(let error): failed(token, error)
         }
     }
 
     private func execute(_ token: UInt64, _ plan: TransactionPlan) {
         // A replica is not asked before this is answered.
         (replicaState.awaited, replicaState.bookmark) = (token &+ 1, nil)
-        let completion = { [self] (outcome: TransactionOutcome) in
-            gateway.beginEvent()
-            lend { session.executed(token, outcome, output: &connection.output, to: self) }
-        }
+        let completion = { [self] (outcome: TransactionOutcome) in executed(token, outcome) }
         do throws(DatabaseError) {
             try TransactionRequest.begin(plan, token: token, for: self, gateway, completion)
         } catch {
@@ -268,6 +274,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
             }
         case .execute(let token, let plan):
             execute(token, plan)
+        case .interactive(let token, let action): perform(action, token)
         case .beginPause(let token):
             gateway.beginPause(by: self) { [self] in finished(token, nil) }
         case .endPause: gateway.loop.runLater { [gateway] in gateway.pauseChanged() }
@@ -286,6 +293,24 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
         gateway.beginEvent()
         lend { session.authenticated(token, outcome, output: &connection.output, to: self) }
         if session.isAuthenticated { connection.clearDeadline() }
+    }
+
+    /// CLIENT TRANSACTION has done what it was asked for, or not.
+    func interacted(_ token: UInt64, _ result: Result<TransactionDescription?, DatabaseError>) {
+        // Never from inside the session.
+        later { [self] in
+            gateway.beginEvent()
+            lend {
+                session.interacted(
+                    token, result, isOpen: interactive != nil, output: &connection.output, to: self)
+            }
+        }
+    }
+
+    /// A plan that is answered like an EXEC was carried out, or not.
+    func executed(_ token: UInt64, _ outcome: TransactionOutcome) {
+        gateway.beginEvent()
+        lend { session.executed(token, outcome, output: &connection.output, to: self) }
     }
 
     private func finished(_ token: UInt64, _ error: DatabaseError?) {

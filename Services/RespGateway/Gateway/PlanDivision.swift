@@ -220,6 +220,8 @@ struct ReplyMerge {
     private let isCondition: Bool
     private let random: UInt64
     private var sum: Int64 = 0
+    /// Of a key that somebody else had locked.
+    private var isSkipped = false
     private var items: [Value] = []
     private var failure: DatabaseError?
     /// The only reply, or the last of many that are alike.
@@ -241,6 +243,7 @@ struct ReplyMerge {
         switch (kind, reply.kind) {
         case (_, .error): failure = reply.error
         case (.sum, .integer): sum &+= reply.integer
+        case (.sum, .null): isSkipped = true
         case (.values, .list):
             var values = reply.items, position = 0
             while let item = values.next() {
@@ -262,6 +265,7 @@ struct ReplyMerge {
     func finish(_ id: UInt64, _ encoder: ReplyBatchEncoder) {
         if let failure { return encoder.error(id, failure) }
         switch kind {
+        case .sum where isSkipped: encoder.null(id)
         case .sum: encoder.integer(id, sum)
         case .done where isCondition: encoder.integer(id, 1)
         case .done, .single: Self.append(whole, id, encoder)

@@ -27,12 +27,11 @@ final class TransactionRequest: ReplyReceiver {
         _ completion: @escaping (TransactionOutcome) -> Void
     ) throws(DatabaseError) {
         let router = gateway.router
-        let places = ShardPlaces(
-            slots: router.slotOfEachShard, shard: { router.shardIndex(ofSlot: $0) },
-            firstSlot: { router.firstSlot(ofBucket: $0) })
+        let places = ShardPlaces(router)
         if places.slots.count > 1, let gathering = try PlanGathering(plan, places) {
             return try GatheredRequest.begin(gathering, token: token, for: client, gateway, completion)
         }
+        if let run = client.interactive { return try begin(plan, in: run, gateway, completion) }
         let division = try PlanDivision(plan, places)
         var encoder = CallBatchEncoder()
         if division.shares.count == 1, let share = division.shares.first {
@@ -57,7 +56,7 @@ final class TransactionRequest: ReplyReceiver {
         }
     }
 
-    private static func conclude(
+    static func conclude(
         _ outcome: TransactionRun.Outcome, _ division: PlanDivision, _ random: UInt64,
         _ completion: (TransactionOutcome) -> Void
     ) {
@@ -88,6 +87,15 @@ final class TransactionRequest: ReplyReceiver {
 
     func failed(_ ticket: UInt64, _ error: DatabaseError) {
         client.later { [self] in completion(.failed(error)) }
+    }
+}
+
+extension ShardPlaces {
+    /// As a router knows them now.
+    init(_ router: NodeRouter) {
+        self.init(
+            slots: router.slotOfEachShard, shard: { router.shardIndex(ofSlot: $0) },
+            firstSlot: { router.firstSlot(ofBucket: $0) })
     }
 }
 

@@ -61,6 +61,9 @@ extension RESPSession {
         isEvictable = true
         readOnlySince = nil
         forgetTransaction()
+        guard isInteractive else { return }
+        isInteractive = false
+        actions.append(.interactive(nextToken, .abandon))
     }
 
     /// Looks again at what the user may do; false if there is no such user any more. As in Redis, a user that was

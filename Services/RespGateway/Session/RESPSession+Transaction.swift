@@ -71,6 +71,10 @@ extension RESPSession {
     /// WATCH key [key ...]: answered when the versions of the keys are known; so nothing overtakes it.
     func watch(_ words: Words, _ reply: inout ByteBuffer) throws(DatabaseError) {
         guard transaction == nil else { throw DatabaseError(.invalidArgument, "WATCH inside MULTI is not allowed") }
+        guard !isInteractive else {
+            throw DatabaseError(
+                .invalidArgument, "WATCH inside a transaction is not allowed: it finds out itself what has changed")
+        }
         let keys = try watched.begin(words, database)
         guard !keys.isEmpty else { return reply.append("+OK\r\n") }
         postpone(.watch(nextToken, database: database, keys)) { $0.append("+OK\r\n") }
@@ -112,7 +116,9 @@ extension RESPSession {
         }
         let steps = executions.reduce(execution.steps.count) { $0 + $1.steps.count }
         executions.append(execution)
-        if isLocal || steps > Self.stepLimit || transaction.size > Self.sizeLimit { wait = .other(nextToken) }
+        if isLocal || isInteractive || steps > Self.stepLimit || transaction.size > Self.sizeLimit {
+            wait = .other(nextToken)
+        }
         deferred = .execute(nextToken, plan)
     }
 

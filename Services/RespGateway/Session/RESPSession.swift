@@ -90,6 +90,8 @@ package final class RESPSession {
 
     /// Between MULTI and EXEC.
     var transaction: Transaction? { didSet { noteRights() } }
+    /// Between CLIENT TRANSACTION BEGIN and its end.
+    var isInteractive = false { didSet { noteRights() } }
     var watched = WatchedKeys()
     /// Every EXEC whose answer is to come, oldest first.
     var executions: [Execution] = []
@@ -113,7 +115,7 @@ package final class RESPSession {
 
     private func noteRights() {
         isUnrestricted = user?.allowsEverything ?? false
-        isPlain = isUnrestricted && transaction == nil
+        isPlain = isUnrestricted && transaction == nil && !isInteractive
     }
 
     /// What was watched must not be read as it was before: followers are not asked.
@@ -374,9 +376,10 @@ package final class RESPSession {
     @inline(never)
     private func admits(_ command: RESPCommand, _ index: Int, _ words: Words, _ output: inout ByteBuffer) -> Bool {
         guard isUnrestricted || mayUse(command, words, &output) else { return false }
-        guard transaction != nil else { return true }
+        guard transaction != nil || isInteractive else { return true }
         if server.pause != .nothing, isHeldBack(command, words) { return false }
-        return !queue(command, index, words, &output)
+        guard transaction == nil else { return !queue(command, index, words, &output) }
+        return !beginStatement(command, index, words, &output)
     }
 
     /// A command is being kept for EXEC.
@@ -506,7 +509,7 @@ package final class RESPSession {
     /// The token that a deferred answer will have.
     package var nextToken: UInt64 { ring.tail }
 
-    @inline(__always) private func takeMute() -> Bool {
+    @inline(__always) func takeMute() -> Bool {
         guard replyMode == .off || skipsNextReply else { return false }
         skipsNextReply = false
         return true

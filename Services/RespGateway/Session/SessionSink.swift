@@ -24,6 +24,9 @@ package enum SessionAction: Hashable, Sendable {
     case watch(UInt64, database: UInt8, [Bytes])
     /// Carry out an EXEC; answer with `RESPSession.executed`. What follows it must not overtake it.
     case execute(UInt64, TransactionPlan)
+    /// Something of an interactive transaction. Answer `statement` with `RESPSession.complete` after `release`, `lock`
+    /// with `executed`, `abandon` not at all, and the others with `interacted`.
+    case interactive(UInt64, InteractiveAction)
     /// A pause has begun: answer with `RESPSession.finish` when every call that other clients had under way is
     /// answered, and let the clients that it holds back go on when it ends.
     case beginPause(UInt64)

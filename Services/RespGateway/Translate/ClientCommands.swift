@@ -6,7 +6,7 @@ enum ClientCommands {
     static let rows: [RESPCommand] = [
         .clientCaching, .clientGetName, .clientGetRedirection, .clientHelp, .clientID, .clientInfo, .clientKill,
         .clientList, .clientNoEvict, .clientPause, .clientReply, .clientSetName, .clientTracking,
-        .clientTrackingInformation, .clientUnblock, .clientUnpause,
+        .clientTrackingInformation, .clientTransaction, .clientUnblock, .clientUnpause,
     ]
 }
 
