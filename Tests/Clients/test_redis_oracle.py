@@ -335,7 +335,7 @@ def test_difference_arguments_are_checked_first(pair, command):
 
 
 # Subcommands that Redis has not.
-OURS = {"client|asof", "client|transaction"}
+OURS = {b"client|asof", b"client|transaction"}
 
 
 def test_descriptions_of_commands(pair):
