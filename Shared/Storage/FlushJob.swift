@@ -15,6 +15,8 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
     /// Keys whose superseded versions were kept, and bytes that they take in the store.
     package private(set) var historyKeys = 0, historyBytes = 0
     private var isWritten = false
+    /// Bytes of history gathered before they are written: what was superseded may be far more than what is new.
+    private static let historyBatch = 256 << 10
 
     init(
         shard: ShardID, store: any Store, overlay: Overlay, index: LogIndex, floor: Timestamp, newest: Timestamp
@@ -28,13 +30,16 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
     }
 
     /// Writes the overlay and the index it reaches in one batch. Any thread; it is durable after the store's `flush`.
+    ///
+    /// Most of the history may be written before: it says what was the newest until when, which is true and asked for
+    /// only where a newer version is found. If a crash comes between, the same is written once more.
     package func write() throws(StoreError) {
         // Once it is in the store, the store no longer shows what it has superseded.
         guard !isWritten else { return }
         var batch = WriteBatch(capacity: 64 << 10)
         overlay.tombstones.forEach { batch.deleteRange(from: $0, to: $1) }
         let history = HistoryWriter()
-        historyKeys = 0
+        (historyKeys, historyBytes) = (0, 0)
         // In order of the keys: RocksDB's skip list then inserts beside its last place, and a flush costs half.
         let entries = overlay.entries
         var order = Array(entries.indices)
@@ -47,8 +52,12 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
                 batch.delete(entry.keyView)
             }
             try keep(entry, history)
+            guard history.batch.effects.count > Self.historyBatch else { continue }
+            try store.write(history.batch)
+            historyBytes += history.batch.effects.count
+            history.reset()
         }
-        historyBytes = history.batch.effects.count
+        historyBytes += history.batch.effects.count
         batch.append(history.batch)
         AppliedIndex(index: index, floor: floor, newest: newest).put(shard, into: &batch)
         try store.write(batch)

@@ -76,6 +76,8 @@ final class HistoryWriter {
         if value.count >= HistoryRecord.targetBytes { finish(record) }
     }
 
+    func reset() { batch.removeAll() }
+
     /// The record has no more.
     func finish(_ record: ByteView) {
         guard !value.isEmpty else { return }

@@ -267,6 +267,44 @@ struct VersionTests {
         #expect(try key.withUnsafeBytes { try shard.get($0, asOf: Timestamp(rawValue: 9)) } == nil)
     }
 
+    @Test func aCrashBetweenHistoryAndDataChangesNothing() throws {
+        func key(_ number: UInt8) -> Bytes { [0, 1, 0, 0, 0, 1, 0, number] }
+        for surviving in 0..<6 {
+            let store = MemoryStore()
+            var log: [Bytes] = []
+            for time in [10, 20, 30] as [UInt64] {
+                var batch = WriteBatch()
+                batch.stamp(Timestamp(rawValue: time))
+                let value = Bytes(repeating: UInt8(time), count: 20_000)
+                for number in 0..<40 as Range<UInt8> { batch.put(key(number), value) }
+                log.append(batch.effects.bytes)
+            }
+            func replay(upTo end: Int) throws -> ShardStore {
+                let shard = try ShardStore(shard: ShardID(rawValue: 1), store: store)
+                for (position, effects) in log.enumerated().prefix(end).dropFirst(Int(shard.appliedIndex.rawValue)) {
+                    try effects.withUnsafeBytes { try shard.apply($0, index: LogIndex(rawValue: UInt64(position + 1))) }
+                }
+                return shard
+            }
+            try replay(upTo: 1).flush()
+            let job = try #require(try replay(upTo: 2).beginFlush())
+            try job.write()
+            #expect(store.unflushedBatches > 2)
+            store.crash(surviving: surviving)
+            let shard = try replay(upTo: 3)
+            for isFlushed in [false, true] {
+                if isFlushed { try shard.flush() }
+                for number in 0..<40 as Range<UInt8> {
+                    for time in [9, 10, 19, 20, 29, 30] as [UInt64] {
+                        let moment = Timestamp(rawValue: time), expected = time < 10 ? nil : UInt8(time / 10 * 10)
+                        let value = try key(number).withUnsafeBytes { try shard.get($0, asOf: moment) }
+                        #expect(value?.first == expected, "\(surviving) as of \(time)")
+                    }
+                }
+            }
+        }
+    }
+
     @Test func belowTheFloorIsAnError() throws {
         let shard = try ShardStore(shard: ShardID(rawValue: 1), store: MemoryStore())
         shard.raiseFloor(to: Timestamp(rawValue: 50))
