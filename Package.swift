@@ -92,7 +92,7 @@ let package = Package(
             "StorageNode",
             [
                 "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Raft",
-                "Replication", "ServiceKit", "Peers", "GatewayKit", "Transactions", "Feeds",
+                "Replication", "ServiceKit", "Peers", "GatewayKit", "Transactions", "Feeds", "Backup",
             ]),
         service(
             "Coordinator",
@@ -136,7 +136,7 @@ let package = Package(
             [
                 "Actors", "Base", "Contracts", "Crypto", "DataModel", "GatewayKit", "Net", "Placement", "Replication",
                 "Storage",
-                "TestKit", "Raft", "Peers", "ServiceKit", "Transactions", "Feeds",
+                "TestKit", "Raft", "Peers", "ServiceKit", "Transactions", "Feeds", "Backup",
             ]),
         tests(
             "Coordinator",

@@ -125,6 +125,11 @@ extension ShardExecutor {
         _ invocation: borrowing InvocationView, _ terms: ReadTerms, bookmark: Timestamp,
         scratch: ReplyBatchEncoder, ready: ReplyBatchEncoder
     ) -> Bool {
+        let bucket = Int(invocation.slot) * transactions.participant.bucketCount / Slot.count
+        guard !isBeingRestored(BucketID(rawValue: UInt16(truncatingIfNeeded: bucket))) else {
+            ready.error(invocation.id, Self.beingRestored)
+            return true
+        }
         let source = source(of: terms, bookmark: bookmark)
         guard source != .nowhere else {
             reads.refused &+= 1

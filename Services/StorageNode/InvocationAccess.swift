@@ -3,8 +3,9 @@ import Net
 
 /// Who may call a node. A peer over a Unix socket must be our own user; over TCP its certificate must come from the
 /// cluster's authority (TLS has checked that) and name a role of this cluster. Data, and the directory, which shows
-/// keys, are for gateways, and for `orbit`, which creates the first user; Raft is for other nodes, and so are the steps
-/// of transactions that they recover; health and reflection are for every process of the cluster.
+/// keys, are for gateways, and for `orbit`, which creates the first user; backups are for `orbit` alone; Raft is for
+/// other nodes, and so are the steps of transactions that they recover; health and reflection are for every process
+/// of the cluster.
 struct InvocationAccess {
     /// The user that peers over Unix sockets must be.
     let user: UInt32
@@ -40,6 +41,9 @@ struct InvocationAccess {
             }
             if PeerPath.contains(path) {
                 return role == Self.node ? nil : GRPCStatus(.permissionDenied, "role \(role) is no storage node")
+            }
+            if path.hasPrefix("/\(BackupPath.service)/") {
+                return role == "orbit" ? nil : GRPCStatus(.permissionDenied, "role \(role) may not back up or restore")
             }
             let isData = path.hasPrefix(Self.service) || path.hasPrefix("/\(DirectoryPath.service)/")
             let mayRead = isData ? role == "orbit" : ["orbit", Self.node, "coordinator"].contains(role)

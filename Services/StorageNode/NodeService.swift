@@ -14,6 +14,7 @@ extension Node {
             }
         }
         DirectoryService(self).register(on: server)
+        BackupService(self).register(on: server)
     }
 
     func registerMetrics(_ metrics: Metrics) {
@@ -67,6 +68,7 @@ extension Node {
                         .object([
                             .init("id", .integer(Int64(executor.shard.rawValue))),
                             .init("leader", .bool(executor.isServing)),
+                            .init("restoring", .bool(executor.isServing && executor.restores.isActive)),
                             .init("committed", .integer(Int64(clamping: executor.group.committedIndex.rawValue))),
                             .init("flushed", .integer(Int64(clamping: executor.store.flushedIndex.rawValue))),
                         ])
@@ -74,6 +76,12 @@ extension Node {
             .init("invocations", .integer(Int64(clamping: invocations))),
             .init("replicaReads", .integer(Int64(clamping: executors.reduce(0) { $0 + $1.reads.answered }))),
             .init("storeBytes", .integer(Int64(clamping: storeBytes))),
-        ]
+        ] + restoreMembers
+    }
+
+    /// Only while there is something to say.
+    private var restoreMembers: [JSON.Member] {
+        guard executors.contains(where: { $0.isServing && $0.restores.isActive }) else { return [] }
+        return [.init("restore", .text("half restored, and nothing is served: orbit restore goes on with it"))]
     }
 }

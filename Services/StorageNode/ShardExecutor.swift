@@ -62,6 +62,7 @@ final class ShardExecutor {
     /// The actors; others may look, and change nothing.
     let runtime: ActorRuntime
     let transactions: ShardTransactions
+    let restores = ShardRestores()
     private let records: RecordTable
     let outcomes: OutcomeMemory
     /// Answers what is less than strongly consistent.
@@ -77,7 +78,7 @@ final class ShardExecutor {
     private var spareEffects: [EffectBuffer] = []
     private var proposed = Queue<Proposed>()
     private var newestProposal = LogIndex.zero
-    private var pendingBytes = 0
+    private(set) var pendingBytes = 0
     private var waiting = Queue<WaitingReplies>()
     private var lastWaiting: WaitingReplies?
     private var spareEncoders: [ReplyBatchEncoder] = []
@@ -149,7 +150,8 @@ final class ShardExecutor {
 
     /// Transactions over several shards.
     func locksChanged() {
-        mayEvaluate = isEvaluating && transactions.participant.locks.isFree && !transactions.hasDuties
+        mayEvaluate =
+            isEvaluating && transactions.participant.locks.isFree && !transactions.hasDuties && !restores.isActive
     }
 
     /// Something waits to be proposed.
@@ -354,7 +356,7 @@ final class ShardExecutor {
     func maintain() {
         guard isServing else { return tryToServe() }
         runtime.sweep(now: clock.wallMilliseconds)
-        guard !isRebuilding, !log.writer.isFull else { return }
+        guard !isRebuilding, !log.writer.isFull, !restores.isActive else { return }
         let timestamp = clock.next()
         do throws(DatabaseError) {
             _ = try runtime.expireDue(
@@ -441,6 +443,7 @@ final class ShardExecutor {
         }
         waiting = kept
         lastWaiting = nil
+        restores.fail()
         isRebuilding = true
         rebuildIfSettled()
     }
@@ -465,7 +468,14 @@ final class ShardExecutor {
         records.reset()
         outcomes.reset()
         openIndex = nextIndex
-        if restoreTransactions() { isRebuilding = false }
+        if restoreTransactions(), loadRestores() { isRebuilding = false }
+    }
+
+    /// What is evaluated from now on sees what is applied, and nothing of before.
+    func rebuild() {
+        propose()
+        isRebuilding = true
+        rebuildIfSettled()
     }
 
     // MARK: Leadership
@@ -488,7 +498,7 @@ final class ShardExecutor {
             return onFatal(error)
         }
         forgetPending()
-        guard restoreTransactions() else { return }
+        guard restoreTransactions(), loadRestores() else { return }
         isServing = true
         onServing?()
     }
@@ -535,6 +545,7 @@ final class ShardExecutor {
         records.reset()
         outcomes.reset()
         transactions.reset(committed: group.committedIndex, leader: group.leader)
+        restores.fail()
         openIndex = nextIndex
     }
 
@@ -574,6 +585,7 @@ final class ShardExecutor {
         records.committed(upTo: index)
         outcomes.committed(upTo: index)
         settleTransactions(upTo: index)
+        restores.settled(upTo: index)
         while let batch = waiting.first, batch.index <= index {
             _ = waiting.popFirst()
             batch.stream.holds(-batch.replies.size)

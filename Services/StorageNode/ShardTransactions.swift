@@ -222,6 +222,10 @@ extension ShardExecutor {
             stream.refuse(invocation.id, leader: group.leader, replies: ready)
             return false
         }
+        guard !restores.isActive else {
+            ready.error(invocation.id, Self.beingRestored)
+            return false
+        }
         if case .batch(let batch) = invocation.operation, batch.isPart { return true }  // Asks by itself.
         guard let scope = scope(of: invocation.operation) else { return true }
         let call = waitingCall(invocation, on: stream)

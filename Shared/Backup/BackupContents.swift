@@ -31,28 +31,57 @@ package enum BackupContents {
         return BucketID(rawValue: number)
     }
 
+    /// The collection of a record's key.
+    package static func collection(of key: ByteView) -> CollectionID? {
+        var reader = ByteReader(key)
+        guard reader.bigEndian(UInt16.self) != nil, let number: UInt32 = reader.bigEndian() else { return nil }
+        return CollectionID(rawValue: number)
+    }
+
     /// Whether a record with this key is backed up, and whether a restore may bring it.
     package static func holds(_ key: ByteView) -> Bool {
-        var reader = ByteReader(key)
-        guard let number: UInt16 = reader.bigEndian(), Int(number) < Slot.count,
-            let collection: UInt32 = reader.bigEndian()
-        else { return false }
+        guard bucket(of: key) != nil, let collection = collection(of: key) else { return false }
         return !excluded.contains(collection)
     }
 
     /// Where a bucket begins, and where it ends.
     package static func range(of bucket: BucketID) -> (from: Bytes, to: Bytes) {
-        func edge(_ number: UInt32) -> Bytes {
-            [UInt8(truncatingIfNeeded: number >> 8), UInt8(truncatingIfNeeded: number)]
+        (edge(UInt32(bucket.rawValue)), edge(UInt32(bucket.rawValue) + 1))
+    }
+
+    private static func edge(_ bucket: UInt32) -> Bytes {
+        [UInt8(truncatingIfNeeded: bucket >> 8), UInt8(truncatingIfNeeded: bucket)]
+    }
+
+    /// The keys of a bucket that belong into a backup, in order.
+    package static func ranges(of bucket: BucketID) -> [(from: Bytes, to: Bytes)] {
+        var ranges: [(from: Bytes, to: Bytes)] = []
+        var from = range(of: bucket).from
+        for collection in excluded {
+            let hole = self.range(of: collection, in: bucket)
+            ranges.append((from, hole.from))
+            from = hole.to
         }
-        return (edge(UInt32(bucket.rawValue)), edge(UInt32(bucket.rawValue) + 1))
+        ranges.append((from, range(of: bucket).to))
+        return ranges
+    }
+
+    /// The counters of a bucket's keys.
+    package static func counters(of bucket: BucketID) -> (from: Bytes, to: Bytes) {
+        range(of: .redisCounters, in: bucket)
+    }
+
+    private static func range(of collection: CollectionID, in bucket: BucketID) -> (from: Bytes, to: Bytes) {
+        func start(_ number: UInt32) -> Bytes {
+            edge(UInt32(bucket.rawValue)) + withUnsafeBytes(of: number.bigEndian) { Bytes($0) }
+        }
+        return (start(collection.rawValue), start(collection.rawValue + 1))
     }
 
     /// Key counters are counted anew by a restore; what a shard remembers of transactions is of no use without their
     /// drivers, and everything decided at the time of the backup is in the data; older versions are not carried; and
-    /// the mark of a restore is of the cluster that was restored.
-    private static let excluded: Set<UInt32> = [
-        CollectionID.redisCounters.rawValue, CollectionID.systemTransactions.rawValue, 19 /* history */,
-        CollectionID.systemRestores.rawValue,
+    /// the mark of a restore is of the cluster that was restored. Ascending.
+    private static let excluded: [CollectionID] = [
+        .redisCounters, .systemTransactions, .systemHistory, .systemRestores,
     ]
 }

@@ -4,15 +4,25 @@ import ServiceKit
 
 extension Command {
     static let backup = Command(
-        "backup", operands: "list|verify DIR", count: 2...2,
-        summary: "Shows the backups in a directory, or reads them and says whether they are whole.",
-        options: [.json, CommandOption("number", "N", "only backup N")]
-    ) { arguments in try BackupCommand(arguments).run() }
+        "backup", operands: "DIR | list DIR | verify DIR", count: 1...2,
+        summary:
+            "Backs the cluster up into a directory; shows the backups there; reads them and says if they are whole.",
+        options: [
+            .data, .json, CommandOption("incremental", nil, "store what has changed since the newest (the default)"),
+            CommandOption("full", nil, "store everything, and depend on no earlier backup"),
+            CommandOption("number", "N", "with list and verify: only backup N"),
+        ]
+    ) { arguments in
+        if arguments.operands.count == 2 { return try BackupCommand(arguments).run() }
+        let word = arguments.operands[0]
+        guard !BackupCommand.verbs.contains(word) else { throw UsageError("orbit backup \(word) takes a DIR") }
+        return try BackupCommand.make(arguments, into: word)
+    }
 }
 
 /// `orbit backup list DIR` and `orbit backup verify DIR`: they need no cluster.
 struct BackupCommand {
-    private static let verbs = ["list", "verify"]
+    static let verbs = ["list", "verify"]
 
     private let arguments: Arguments
     private let verb: String
@@ -23,11 +33,47 @@ struct BackupCommand {
         self.arguments = arguments
         verb = arguments.operands[0]
         guard Self.verbs.contains(verb) else { throw UsageError(Arguments.unknown(verb, among: Self.verbs)) }
+        for name in ["full", "incremental"] where arguments.has(name) {
+            throw UsageError("--\(name) goes with orbit backup DIR")
+        }
         let path = arguments.operands[1]
         let disk = PosixDisk()
         guard disk.exists(path) else { throw UsageError("there is no directory \(path)") }
         directory = BackupDirectory(disk, path: path)
         console = Console(isQuiet: arguments.has("json"))
+    }
+
+    /// `orbit backup DIR`.
+    static func make(_ arguments: Arguments, into path: String) throws -> Int32 {
+        guard !arguments.has("number") else { throw UsageError("--number goes with list and verify") }
+        guard !(arguments.has("full") && arguments.has("incremental")) else {
+            throw UsageError("a backup is --full or --incremental")
+        }
+        let plan = try Command.existingCluster(arguments).0
+        let console = Console(isQuiet: arguments.has("json"))
+        let disk = PosixDisk()
+        let lock = try DirectoryLock(path, disk: disk)
+        let calls = try NodeCalls(plan)
+        defer { calls.close() }
+        let run = BackupRun(
+            calls, BackupDirectory(disk, path: path), isFull: arguments.has("full"), console: console)
+        let manifest = try withExtendedLifetime(lock) { try run.run() }
+        if arguments.has("json") {
+            let document = JSON.object([
+                .init("backup", manifest.document), .init("moved", .integer(Int64(clamping: run.movedBytes))),
+                .init("kept", .integer(Int64(clamping: run.keptBytes))),
+                .init("salvagedPieces", .integer(Int64(run.salvagedPieces))),
+                .init("took", .integer(Int64(clamping: run.milliseconds))),
+            ])
+            console.out(document.encoded(isPretty: true))
+            return 0
+        }
+        let kind = manifest.base == 0 ? "full" : "builds upon backup \(manifest.base)"
+        console.out(
+            "Backup \(manifest.number) (\(kind)): \(manifest.records) records, \(Figures.bytes(manifest.bytes)), as of "
+                + "\(Figures.time(manifest.timestamp.milliseconds)); \(Figures.bytes(run.movedBytes)) moved in "
+                + "\(seconds(Int(run.milliseconds))).")
+        return 0
     }
 
     func run() throws -> Int32 {

@@ -101,7 +101,8 @@ struct UserStore {
         channel.unary(path: Self.path, request: request, deadline: deadline) { result in
             channel.close()
             let reply = Self.decode(result)
-            if case .failure(let error) = reply, error.code.row.retry == .afterRefresh || error.code == .unavailable,
+            if case .failure(let error) = reply, error != RestoreAnswer.underWay,
+                error.code.row.retry == .afterRefresh || error.code == .unavailable,
                 number + 1 < Self.attempts
             {
                 // The last pass over all nodes found no leader: give it a moment.
@@ -163,6 +164,8 @@ struct FirstUser {
             try UserStore(plan: plan, loop: loop).put(record, onlyIfAbsent: !isGiven) { result in
                 switch result {
                 case .success: completion(nil)
+                // The users come with the rest of the backup.
+                case .failure(let error) where error == RestoreAnswer.underWay: completion(nil)
                 case .failure(let error): completion(error.message)
                 }
             }

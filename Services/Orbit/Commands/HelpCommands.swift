@@ -4,7 +4,7 @@ extension Command {
     /// Every command, in the order of the help.
     package static let all: [Command] = [
         .up, .down, .start, .stop, .status, .actors, .node, .rebalance, .user, .health, .config, .version, .help,
-        .backup, .supervise,
+        .backup, .restore, .supervise,
     ]
 
     static let version = Command("version", summary: "Shows which release this is.") { _ in

@@ -240,6 +240,10 @@ package struct RestoreStep: Hashable, Sendable {
 
 /// How far the restore of a bucket is.
 package struct RestoreAnswer: Hashable, Sendable {
+    /// What every call gets meanwhile.
+    package static let underWay = DatabaseError(
+        .unavailable, "The cluster is being restored from a backup, and not complete; orbit restore goes on with it")
+
     /// The raw value is on the wire, and on disk.
     package enum State: UInt32, CaseIterable, Hashable, Sendable {
         case none = 0, loading, complete, done
