@@ -27,8 +27,8 @@ enum InvocationTerms {
     static func refusal(
         of invocation: borrowing InvocationView, waitedMilliseconds: UInt64, rights: CallerRights
     ) -> DatabaseError? {
-        guard invocation.transaction != 0 || !invocation.hasScope else {
-            return DatabaseError(.featureNotSupported, "Reads at a time are not supported yet")
+        if invocation.hasScope, invocation.transaction == 0, invocation.consistency != 0 {
+            return DatabaseError(.invalidArgument, "A read at a time has no other consistency")
         }
         let limit = UInt64(invocation.deadlineMilliseconds)
         guard limit == 0 || waitedMilliseconds < limit else {

@@ -276,6 +276,8 @@ final class Node {
             records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
             outcomes: OutcomeMemory(reader: reader, buckets: buckets, limits: settings.outcomes),
             reads: reads,
+            past: PastReads(
+                records, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next()),
             transactions: ShardTransactions(
                 bucketCount: bucketCount, limits: settings.transactions,
                 scopes: scopes(over: reader, buckets, bucketCount: bucketCount, limits)),
@@ -413,6 +415,10 @@ final class Node {
         if invocation.transaction != 0 {
             guard let executor else { return stream.refuse(invocation.id, leader: nil) }
             return executor.takeStatement(invocation, on: stream, ready: ready)
+        }
+        if invocation.hasScope {
+            guard let executor else { return stream.refuse(invocation.id, leader: nil) }
+            return executor.readPast(invocation, on: stream, ready: ready)
         }
         if let terms = invocation.readTerms {
             // Refused without a fence: these reads are in no order with the calls that only a leader takes.

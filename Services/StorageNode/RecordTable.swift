@@ -1,3 +1,4 @@
+import Actors
 import Base
 import Contracts
 import DataModel
@@ -25,14 +26,14 @@ final class RecordTable {
         var value: Bytes?
     }
 
-    private let reader: CommittedRecords
+    private let reader: any RecordReader
     /// Of this shard: all shards of a node share one store.
     private let buckets: Range<Int>
     private let bucketCount: Int
     private var pending: [Bytes: Pending] = [:]
     private var key = ByteBuffer(capacity: 256)
 
-    init(reader: CommittedRecords, buckets: Range<Int>, bucketCount: Int) {
+    init(reader: any RecordReader, buckets: Range<Int>, bucketCount: Int) {
         (self.reader, self.buckets, self.bucketCount) = (reader, buckets, bucketCount)
     }
 

@@ -67,6 +67,8 @@ final class ShardExecutor {
     let outcomes: OutcomeMemory
     /// Answers what is less than strongly consistent.
     let reads: CommittedReads
+    /// Answers what is asked at a time.
+    let past: PastReads
     /// Called when the shard begins or ceases to be served here.
     var onServing: (() -> Void)?
     /// Called when the coordinator should hear of the shard.
@@ -77,7 +79,7 @@ final class ShardExecutor {
     private(set) var open = EffectBuffer()
     private var spareEffects: [EffectBuffer] = []
     private var proposed = Queue<Proposed>()
-    private var newestProposal = LogIndex.zero
+    private(set) var newestProposal = LogIndex.zero
     private(set) var pendingBytes = 0
     private var waiting = Queue<WaitingReplies>()
     private var lastWaiting: WaitingReplies?
@@ -88,7 +90,7 @@ final class ShardExecutor {
     /// This replica leads, has applied everything from before its term, and its clock is above its predecessor's.
     private(set) var isServing = false { didSet { standChanged() } }
     /// What is looked at with every call: evaluating, nothing locked, and nothing to be done before.
-    private var mayEvaluate = false
+    private(set) var mayEvaluate = false
     /// Serving, and nothing to be rebuilt first.
     private(set) var isEvaluating = false
     /// Somebody else could lead: what was read of committed state needs a lease.
@@ -100,7 +102,10 @@ final class ShardExecutor {
     /// After an abandoned entry: nothing is evaluated until pending state can be rebuilt from the store.
     private var isRebuilding = false { didSet { standChanged() } }
     /// Timestamps below may be given to writes of this shard: its log says so, or the open entry will.
-    private var bound = Timestamp.zero
+    private(set) var bound = Timestamp.zero
+    private(set) var boundIndex = LogIndex.zero  // The entry that says so.
+    /// This node's time when it began to serve the shard.
+    private(set) var servingSince = Timestamp.zero
     /// This node's clock is not to be trusted: it must not serve.
     private(set) var isFenced = false
     /// Where the membership in force lies in the log, at the latest: committed, if that is.
@@ -121,13 +126,13 @@ final class ShardExecutor {
 
     init(
         shard: ShardID, buckets: [Range<Int>], clock: NodeClock, group: ReplicaGroup, log: NodeLog, store: ShardStore,
-        runtime: ActorRuntime, records: RecordTable, outcomes: OutcomeMemory, reads: CommittedReads,
+        runtime: ActorRuntime, records: RecordTable, outcomes: OutcomeMemory, reads: CommittedReads, past: PastReads,
         transactions: ShardTransactions,
         onFatal: @escaping (any Error) -> Void
     ) {
         self.buckets = buckets
         (self.shard, self.clock, self.group, self.log, self.store) = (shard, clock, group, log, store)
-        (self.runtime, self.records, self.outcomes, self.reads) = (runtime, records, outcomes, reads)
+        (self.runtime, self.records, self.outcomes, self.reads, self.past) = (runtime, records, outcomes, reads, past)
         self.onFatal = onFatal
         self.transactions = transactions
         group.onCommitted = { [unowned self] index in committed(upTo: index) }
@@ -324,8 +329,9 @@ final class ShardExecutor {
     }
 
     /// Says in the open entry how far timestamps may have gone by the time another replica leads.
-    private func raiseBound(above timestamp: Timestamp) {
+    func raiseBound(above timestamp: Timestamp) {
         bound = Timestamp(milliseconds: timestamp.milliseconds &+ ClockBoundRecord.aheadMilliseconds)
+        boundIndex = openIndex
         ClockBoundRecord.put(bound, shard: shard, into: open)
     }
 
@@ -441,6 +447,7 @@ final class ShardExecutor {
         while let batch = waiting.popFirst() {
             if batch.index >= openIndex { fail(batch, error) } else { kept.append(batch) }
         }
+        past.refuseWaiting(from: openIndex, leader: group.leader)
         waiting = kept
         lastWaiting = nil
         restores.fail()
@@ -491,13 +498,16 @@ final class ShardExecutor {
     /// by `maintain` while the clock has to catch up.
     private func tryToServe() {
         guard group.isLeading, !isServing, !isFenced, proposed.isEmpty else { return }
+        let inherited: Timestamp
         do {
-            let inherited = try ClockBoundRecord.read(shard, from: store)
+            inherited = try ClockBoundRecord.read(shard, from: store)
             guard clock.catchUp(with: inherited) else { return }
         } catch {
             return onFatal(error)
         }
         forgetPending()
+        (bound, boundIndex, newestProposal) = (inherited, .zero, .zero)
+        servingSince = clock.next()
         guard restoreTransactions(), loadRestores() else { return }
         isServing = true
         onServing?()
@@ -513,6 +523,7 @@ final class ShardExecutor {
         var lost = waiting
         waiting = Queue()
         lastWaiting = nil
+        past.refuseWaiting(from: .zero, leader: group.leader)
         forgetPending()
         while let batch = lost.popFirst() {
             // A write in it has its effects in the open entry, and that was never proposed.
@@ -593,6 +604,7 @@ final class ShardExecutor {
             if spareEncoders.count < 64 { spareEncoders.append(batch.replies) }
         }
         if waiting.isEmpty { lastWaiting = nil }
+        if past.isWaiting { past.answerWaiting() }
         rebuildIfSettled()
         followLog()
     }

@@ -215,7 +215,8 @@ extension ShardExecutor {
     /// or kept until it may.
     @inline(never)
     func meetLocks(
-        _ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder
+        _ invocation: borrowing InvocationView, asOf moment: Timestamp? = nil, on stream: InvocationStream,
+        ready: ReplyBatchEncoder
     ) -> Bool {
         if isEvaluating { drainDuties() }
         guard isEvaluating else {
@@ -227,9 +228,10 @@ extension ShardExecutor {
             return false
         }
         if case .batch(let batch) = invocation.operation, batch.isPart { return true }  // Asks by itself.
-        guard let scope = scope(of: invocation.operation) else { return true }
+        guard var scope = scope(of: invocation.operation) else { return true }
+        if moment != nil { scope = scope.readOnly }
         let call = waitingCall(invocation, on: stream)
-        switch transactions.participant.admit(scope, call) {
+        switch transactions.participant.admit(scope, asOf: moment, call) {
         case .evaluate: return true
         case .wait: transactions.keep(invocation, call.token, on: stream)
         case .refuse(let refusal): ready.error(invocation.id, refusal.error)
@@ -241,6 +243,7 @@ extension ShardExecutor {
     func evaluateKept(
         _ invocation: borrowing InvocationView, session: UInt64, on stream: InvocationStream, ready: ReplyBatchEncoder
     ) {
+        if invocation.hasScope { return readPast(invocation, on: stream, ready: ready) }
         guard invocation.isIdempotent, InvocationTerms.isWrite(invocation.operation) else {
             return evaluateNow(invocation, on: stream, ready: ready)
         }

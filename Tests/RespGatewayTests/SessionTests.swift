@@ -36,9 +36,8 @@ struct SessionTests {
             switch action {
             case .pauseReading: (isPaused, wasPaused) = (true, true)
             case .resumeReading: isPaused = false
-            case .interactive, .authenticate, .delay, .countKeys, .changeUsers, .watch, .execute, .beginPause,
-                .endPause, .kill,
-                .close:
+            case .interactive, .authenticate, .delay, .countKeys, .changeUsers, .watch, .findMoment, .execute,
+                .beginPause, .endPause, .kill, .close:
                 actions.append(action)
             }
         }

@@ -53,7 +53,8 @@ struct TransactionTests {
                 }
             case .execute(let token, let plan): execute(token, plan)
             case .close: isClosed = true
-            case .interactive, .authenticate, .delay, .countKeys, .changeUsers, .beginPause, .endPause, .kill:
+            case .interactive, .findMoment, .authenticate, .delay, .countKeys, .changeUsers, .beginPause, .endPause,
+                .kill:
                 Issue.record("not asked for: \(action)")
             }
         }

@@ -13,6 +13,8 @@ import RespGateway
 ///     finish #1                  a delay is over, or users are changed; `finish #1 CODE TEXT` if not
 ///     counts #1 3 0              keys of the databases, for INFO
 ///     versions #1 7 8            versions of the keys of a WATCH; `versions #1 CODE TEXT` if not
+///     now #1 7 123               everything acknowledged lies at or below that time, in milliseconds and steps, for
+///                                CLIENT ASOF; `now #1 CODE TEXT` if nobody can tell
 ///     done #1 ok ; integer 3     an EXEC was carried out, with these answers of its calls
 ///     changed #1                 it was not: a watched key has changed
 ///     failed #1 CODE TEXT        it was not, or nobody knows
@@ -111,6 +113,15 @@ final class StoryRunner {
                 token(rest[0]),
                 versions.isEmpty ? .failure(Self.error(Array(rest.dropFirst()))) : .success(versions),
                 output: &output, to: recorder)
+        case "now":
+            guard let moment = recorder.moments[token(rest[0])] else { return recorder.lines.append("? \(line)") }
+            let now: Result<Timestamp, DatabaseError> =
+                if let time = UInt64(rest[1]), let step = UInt16(rest[2]) {
+                    .success(Timestamp(milliseconds: time, counter: step))
+                } else {
+                    .failure(Self.error(Array(rest.dropFirst())))
+                }
+            session.found(token(rest[0]), moment, now: now, output: &output, to: recorder)
         case "done":
             let frame = Self.frame { encoder in
                 for (id, part) in words.dropFirst(2).split(separator: Bytes(";".utf8)).enumerated() {
@@ -294,6 +305,8 @@ final class Recorder: SessionSink {
     var lines: [String] = []
     /// Set by `resumeReading`: the input has to be handed over again.
     var resumes = false
+    /// What CLIENT ASOF asked for.
+    var moments: [UInt64: ReadMoment] = [:]
     /// Calls fail at once while this is set.
     var refusal: DatabaseError?
 
@@ -321,6 +334,9 @@ final class Recorder: SessionSink {
         switch action {
         case .authenticate(let token, let user, let password):
             lines.append("authenticate #\(token) \(Self.word(user)) \(Self.word(password))")
+        case .findMoment(let token, let moment):
+            moments[token] = moment
+            lines.append("find moment #\(token)")
         case .delay(let token, let milliseconds): lines.append("delay #\(token) \(milliseconds)")
         case .countKeys(let token): lines.append("count #\(token)")
         case .changeUsers(let token, let changes):

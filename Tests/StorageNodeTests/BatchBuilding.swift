@@ -7,6 +7,14 @@ extension CallBatchEncoder {
         _ method: Contracts.Method, _ key: String = "", _ arguments: [Bytes] = [], numbers: [Int64] = [],
         flags: UInt32 = 0
     ) {
+        Self.encoded(method, key, arguments, numbers: numbers, flags: flags).withUnsafeBytes { append(call: $0) }
+    }
+
+    /// A call on its own.
+    static func encoded(
+        _ method: Contracts.Method, _ key: String = "", _ arguments: [Bytes] = [], numbers: [Int64] = [],
+        flags: UInt32 = 0
+    ) -> Bytes {
         let all = Bytes(key.utf8) + arguments.joined()
         var alone = ByteBuffer(capacity: 64)
         all.withUnsafeBytes { all in
@@ -23,7 +31,7 @@ extension CallBatchEncoder {
                 }
             }
         }
-        append(call: alone.readable)
+        return alone.readable.bytes
     }
 
     mutating func set(_ key: String, _ value: String) { add(.set, key, [Bytes(value.utf8)]) }

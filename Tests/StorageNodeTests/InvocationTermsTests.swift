@@ -66,10 +66,10 @@ struct InvocationTermsTests {
         #expect(refusal { $0.consistency = 3 } == .featureNotSupported)
     }
 
-    @Test("transactions are refused until they are kept")
-    func notYet() {
-        #expect(refusal { $0.transaction = 1 } == .featureNotSupported)
-        #expect(refusal { $0.hasScope = true } == .featureNotSupported)
+    @Test("a read at a time has no other consistency")
+    func atATime() {
+        #expect(refusal { $0.hasScope = true } == nil)
+        #expect(refusal { ($0.hasScope, $0.consistency) = (true, 1) } == .invalidArgument)
     }
 
     @Test("a schema version is known if it is none")
@@ -124,8 +124,9 @@ struct InvocationTermsTests {
             (Self.batch(.get, [8 << 3, 2]), .text("1")), (Self.batch(.set, [8 << 3, 2]), .error(.invalidArgument)),
             (Self.batch(.set, [8 << 3, 3]), .error(.featureNotSupported)),
             (Self.batch(.set, [9 << 3, 1] + trace), .error(.invalidArgument)),  // A token without a session.
-            (Self.batch(.set, transaction), .error(.featureNotSupported)),
-            (Self.batch(.set, [15 << 3 | 2, 2, 5 << 3, 1]), .error(.featureNotSupported)),
+            (Self.batch(.set, transaction), .error(.invalidArgument)),  // Without a scope, and no batch.
+            (Self.batch(.set, [15 << 3 | 2, 2, 5 << 3, 1]), .error(.invalidArgument)),  // Of no time.
+            (Self.batch(.set, [15 << 3 | 2, 2, 2 << 3, 9]), .error(.featureNotSupported)),
             (Self.batch(.set, header: schema), .error(.featureNotSupported)),
             (Self.batch(.set, footer: schema), nil),  // A header that comes too late.
         ]

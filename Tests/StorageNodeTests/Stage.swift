@@ -79,6 +79,51 @@ final class Caller: ReplyReceiver {
         return made
     }
 
+    /// A call that reads at a time, or as the scope says.
+    @discardableResult
+    func scoped(
+        _ scope: InvocationScope, _ method: Contracts.Method, _ key: String = "", _ arguments: [Bytes] = [],
+        numbers: [Int64] = [], flags: UInt32 = 0, slot: UInt32? = nil
+    ) -> UInt64 {
+        let call = CallBatchEncoder.encoded(method, key, arguments, numbers: numbers, flags: flags)
+        return scoped(scope, slot ?? Self.slot(of: key)) { router, slot, ticket in
+            call.withUnsafeBytes {
+                router.scoped(
+                    connection: 1, slot: slot, transaction: 0, scope: scope, .call($0), isWrite: false, receiver: self,
+                    ticket: ticket)
+            }
+        }
+    }
+
+    /// The same for calls that are done at once.
+    @discardableResult
+    func scopedBatch(
+        _ scope: InvocationScope, at key: String, _ build: (inout CallBatchEncoder) -> Void
+    ) -> UInt64 {
+        var encoder = CallBatchEncoder()
+        build(&encoder)
+        let batch = encoder.message.bytes
+        return scoped(scope, Self.slot(of: key)) { router, slot, ticket in
+            batch.withUnsafeBytes {
+                router.scoped(
+                    connection: 1, slot: slot, transaction: 0, scope: scope, .batch($0), isWrite: false,
+                    receiver: self, ticket: ticket)
+            }
+        }
+    }
+
+    private func scoped(
+        _ scope: InvocationScope, _ slot: UInt32, _ send: (NodeRouter, UInt32, UInt64) -> Void
+    ) -> UInt64 {
+        made += 1
+        send(router, slot, made)
+        return made
+    }
+
+    private static func slot(of key: String) -> UInt32 {
+        Bytes(key.utf8).withUnsafeBytes { UInt32(Slot.of($0).rawValue) }
+    }
+
     @discardableResult
     func step(at slot: UInt32, _ step: TransactionStep) -> UInt64 {
         made += 1

@@ -38,6 +38,8 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     private var replicaState = ReplicaState()
     /// Between CLIENT TRANSACTION BEGIN and its end.
     var interactive: InteractiveRun?
+    /// Who asks for the time, once everything before is answered.
+    private var waitsForTime: (token: UInt64, moment: ReadMoment)?
 
     init(_ gateway: Gateway, _ connection: Connection, _ session: RESPSession) {
         self.gateway = gateway
@@ -132,6 +134,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
 
     private func settle() {
         needsSettling = false
+        if let (token, moment) = waitsForTime { findMoment(token, moment) }
         let refused = refusals
         refusals = []
         for (token, error) in refused {
@@ -169,10 +172,41 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
 
     @inline(__always)
     func send(_ ticket: UInt64, _ call: CallFrame, _ slot: UInt32, _ receiver: any ReplyReceiver) {
-        if session.readOnlySince != nil, readFromReplica(ticket, call, slot, receiver) { return }
+        if session.isDiverted, divert(ticket, call, slot, receiver) { return }
         router.call(
             connection: session.id, slot: slot, method: call.method, database: call.database, key: call.key,
             flags: call.flags, numbers: call.numbers, arguments: call.arguments, receiver: receiver, ticket: ticket)
+    }
+
+    /// Sends a call of a client that has asked for something else than the newest from the leader. False: it goes to
+    /// the leader all the same.
+    @inline(never)
+    private func divert(
+        _ ticket: UInt64, _ call: CallFrame, _ slot: UInt32, _ receiver: any ReplyReceiver
+    ) -> Bool {
+        guard let time = session.asOf else { return readFromReplica(ticket, call, slot, receiver) }
+        var body = ByteBuffer(capacity: 256)
+        CallBatchEncoder.encode(
+            method: call.method, database: call.database, key: call.key, flags: call.flags, numbers: call.numbers,
+            arguments: call.arguments, into: &body)
+        router.scoped(
+            connection: session.id, slot: slot, transaction: 0, scope: InvocationScope(asOf: time),
+            .call(body.readable), isWrite: false, receiver: receiver, ticket: ticket)
+        return true
+    }
+
+    /// Asks for the time, or waits until everything before is answered: what the client has written, it wants to see.
+    private func findMoment(_ token: UInt64, _ moment: ReadMoment) {
+        guard session.hasAnswered(before: token) else {
+            waitsForTime = (token, moment)
+            needsSettling = true
+            return
+        }
+        waitsForTime = nil
+        router.readTimestamp { [self] now in
+            gateway.beginEvent()
+            lend { session.found(token, moment, now: now, output: &connection.output, to: self) }
+        }
     }
 
     /// Sends a read of a client that has said READONLY to a replica. False for a write, for a read that came before
@@ -223,7 +257,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     private func sendInPieces(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
         (replicaState.awaited, replicaState.bookmark) = (token &+ 1, nil)
         let plan = TransactionPlan(calls: [call.snapshot])
-        try TransactionRequest.begin(plan, token: token, for: self, gateway) { [self] outcome in
+        try begin(plan, token) { [self] outcome in
             answer(token, outcome)
         }
     }
@@ -243,12 +277,22 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
         }
     }
 
+    private func begin(
+        _ plan: TransactionPlan, _ token: UInt64, _ completion: @escaping (TransactionOutcome) -> Void
+    ) throws(DatabaseError) {
+        if let time = session.asOf {
+            try PastRequest.begin(plan, at: time, for: self, gateway, completion)
+        } else {
+            try TransactionRequest.begin(plan, token: token, for: self, gateway, completion)
+        }
+    }
+
     private func execute(_ token: UInt64, _ plan: TransactionPlan) {
         // A replica is not asked before this is answered.
         (replicaState.awaited, replicaState.bookmark) = (token &+ 1, nil)
         let completion = { [self] (outcome: TransactionOutcome) in executed(token, outcome) }
         do throws(DatabaseError) {
-            try TransactionRequest.begin(plan, token: token, for: self, gateway, completion)
+            try begin(plan, token, completion)
         } catch {
             later { completion(.failed(error)) }
         }
@@ -275,6 +319,8 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
         case .execute(let token, let plan):
             execute(token, plan)
         case .interactive(let token, let action): perform(action, token)
+        case .findMoment(let token, let moment):
+            findMoment(token, moment)
         case .beginPause(let token):
             gateway.beginPause(by: self) { [self] in finished(token, nil) }
         case .endPause: gateway.loop.runLater { [gateway] in gateway.pauseChanged() }

@@ -61,15 +61,7 @@ final class TransactionRequest: ReplyReceiver {
         _ completion: (TransactionOutcome) -> Void
     ) {
         switch outcome {
-        case .done(let batches):
-            let merged = ReplyBatchEncoder()
-            guard division.merge(batches, random: random, into: merged) else {
-                return completion(
-                    .failed(DatabaseError(.internalFailure, "The answers of the shards cannot be put together")))
-            }
-            var frame = ByteBuffer(capacity: merged.size + 64)
-            merged.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
-            completion(.done(frame.readable))
+        case .done(let batches): division.conclude(batches, random: random, completion)
         case .changed: completion(.changed)
         case .failed(let error): completion(.failed(error))
         }
@@ -96,6 +88,20 @@ extension ShardPlaces {
         self.init(
             slots: router.slotOfEachShard, shard: { router.shardIndex(ofSlot: $0) },
             firstSlot: { router.firstSlot(ofBucket: $0) })
+    }
+}
+
+extension PlanDivision {
+    /// Tells what the shares' replies make together.
+    func conclude(_ batches: [Bytes], random: UInt64, _ completion: (TransactionOutcome) -> Void) {
+        let merged = ReplyBatchEncoder()
+        guard merge(batches, random: random, into: merged) else {
+            return completion(
+                .failed(DatabaseError(.internalFailure, "The answers of the shards cannot be put together")))
+        }
+        var frame = ByteBuffer(capacity: merged.size + 64)
+        merged.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
+        completion(.done(frame.readable))
     }
 }
 

@@ -60,6 +60,7 @@ extension RESPSession {
         skipsNextReply = false
         isEvictable = true
         readOnlySince = nil
+        asOf = nil
         forgetTransaction()
         guard isInteractive else { return }
         isInteractive = false

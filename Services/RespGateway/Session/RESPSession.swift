@@ -73,7 +73,8 @@ package final class RESPSession {
     var hasLoggedIn = false
     /// The user may do anything: nothing is checked.
     private(set) var isUnrestricted = false
-    /// So is the user, and no transaction is open: a command is carried out. One bit for the path of every command.
+    /// So is the user, no transaction is open, and what is read is of now: a command is carried out. One bit for the
+    /// path of every command.
     private var isPlain = false
     var version = RESPVersion.two
     var database: UInt8 = 0
@@ -82,7 +83,16 @@ package final class RESPSession {
     var skipsNextReply = false
     var isEvictable = true
     /// Reads may be answered by followers: the token of READONLY; nil: by leaders only.
-    var readOnlySince: UInt64?
+    var readOnlySince: UInt64? { didSet { noteWays() } }
+    /// What is read is what was there at that time; nil: now.
+    package var asOf: Timestamp? {
+        didSet {
+            noteRights()
+            noteWays()
+        }
+    }
+    /// Calls do not simply go to the leader of their shard. One bit for the path of every call.
+    package private(set) var isDiverted = false
     /// For CLIENT LIST.
     private(set) var lastCommandIndex = -1, lastActive: UInt64
     private(set) var lastSubcommand: RESPCommand?
@@ -115,11 +125,16 @@ package final class RESPSession {
 
     private func noteRights() {
         isUnrestricted = user?.allowsEverything ?? false
-        isPlain = isUnrestricted && transaction == nil && !isInteractive
+        isPlain = isUnrestricted && transaction == nil && !isInteractive && asOf == nil
     }
+
+    private func noteWays() { isDiverted = readOnlySince != nil || asOf != nil }
 
     /// What was watched must not be read as it was before: followers are not asked.
     package var mayReadFromReplicas: Bool { watched.isEmpty }
+
+    /// Nor the past.
+    var mayReadPast: Bool { watched.isEmpty }
 
     package var isAuthenticated: Bool { user != nil }
 
@@ -376,6 +391,10 @@ package final class RESPSession {
     @inline(never)
     private func admits(_ command: RESPCommand, _ index: Int, _ words: Words, _ output: inout ByteBuffer) -> Bool {
         guard isUnrestricted || mayUse(command, words, &output) else { return false }
+        if asOf != nil, let refusal = refusalOfPast(command, words) {
+            refuse(command, refusal, &output)
+            return false
+        }
         guard transaction != nil || isInteractive else { return true }
         if server.pause != .nothing, isHeldBack(command, words) { return false }
         guard transaction == nil else { return !queue(command, index, words, &output) }

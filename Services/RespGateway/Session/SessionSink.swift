@@ -22,6 +22,8 @@ package enum SessionAction: Hashable, Sendable {
     case changeUsers(UInt64, [UserChange])
     /// Ask for the versions of keys of a database; answer with `RESPSession.watched`.
     case watch(UInt64, database: UInt8, [Bytes])
+    /// When everything before is answered, find out which time it is; answer with `RESPSession.found`.
+    case findMoment(UInt64, ReadMoment)
     /// Carry out an EXEC; answer with `RESPSession.executed`. What follows it must not overtake it.
     case execute(UInt64, TransactionPlan)
     /// Something of an interactive transaction. Answer `statement` with `RESPSession.complete` after `release`, `lock`

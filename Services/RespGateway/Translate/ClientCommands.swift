@@ -4,8 +4,8 @@ import Contracts
 /// CLIENT: who is connected.
 enum ClientCommands {
     static let rows: [RESPCommand] = [
-        .clientCaching, .clientGetName, .clientGetRedirection, .clientHelp, .clientID, .clientInfo, .clientKill,
-        .clientList, .clientNoEvict, .clientPause, .clientReply, .clientSetName, .clientTracking,
+        .clientAsOf, .clientCaching, .clientGetName, .clientGetRedirection, .clientHelp, .clientID, .clientInfo,
+        .clientKill, .clientList, .clientNoEvict, .clientPause, .clientReply, .clientSetName, .clientTracking,
         .clientTrackingInformation, .clientTransaction, .clientUnblock, .clientUnpause,
     ]
 }

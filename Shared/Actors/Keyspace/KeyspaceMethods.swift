@@ -158,9 +158,22 @@ extension ActorRuntime {
     // MARK: Databases
 
     func databaseSize(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
+        guard hasExactCounters else { return reply.integer(try countKeys(call.database)) }
         try loadCounters()
         newest = max(newest, counters.changedIndex[Int(call.database)])
         reply.integer(counters.totals[Int(call.database)])
+    }
+
+    /// Looks at every key.
+    private func countKeys(_ database: UInt8) throws(DatabaseError) -> Int {
+        var count = 0
+        for bucket in buckets {
+            try scanKeys(bucket, database, from: 0) { _ in
+                count += 1
+                return true
+            }
+        }
+        return count
     }
 
     func flushDatabase(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {

@@ -108,7 +108,7 @@ extension ActorRuntime {
             let bucket = Int(position.bucket.rawValue)
             var last: UInt32?
             var isFull = false
-            if counters.count(bucket, Int(call.database)) > 0 {
+            if mayHaveKeys(bucket, call.database) {
                 try scanKeys(bucket, call.database, from: position.hash) { item in
                     // Keys of one hash are met together, or the cursor could not tell them apart.
                     if seen >= count, item.hash != last {
@@ -163,7 +163,7 @@ extension ActorRuntime {
         newest = max(newest, counters.changedIndex[Int(call.database)])
         var found: [Bytes] = []
         var size = 0
-        for bucket in buckets where counters.count(bucket, Int(call.database)) > 0 {
+        for bucket in buckets where mayHaveKeys(bucket, call.database) {
             try scanKeys(bucket, call.database, from: 0) { item in
                 if item.isVisible, pattern.matchesAll || pattern.matches(item.key) {
                     found.append(item.key.bytes)
@@ -183,10 +183,10 @@ extension ActorRuntime {
         let database = Int(call.database)
         newest = max(newest, counters.changedIndex[database])
         let total = counters.totals[database]
-        guard total > 0 else { return reply.null() }
+        guard total > 0 || !hasExactCounters else { return reply.null() }
         // A bucket by its number of keys, a hash in it, and the first key from there on, around the bucket and the
         // others.
-        var rest = Int64(random.next(below: UInt64(total)))
+        var rest = Int64(random.next(below: UInt64(max(total, 1))))
         var first = buckets.lowerBound
         for bucket in buckets {
             first = bucket
@@ -196,7 +196,7 @@ extension ActorRuntime {
         var start = UInt32(truncatingIfNeeded: random.next())
         for step in 0...buckets.count {
             let bucket = buckets.lowerBound + (first - buckets.lowerBound + step) % buckets.count
-            for hash in step == 0 ? [start, 0] : [0] where counters.count(bucket, database) > 0 {
+            for hash in step == 0 ? [start, 0] : [0] where mayHaveKeys(bucket, call.database) {
                 var found: Bytes?
                 try scanKeys(bucket, call.database, from: hash) { item in
                     if item.isVisible { found = item.key.bytes }

@@ -57,6 +57,9 @@ package final class ActorRuntime {
     var isScope = false
     /// A value from another shard could not be put in place: what belongs to it must not be done either.
     var brokenTransfer: DatabaseError?
+    /// The reader shows the counters of keys as of the same moment as the keys. A reader of the past does not quite: a
+    /// transaction over several shards has a time of its own, the counters that of the entry that took it over.
+    package var hasExactCounters = true
     /// What is known of keys that have no record.
     var absences = Absences(floor: .zero)
 

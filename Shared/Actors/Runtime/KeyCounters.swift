@@ -99,6 +99,11 @@ struct KeyCounters {
 }
 
 extension ActorRuntime {
+    /// Whether there may be keys of a database in a bucket; the counters are loaded.
+    func mayHaveKeys(_ bucket: Int, _ database: UInt8) -> Bool {
+        !hasExactCounters || counters.count(bucket, Int(database)) > 0
+    }
+
     /// Reads the counters when they are asked for the first time.
     func loadCounters() throws(DatabaseError) {
         guard !counters.isLoaded || counters.isRelative else { return }
