@@ -280,7 +280,7 @@ final class Node {
                 records, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next()),
             transactions: ShardTransactions(
                 bucketCount: bucketCount, limits: settings.transactions,
-                scopes: scopes(over: reader, buckets, bucketCount: bucketCount, limits)),
+                scopes: scopes(over: records, buckets, bucketCount: bucketCount, limits)),
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
         executor.onServing = { [unowned self, unowned executor] in
             logger.info(
@@ -308,12 +308,12 @@ final class Node {
 
     /// What open transactions of a shard do.
     private func scopes(
-        over reader: CommittedRecords, _ buckets: Range<Int>, bucketCount: Int, _ actorLimits: ActorLimits
+        over store: ShardStore, _ buckets: Range<Int>, bucketCount: Int, _ actorLimits: ActorLimits
     ) -> ShardScopes {
         let (limits, seed) = (settings.scopes, random.next())
-        return ShardScopes(limits: limits, reader: reader) {
+        return ShardScopes(limits: limits, store: store) {
             ScopeEvaluation(
-                reader: reader, buckets: buckets, bucketCount: bucketCount, actorLimits: actorLimits,
+                reader: CommittedRecords(store), buckets: buckets, bucketCount: bucketCount, actorLimits: actorLimits,
                 limits: limits.scope, seed: seed)
         }
     }

@@ -21,8 +21,10 @@ extension ShardExecutor {
         .featureNotSupported, "FLUSHDB and FLUSHALL cannot be in an interactive transaction")
     private static let noToken = DatabaseError(
         .featureNotSupported, "Calls of interactive transactions take no idempotency token")
-    private static let noSnapshot = DatabaseError(
-        .featureNotSupported, "Transactions above READ COMMITTED are not supported yet")
+    private static let noTime = DatabaseError(
+        .invalidArgument, "A transaction above READ COMMITTED reads at a time, and others do not")
+    private static let tooLate = DatabaseError(
+        .tooStale, "The shard's leader has begun after the transaction's time was taken: take a new one")
     private static let tooLarge = DatabaseError(
         .transactionTooLarge, "The transaction has changed more than may be kept while it is open")
     private static let scopesFull = DatabaseError(.busy, "Too much is kept of open transactions; try again")
@@ -42,6 +44,11 @@ extension ShardExecutor {
         else { return ready.error(invocation.id, Self.noStatement) }
         if let refusal = refusal(ofStatement: batch, scope, invocation) { return ready.error(invocation.id, refusal) }
         let id = PartID(TransactionID(rawValue: invocation.transaction), slot)
+        let readable: LogIndex
+        do throws(DatabaseError) { readable = try promise(scope, of: id) } catch {
+            return ready.error(invocation.id, error)
+        }
+        guard isEvaluating else { return stream.refuse(invocation.id, leader: group.leader, replies: ready) }
         let call = waitingCall(invocation, on: stream, patience: UInt64(scope.lockTimeoutMilliseconds))
         let incarnation = scope.incarnation == 0 ? nextTimestamp() : clock.last
         var duties: [ParticipantDuty] = []
@@ -49,12 +56,12 @@ extension ShardExecutor {
             statement(id, batch, scope), call, timestamp: incarnation, moment, into: &duties)
         switch admission {
         case .evaluate(let grant):
-            begin(id, scope)
+            begin(id, scope, readable)
             note(duties)
             evaluateStatement(
                 id, scope, batch, skipped: Set(grant.skipped), token: call.token, invocation, on: stream, ready: ready)
         case .wait:
-            begin(id, scope)
+            begin(id, scope, readable)
             transactions.keep(invocation, call.token, on: stream)
             note(duties)
         case .refuse(let refusal):
@@ -67,7 +74,7 @@ extension ShardExecutor {
         ofStatement batch: CallBatchView, _ scope: InvocationScope, _ invocation: borrowing InvocationView
     ) -> DatabaseError? {
         guard !invocation.isIdempotent else { return Self.noToken }
-        guard scope.isolation == .readCommitted else { return Self.noSnapshot }
+        guard (scope.isolation == .readCommitted) == (scope.readTimestamp == .zero) else { return Self.noTime }
         var calls = batch.calls
         while let call = calls.next() {
             guard call.method.isKeyless || runtime.owns(call.key) else { return Self.notHere }
@@ -99,8 +106,17 @@ extension ShardExecutor {
     }
 
     /// The participant has a scope for the transaction.
-    private func begin(_ id: PartID, _ scope: InvocationScope) {
-        transactions.scopes.begin(id, snapshot: .zero, readable: .zero, now: clock.wallMilliseconds)
+    private func begin(_ id: PartID, _ scope: InvocationScope, _ readable: LogIndex) {
+        transactions.scopes.begin(
+            id, snapshot: scope.readTimestamp, readable: readable, now: clock.wallMilliseconds)
+    }
+
+    /// Before the participant hears of a transaction that reads at a time: what is prepared from here on lies above
+    /// that. Returns the entry that must be applied before it reads.
+    private func promise(_ scope: InvocationScope, of id: PartID) throws(DatabaseError) -> LogIndex {
+        guard scope.isolation != .readCommitted, transactions.scopes[id] == nil else { return .zero }
+        guard scope.readTimestamp >= servingSince else { throw Self.tooLate }
+        return try promise(scope.readTimestamp)
     }
 
     /// A statement that has waited has its locks, or the entry is applied that it waited for.
@@ -127,6 +143,7 @@ extension ShardExecutor {
             transactions.keep(invocation, token, on: stream)
             return transactions.scopes.park(.init(id: id, token: token, index: index))
         }
+        if let failure = conflict(batch, scope, open) { return ready.error(invocation.id, failure) }
         let mark = ready.size, reply = transactions.statementReply
         reply.reset()
         transactions.scopes.statements &+= 1
@@ -150,6 +167,52 @@ extension ShardExecutor {
             index = max(index, key.key.withUnsafeBytes { runtime.pendingIndex(key.database, $0) })
         }
         return index
+    }
+
+    /// The first committer wins: who reads at a time must not change, or lock, what was changed since. Asked when the
+    /// store shows everything that came before the locks.
+    private func conflict(
+        _ batch: CallBatchView, _ scope: InvocationScope, _ open: ShardScopes.Scope
+    ) -> DatabaseError? {
+        guard open.snapshot > .zero else { return nil }
+        var touched = TouchedKeys()
+        touched.add(batch)
+        let locks = touched.divided(scope.lock).locks
+        do throws(StoreError) {
+            if locks.shard != nil, store.newestTimestamp > open.snapshot {
+                return PartRefusal.serializationFailure.error
+            }
+            for key in locks.exclusive + locks.shared {
+                if try isChanged(key, since: open.snapshot) { return PartRefusal.serializationFailure.error }
+            }
+            return nil
+        } catch {
+            return error.databaseError
+        }
+    }
+
+    private func isChanged(_ key: LockKey, since time: Timestamp) throws(StoreError) -> Bool {
+        var record = ByteBuffer(capacity: key.key.count + 32)
+        key.key.withUnsafeBytes { view in
+            NativeKeyLayout.appendRecordPosition(
+                Slot.of(view).bucket(of: transactions.participant.bucketCount), database: key.database,
+                hash: NativeKeyLayout.hash32(view), into: &record)
+        }
+        record.append(key.key)
+        return try store.isChanged(record.readable, since: time)
+    }
+
+    /// Whether nothing that a SERIALIZABLE transaction has read was changed since, by what is not applied yet neither.
+    /// Of one that has read the whole shard that is asked of the whole shard.
+    private func isReadSetIntact(_ id: PartID, since time: Timestamp) throws(StoreError) -> Bool {
+        let reads = transactions.participant.readSet(of: id)
+        if reads.shard != nil { return store.newestTimestamp <= time && newestIndex <= store.appliedIndex }
+        for key in reads.shared {
+            let pending = key.key.withUnsafeBytes { runtime.pendingIndex(key.database, $0) }
+            guard pending <= store.appliedIndex else { return false }
+            if try isChanged(key, since: time) { return false }
+        }
+        return true
     }
 
     /// Watches and calls. False: nothing is to be kept of it; the reply says why.
@@ -210,6 +273,14 @@ extension ShardExecutor {
         guard let open = scopes[id], !scopes.isParked(id), hasRoom else {
             transactions.participant.fail(id, hasRoom ? .aborted : .busy, moment, into: &duties)
             return note(duties)
+        }
+        do throws(StoreError) {
+            guard try isReadSetIntact(id, since: open.snapshot) else {
+                transactions.participant.fail(id, .serializationFailure, moment, into: &duties)
+                return note(duties)
+            }
+        } catch {
+            return fail(error)
         }
         let effects = transactions.partEffects
         effects.reset()

@@ -2,6 +2,7 @@ import Actors
 import Base
 import DataModel
 import Raft
+import Storage
 import Transactions
 
 /// What the open transactions of a shard have done so far: in memory only, at the shard's leader. That a transaction
@@ -24,6 +25,8 @@ final class ShardScopes {
         let snapshot: Timestamp
         /// The entry that must be applied before it does.
         let readable: LogIndex
+        /// Keeps the versions of that time.
+        let hold: HistoryHold?
         let openedAt: UInt64
         var bytes = 0
     }
@@ -36,8 +39,9 @@ final class ShardScopes {
     }
 
     let limits: Limits
+    private let store: ShardStore
     /// What is committed.
-    let reader: any RecordReader
+    private let reader: any RecordReader
     private let make: () -> ScopeEvaluation
     private var spare: [ScopeEvaluation] = []
     private var open: [PartID: Scope] = [:]
@@ -47,8 +51,9 @@ final class ShardScopes {
     var statements: UInt64 = 0
     private(set) var overdue: UInt64 = 0
 
-    init(limits: Limits, reader: any RecordReader, make: @escaping () -> ScopeEvaluation) {
-        (self.limits, self.reader, self.make) = (limits, reader, make)
+    init(limits: Limits, store: ShardStore, make: @escaping () -> ScopeEvaluation) {
+        (self.limits, self.store, self.make) = (limits, store, make)
+        reader = CommittedRecords(store)
     }
 
     var count: Int { open.count }
@@ -59,9 +64,18 @@ final class ShardScopes {
     /// Begins a transaction here, unless it has begun.
     func begin(_ id: PartID, snapshot: Timestamp, readable: LogIndex, now: UInt64) {
         guard open[id] == nil else { return }
-        let evaluation = spare.popLast() ?? make()
-        evaluation.open(reader: reader, isRepeatable: snapshot > .zero)
-        open[id] = Scope(evaluation: evaluation, snapshot: snapshot, readable: readable, openedAt: now)
+        let evaluation = spare.popLast() ?? make(), isRepeatable = snapshot > .zero
+        var hold: HistoryHold?
+        if isRepeatable {
+            let past = PastRecords(store)
+            past.time = snapshot
+            evaluation.open(reader: past, isRepeatable: true)
+            hold = store.hold(at: snapshot, untilMilliseconds: now &+ limits.openMilliseconds)
+        } else {
+            evaluation.open(reader: reader, isRepeatable: false)
+        }
+        open[id] = Scope(
+            evaluation: evaluation, snapshot: snapshot, readable: readable, hold: hold, openedAt: now)
     }
 
     /// A statement has been evaluated, or taken back.
@@ -74,6 +88,7 @@ final class ShardScopes {
     func end(_ id: PartID) {
         guard let scope = open.removeValue(forKey: id) else { return }
         bytes -= scope.bytes
+        if let hold = scope.hold { store.release(hold) }
         if spare.count < limits.spare, scope.bytes < limits.scope.memoryBytes * 4 { spare.append(scope.evaluation) }
     }
 

@@ -123,6 +123,15 @@ final class Play {
         return self
     }
 
+    /// Does something when the stage's caller has all its answers.
+    static func whenSettled(_ stage: Stage, _ body: @escaping () -> Void) {
+        stage.poll {
+            guard stage.caller.isSettled else { return false }
+            body()
+            return true
+        }
+    }
+
     /// Begins; the stage is left after the last act.
     func begin() {
         var next = 0

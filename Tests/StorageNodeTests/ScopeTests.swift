@@ -308,6 +308,110 @@ struct ScopeTests {
         }
     }
 
+    /// Begins a play when there is a time for the transactions to read at; writes of before are below it.
+    private func tellAtTime(
+        _ before: [(String, String)], _ prepare: @escaping (Stage, Play, Timestamp) -> Void
+    ) throws {
+        try Stage.withDirectory { directory in
+            try Stage.run(directory, shards: 2, settings: Self.quick) { stage in
+                for (key, value) in before { stage.caller.set(key, value) }
+                Play.whenSettled(stage) {
+                    stage.router.readTimestamp { result in
+                        let play = Play(stage)
+                        prepare(stage, play, (try? result.get()) ?? .zero)
+                        play.begin()
+                    }
+                }
+            }
+        }
+    }
+
+    private func open(
+        _ stage: Stage, _ id: UInt64, _ isolation: InvocationScope.Isolation, at time: Timestamp
+    ) -> OpenTransaction {
+        let transaction = OpenTransaction(stage, id)
+        (transaction.scope.isolation, transaction.scope.readTimestamp) = (isolation, time)
+        return transaction
+    }
+
+    @Test("a snapshot stays as it was, with what the transaction does itself; the first committer wins")
+    func snapshot() throws {
+        try tellAtTime([("k", "1"), ("{k}2", "1")]) { stage, play, time in
+            let caller = stage.caller, one = open(stage, 7, .snapshot, at: time)
+            let two = open(stage, 8, .snapshot, at: time)
+            var reads: [UInt64] = [], lost: UInt64 = 0, waits: UInt64 = 0
+            caller.set("k", "plain")
+            play.when({ caller.isSettled }) {
+                reads = [one.get("k"), one.set("{k}2", "one"), one.get("{k}2")]
+                reads.append(one.run(at: "k") { $0.add(.databaseSize) })
+            }
+            play.when({ one.isSettled }) {
+                #expect(reads.map { one[$0] } == [[.text("1")], [.ok], [.text("one")], [.integer(2)]])
+                lost = one.set("k", "one")
+                waits = two.set("{k}2", "two")
+            }
+            play.when({ one.isSettled && waiters(stage) == 1 }) {
+                #expect(one.error(lost) == .serializationFailure)
+                one.commit(at: "k")
+            }
+            play.when({ one.isSettled && two.isSettled }) {
+                #expect(two.error(waits) == .serializationFailure)
+                two.step(.abort, at: "k")
+                reads = [caller.get("k"), caller.get("{k}2")]
+            }
+            play.when({ caller.isSettled && two.isSettled && stage.isQuiet }) {
+                #expect(reads.map { caller[$0] } == [.reply(.text("plain")), .reply(.text("one"))])
+                #expect(stage.node.executors.allSatisfy { $0.store.holds == 0 })
+            }
+        }
+    }
+
+    @Test("write skew: SNAPSHOT lets it happen, SERIALIZABLE refuses one", arguments: [false, true])
+    func writeSkew(isSerializable: Bool) throws {
+        try tellAtTime([("k", "1"), ("{k}2", "1")]) { stage, play, time in
+            let level: InvocationScope.Isolation = isSerializable ? .serializable : .snapshot
+            let one = open(stage, 7, level, at: time), two = open(stage, 8, level, at: time)
+            var commits: (UInt64, UInt64) = (0, 0)
+            one.get("k")
+            two.get("{k}2")
+            play.when({ one.isSettled && two.isSettled }) {
+                one.set("{k}2", "0")
+                two.set("k", "0")
+            }
+            play.when({ one.isSettled && two.isSettled }) { commits.0 = one.commit(at: "k") }
+            play.when({ one.isSettled }) { commits.1 = two.commit(at: "k") }
+            play.when({ two.isSettled && stage.isQuiet }) {
+                let done = [one.isCommitted(commits.0), two.isCommitted(commits.1)]
+                if isSerializable {
+                    // Whoever comes first meets the other's lock on what it has read.
+                    #expect(done.count { $0 } <= 1)
+                } else {
+                    #expect(done == [true, true])
+                }
+                #expect(scopes(stage) == 0)
+            }
+        }
+    }
+
+    @Test("a SERIALIZABLE transaction whose reads are still true commits, one that has read what was changed does not")
+    func readSets() throws {
+        try tellAtTime([("k", "1"), ("{k}2", "1")]) { stage, play, time in
+            let caller = stage.caller
+            let good = open(stage, 7, .serializable, at: time), bad = open(stage, 8, .serializable, at: time)
+            var commits: [UInt64] = []
+            good.get("k")
+            good.set("{k}3", "good")
+            bad.get("{k}2")
+            bad.set("{k}4", "bad")
+            play.when({ good.isSettled && bad.isSettled }) { caller.set("{k}2", "changed") }
+            play.when({ caller.isSettled }) { commits = [good.commit(at: "k"), bad.commit(at: "k")] }
+            play.when({ good.isSettled && bad.isSettled && stage.isQuiet }) {
+                #expect(good.isCommitted(commits[0]))
+                #expect(bad.answers[commits[1]] == .refused(.serializationFailure))
+            }
+        }
+    }
+
     @Test("a restart loses what is open, and nothing that was committed")
     func restart() throws {
         try Stage.withDirectory { directory in

@@ -53,6 +53,8 @@ package final class ScopeEvaluation {
         records.removeAll()
         records.base = reader
         self.isRepeatable = isRepeatable
+        // Counters of a time would not tell of what was committed at it and applied later.
+        runtime.hasExactCounters = !isRepeatable
         startOver()
     }
 
