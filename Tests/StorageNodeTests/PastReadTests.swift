@@ -162,9 +162,8 @@ struct PastReadTests {
     @Test("the past outlives the process, and its leader", arguments: [Stage.End.drain, .kill])
     func restart(end: Stage.End) throws {
         try Stage.withDirectory { directory in
-            let disk = SimulatedDisk(seed: 3), store = MemoryStore()
             var times: [Timestamp] = []
-            try Stage.run(directory, disk: disk, store: store) { stage in
+            try Stage.run(directory, disk: PosixDisk(), store: nil) { stage in
                 stage.caller.set("a", "1")
                 stage.settled {
                     stage.time { first in
@@ -180,7 +179,7 @@ struct PastReadTests {
                 }
             }
             guard times.count == 2 else { return }
-            try Stage.run(directory, disk: disk, store: end == .kill ? MemoryStore() : store) { stage in
+            try Stage.run(directory, disk: PosixDisk(), store: nil) { stage in
                 let caller = stage.caller
                 var sampled = InvocationScope(asOf: times[1])
                 sampled.isolation = .snapshot
@@ -223,7 +222,8 @@ struct PastReadTests {
         stage.when({ stage.node.executors.allSatisfy { $0.transactions.participant.intentCount == 1 } }) {
             stage.time { time in
                 let then = InvocationScope(asOf: time)
-                let past = [caller.scoped(then, .get, keys.0), caller.scoped(then, .get, keys.1)]
+                // Of a connection of its own: what comes behind a call that waits, waits.
+                let past = [keys.0, keys.1].map { caller.scoped(then, .get, $0, connection: 2) }
                 // Other keys are free, and so is what was there before.
                 let others = stage.pair("other"), earlier = InvocationScope(asOf: before)
                 let free = [

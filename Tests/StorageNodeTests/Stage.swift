@@ -83,14 +83,14 @@ final class Caller: ReplyReceiver {
     @discardableResult
     func scoped(
         _ scope: InvocationScope, _ method: Contracts.Method, _ key: String = "", _ arguments: [Bytes] = [],
-        numbers: [Int64] = [], flags: UInt32 = 0, slot: UInt32? = nil
+        numbers: [Int64] = [], flags: UInt32 = 0, slot: UInt32? = nil, connection: UInt64 = 1
     ) -> UInt64 {
         let call = CallBatchEncoder.encoded(method, key, arguments, numbers: numbers, flags: flags)
         return scoped(scope, slot ?? Self.slot(of: key)) { router, slot, ticket in
             call.withUnsafeBytes {
                 router.scoped(
-                    connection: 1, slot: slot, transaction: 0, scope: scope, .call($0), isWrite: false, receiver: self,
-                    ticket: ticket)
+                    connection: connection, slot: slot, transaction: 0, scope: scope, .call($0), isWrite: false,
+                    receiver: self, ticket: ticket)
             }
         }
     }
