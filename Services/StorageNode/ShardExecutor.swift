@@ -118,7 +118,7 @@ final class ShardExecutor {
     /// Whom the map has asked to lead last.
     var lastTransfer: NodeID?
     /// The history floor when there was last no garbage to collect.
-    private var garbageFloor = Timestamp.zero
+    var garbageFloor = Timestamp.zero
     /// Invocations evaluated, and how many in the last second.
     private(set) var invocations: UInt64 = 0
     var countedInvocations: UInt64 = 0
@@ -357,35 +357,6 @@ final class ShardExecutor {
         propose()
     }
 
-    /// Work of the shard's own: expiry, collection of garbage, deactivation. Small steps, as effects of ordinary
-    /// entries.
-    func maintain() {
-        guard isServing else { return tryToServe() }
-        runtime.sweep(now: clock.wallMilliseconds)
-        guard !isRebuilding, !log.writer.isFull, !restores.isActive else { return }
-        let timestamp = clock.next()
-        do throws(DatabaseError) {
-            _ = try runtime.expireDue(
-                now: clock.wallMilliseconds, writeTimestamp: timestamp, entryIndex: openIndex,
-                limit: Self.maintenanceStep, isLocked: { transactions.participant.locks.isLocked($0, $1) })
-            try collectGarbage()
-            try outcomes.expire(now: clock.wallMilliseconds, limit: Self.maintenanceStep, into: open)
-        } catch {
-            onFatal(error)
-        }
-        if timestamp >= bound, runtime.hasEffects { raiseBound(above: timestamp) }
-        effectsAdded()
-        tickTransactions()
-    }
-
-    /// What was deleted is collected once the floor has passed that: so nothing is looked for until it has moved.
-    private func collectGarbage() throws(DatabaseError) {
-        let floor = store.historyFloor
-        guard floor < garbageFloor || floor.milliseconds >= garbageFloor.milliseconds &+ 1000 else { return }
-        let collected = try runtime.collectGarbage(entryIndex: openIndex, limit: Self.maintenanceStep)
-        if collected == 0 { garbageFloor = floor }
-    }
-
     /// Moves the reply just written behind `mark` to those that wait for `index`.
     private func hold(from mark: Int, until index: LogIndex, on stream: InvocationStream, ready: ReplyBatchEncoder) {
         stream.holds(ready.size &- mark)
@@ -496,7 +467,7 @@ final class ShardExecutor {
 
     /// Begins to serve, once this node's clock is above every timestamp that the shard's writes can have. Called again
     /// by `maintain` while the clock has to catch up.
-    private func tryToServe() {
+    func tryToServe() {
         guard group.isLeading, !isServing, !isFenced, proposed.isEmpty else { return }
         let inherited: Timestamp
         do {
