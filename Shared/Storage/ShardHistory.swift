@@ -63,7 +63,7 @@ extension ShardStore {
 
     // MARK: Reading
 
-    private var tooOld: StoreError {
+    var tooOld: StoreError {
         StoreError(.tooOld, "shard \(shard): the past is kept from \(historyFloor.milliseconds) ms on")
     }
 
@@ -109,7 +109,7 @@ extension ShardStore {
     }
 
     /// The history of a record, from the version on that was superseded behind a time.
-    private func pastVersions(of key: ByteView, from time: Timestamp) throws(StoreError) -> any StoreIterator {
+    func pastVersions(of key: ByteView, from time: Timestamp) throws(StoreError) -> any StoreIterator {
         var from = ByteBuffer(capacity: 128), to = ByteBuffer(capacity: 128)
         HistoryKey.append(key, until: Timestamp(rawValue: time.rawValue &+ 1), into: &from)
         HistoryKey.appendPrefixEnd(of: key, into: &to)

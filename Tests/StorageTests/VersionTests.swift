@@ -146,6 +146,30 @@ struct VersionTests {
                 try compareChange(key, since: time)
             }
             try compareChanges(from, to, after: time)
+            for _ in 0..<3 { try compareVersions(key(), after: time) }
+        }
+
+        private func compareVersions(_ key: Bytes, after: UInt64) throws {
+            let upTo = after + random.next(below: 40)
+            var found: [UInt64: Bytes?] = [:], count = 0
+            try key.withUnsafeBytes {
+                try shard.versions(of: $0, after: Timestamp(rawValue: after), upTo: Timestamp(rawValue: upTo)) {
+                    switch $0 {
+                    case .put(let value, let timestamp): found[timestamp.rawValue] = .some(value.bytes)
+                    case .deleted(let old, let timestamp):
+                        found[timestamp.rawValue] = .some(nil)
+                        let before = model.state(key, asOf: timestamp.rawValue - 1)?.value
+                        #expect(old.bytes == before, "\(context) key \(key) deleted at \(timestamp)")
+                    }
+                    count += 1
+                    return true
+                }
+            }
+            var wanted: [UInt64: Bytes?] = [:]
+            for version in model.versions[key] ?? [] where version.timestamp > after && version.timestamp <= upTo {
+                wanted[version.timestamp] = .some(version.value)
+            }
+            #expect(found == wanted && count == wanted.count, "\(context) key \(key) from \(after) to \(upTo)")
         }
 
         private func compareChange(_ key: Bytes, since time: UInt64) throws {
@@ -431,6 +455,7 @@ struct VersionTests {
                 try? shard.scan(from: nothing, to: nothing) { _, _ in true }
                 try? shard.scan(from: nothing, to: nothing, asOf: time) { _, _ in true }
                 try? shard.changes(from: nothing, to: nothing, after: .zero, upTo: time) { _ in true }
+                try? shard.versions(of: key, after: .zero, upTo: time) { _ in true }
             }
         }
     }
