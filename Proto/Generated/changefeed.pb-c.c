@@ -160,141 +160,6 @@ void   orbit__v1__change__free_unpacked
   assert(message->base.descriptor == &orbit__v1__change__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   orbit__v1__listen_request__init
-                     (Orbit__V1__ListenRequest         *message)
-{
-  static const Orbit__V1__ListenRequest init_value = ORBIT__V1__LISTEN_REQUEST__INIT;
-  *message = init_value;
-}
-size_t orbit__v1__listen_request__get_packed_size
-                     (const Orbit__V1__ListenRequest *message)
-{
-  assert(message->base.descriptor == &orbit__v1__listen_request__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t orbit__v1__listen_request__pack
-                     (const Orbit__V1__ListenRequest *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &orbit__v1__listen_request__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t orbit__v1__listen_request__pack_to_buffer
-                     (const Orbit__V1__ListenRequest *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &orbit__v1__listen_request__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Orbit__V1__ListenRequest *
-       orbit__v1__listen_request__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Orbit__V1__ListenRequest *)
-     protobuf_c_message_unpack (&orbit__v1__listen_request__descriptor,
-                                allocator, len, data);
-}
-void   orbit__v1__listen_request__free_unpacked
-                     (Orbit__V1__ListenRequest *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &orbit__v1__listen_request__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   orbit__v1__event_batch__init
-                     (Orbit__V1__EventBatch         *message)
-{
-  static const Orbit__V1__EventBatch init_value = ORBIT__V1__EVENT_BATCH__INIT;
-  *message = init_value;
-}
-size_t orbit__v1__event_batch__get_packed_size
-                     (const Orbit__V1__EventBatch *message)
-{
-  assert(message->base.descriptor == &orbit__v1__event_batch__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t orbit__v1__event_batch__pack
-                     (const Orbit__V1__EventBatch *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &orbit__v1__event_batch__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t orbit__v1__event_batch__pack_to_buffer
-                     (const Orbit__V1__EventBatch *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &orbit__v1__event_batch__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Orbit__V1__EventBatch *
-       orbit__v1__event_batch__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Orbit__V1__EventBatch *)
-     protobuf_c_message_unpack (&orbit__v1__event_batch__descriptor,
-                                allocator, len, data);
-}
-void   orbit__v1__event_batch__free_unpacked
-                     (Orbit__V1__EventBatch *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &orbit__v1__event_batch__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   orbit__v1__keyspace_event__init
-                     (Orbit__V1__KeyspaceEvent         *message)
-{
-  static const Orbit__V1__KeyspaceEvent init_value = ORBIT__V1__KEYSPACE_EVENT__INIT;
-  *message = init_value;
-}
-size_t orbit__v1__keyspace_event__get_packed_size
-                     (const Orbit__V1__KeyspaceEvent *message)
-{
-  assert(message->base.descriptor == &orbit__v1__keyspace_event__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t orbit__v1__keyspace_event__pack
-                     (const Orbit__V1__KeyspaceEvent *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &orbit__v1__keyspace_event__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t orbit__v1__keyspace_event__pack_to_buffer
-                     (const Orbit__V1__KeyspaceEvent *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &orbit__v1__keyspace_event__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Orbit__V1__KeyspaceEvent *
-       orbit__v1__keyspace_event__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Orbit__V1__KeyspaceEvent *)
-     protobuf_c_message_unpack (&orbit__v1__keyspace_event__descriptor,
-                                allocator, len, data);
-}
-void   orbit__v1__keyspace_event__free_unpacked
-                     (Orbit__V1__KeyspaceEvent *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &orbit__v1__keyspace_event__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
 static const ProtobufCFieldDescriptor orbit__v1__subscribe_request__field_descriptors[8] =
 {
   {
@@ -971,153 +836,11 @@ const ProtobufCMessageDescriptor orbit__v1__change__descriptor =
   (ProtobufCMessageInit) orbit__v1__change__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__listen_request__field_descriptors[1] =
-{
-  {
-    "shard",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Orbit__V1__ListenRequest, shard),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned orbit__v1__listen_request__field_indices_by_name[] = {
-  0,   /* field[0] = shard */
-};
-static const ProtobufCIntRange orbit__v1__listen_request__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor orbit__v1__listen_request__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "orbit.v1.ListenRequest",
-  "ListenRequest",
-  "Orbit__V1__ListenRequest",
-  "orbit.v1",
-  sizeof(Orbit__V1__ListenRequest),
-  1,
-  orbit__v1__listen_request__field_descriptors,
-  orbit__v1__listen_request__field_indices_by_name,
-  1,  orbit__v1__listen_request__number_ranges,
-  (ProtobufCMessageInit) orbit__v1__listen_request__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor orbit__v1__event_batch__field_descriptors[1] =
-{
-  {
-    "events",
-    1,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Orbit__V1__EventBatch, n_events),
-    offsetof(Orbit__V1__EventBatch, events),
-    &orbit__v1__keyspace_event__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned orbit__v1__event_batch__field_indices_by_name[] = {
-  0,   /* field[0] = events */
-};
-static const ProtobufCIntRange orbit__v1__event_batch__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor orbit__v1__event_batch__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "orbit.v1.EventBatch",
-  "EventBatch",
-  "Orbit__V1__EventBatch",
-  "orbit.v1",
-  sizeof(Orbit__V1__EventBatch),
-  1,
-  orbit__v1__event_batch__field_descriptors,
-  orbit__v1__event_batch__field_indices_by_name,
-  1,  orbit__v1__event_batch__number_ranges,
-  (ProtobufCMessageInit) orbit__v1__event_batch__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor orbit__v1__keyspace_event__field_descriptors[3] =
-{
-  {
-    "database",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Orbit__V1__KeyspaceEvent, database),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "key",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Orbit__V1__KeyspaceEvent, key),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "event",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Orbit__V1__KeyspaceEvent, event),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned orbit__v1__keyspace_event__field_indices_by_name[] = {
-  0,   /* field[0] = database */
-  2,   /* field[2] = event */
-  1,   /* field[1] = key */
-};
-static const ProtobufCIntRange orbit__v1__keyspace_event__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 3 }
-};
-const ProtobufCMessageDescriptor orbit__v1__keyspace_event__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "orbit.v1.KeyspaceEvent",
-  "KeyspaceEvent",
-  "Orbit__V1__KeyspaceEvent",
-  "orbit.v1",
-  sizeof(Orbit__V1__KeyspaceEvent),
-  3,
-  orbit__v1__keyspace_event__field_descriptors,
-  orbit__v1__keyspace_event__field_indices_by_name,
-  1,  orbit__v1__keyspace_event__number_ranges,
-  (ProtobufCMessageInit) orbit__v1__keyspace_event__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCMethodDescriptor orbit__v1__change_feed_service__method_descriptors[2] =
+static const ProtobufCMethodDescriptor orbit__v1__change_feed_service__method_descriptors[1] =
 {
   { "Subscribe", &orbit__v1__subscribe_request__descriptor, &orbit__v1__change_batch__descriptor },
-  { "Listen", &orbit__v1__listen_request__descriptor, &orbit__v1__event_batch__descriptor },
 };
 const unsigned orbit__v1__change_feed_service__method_indices_by_name[] = {
-  1,        /* Listen */
   0         /* Subscribe */
 };
 const ProtobufCServiceDescriptor orbit__v1__change_feed_service__descriptor =
@@ -1127,7 +850,7 @@ const ProtobufCServiceDescriptor orbit__v1__change_feed_service__descriptor =
   "ChangeFeedService",
   "Orbit__V1__ChangeFeedService",
   "orbit.v1",
-  2,
+  1,
   orbit__v1__change_feed_service__method_descriptors,
   orbit__v1__change_feed_service__method_indices_by_name
 };
@@ -1138,14 +861,6 @@ void orbit__v1__change_feed_service__subscribe(ProtobufCService *service,
 {
   assert(service->descriptor == &orbit__v1__change_feed_service__descriptor);
   service->invoke(service, 0, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
-}
-void orbit__v1__change_feed_service__listen(ProtobufCService *service,
-                                            const Orbit__V1__ListenRequest *input,
-                                            Orbit__V1__EventBatch_Closure closure,
-                                            void *closure_data)
-{
-  assert(service->descriptor == &orbit__v1__change_feed_service__descriptor);
-  service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void orbit__v1__change_feed_service__init (Orbit__V1__ChangeFeedService_Service *service,
                                            Orbit__V1__ChangeFeedService_ServiceDestroy destroy)

@@ -28,13 +28,20 @@ enum ClockBoundRecord {
         var found: Bytes?
         try key(shard).withView { (key: ByteView) throws(StoreError) in found = try store.get(key) }
         guard let found else { return .zero }
-        let bound: UInt64? = found.withUnsafeBytes { view in
-            var reader = ByteReader(view)
-            return reader.byte() == 1 ? reader.littleEndian() : nil
-        }
-        guard let bound else {
+        guard let bound = found.withUnsafeBytes({ decode($0) }) else {
             throw StoreError(.corruption, "shard \(shard): the record of the clock's bound is damaged")
         }
+        return bound
+    }
+
+    /// The bound in a record of the shard's log; nil if it is another record.
+    static func decode(_ key: ByteView, _ value: ByteView, _ shard: ShardID) -> Timestamp? {
+        key.elementsEqual(Self.key(shard)) ? decode(value) : nil
+    }
+
+    private static func decode(_ value: ByteView) -> Timestamp? {
+        var reader = ByteReader(value)
+        guard reader.byte() == 1, let bound: UInt64 = reader.littleEndian() else { return nil }
         return Timestamp(rawValue: bound)
     }
 }

@@ -68,7 +68,7 @@ final class DirectoryService {
         let bucket = request.key.withUnsafeBytes { Slot.of($0) }.bucket(of: map.bucketCount)
         let owner = map.shards.first { $0.buckets.contains { $0.contains(Int(bucket.rawValue)) } }
         guard let shard = owner?.id else { throw DatabaseError(.internalFailure, "A bucket without a shard") }
-        guard let executor = executor(of: shard) else { return refuse(call, shard) }
+        guard let executor = node.leader(of: shard) else { return refuse(call, shard) }
         // A leader that was cut off may not know it: another may lead by now, and have the actor.
         executor.group.readIndex { [self] confirmation in
             if case .failure(let error) = confirmation, error.code != .notLeader { return call.fail(GRPCStatus(error)) }
@@ -79,7 +79,7 @@ final class DirectoryService {
             if let type, actor?.type != type { actor = nil }
             let response = LocateResponse(
                 bucket: UInt32(bucket.rawValue), shard: shard.rawValue, node: node.nodeID?.rawValue ?? 0,
-                addresses: addresses(of: node.nodeID), term: executor.group.term.rawValue,
+                addresses: node.addresses(of: node.nodeID), term: executor.group.term.rawValue,
                 mapEpoch: node.mapEpoch.rawValue, actor: actor.map { Self.message($0, of: executor) }
             ).encode()
             // The process may have stood still since the lease was looked at.
@@ -88,27 +88,9 @@ final class DirectoryService {
         }
     }
 
-    /// Who serves the shard here.
-    private func executor(of shard: ShardID) -> ShardExecutor? {
-        node.executors.first { $0.shard == shard && $0.isServing }
-    }
-
-    private func addresses(of id: NodeID?) -> [String] {
-        node.adopted?.map.nodes.first { $0.id == id }?.addresses ?? []
-    }
-
-    /// Says who leads instead: as the replica here has heard from its peers, or as the map says if that is newer.
     private func refuse(_ call: GRPCUnaryCall, _ shard: ShardID) {
-        let planned = node.adopted?.map.shard(shard)
-        var (leader, term) = (planned?.leader, planned?.term ?? Term(rawValue: 0))
-        if let group = node.executors.first(where: { $0.shard == shard })?.group, group.term >= term {
-            (leader, term) = (group.leader, group.term)
-        }
-        var trailers = GRPCMetadata()
-        trailers.add(DirectoryPath.leaderNodeTrailer, "\(leader?.rawValue ?? 0)")
-        trailers.add(DirectoryPath.leaderTrailer, addresses(of: leader).joined(separator: ","))
-        trailers.add(DirectoryPath.leaderTermTrailer, "\(term)")
-        call.fail(GRPCStatus(DatabaseError(.notLeader, "This node does not lead shard \(shard)")), trailers: trailers)
+        let directions = node.directions(to: shard)
+        call.fail(GRPCStatus(directions.error), trailers: directions.trailers)
     }
 
     private static func message(_ actor: ActiveActor, of executor: ShardExecutor) -> ActiveActorMessage {

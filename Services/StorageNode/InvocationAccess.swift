@@ -45,10 +45,12 @@ struct InvocationAccess {
             if path.hasPrefix("/\(BackupPath.service)/") {
                 return role == "orbit" ? nil : GRPCStatus(.permissionDenied, "role \(role) may not back up or restore")
             }
-            let isData = path.hasPrefix(Self.service) || path.hasPrefix("/\(DirectoryPath.service)/")
+            let isFeed = path.hasPrefix("/\(ChangeFeedPath.service)/")
+            let isData = path.hasPrefix(Self.service) || path.hasPrefix("/\(DirectoryPath.service)/") || isFeed
             let mayRead = isData ? role == "orbit" : ["orbit", Self.node, "coordinator"].contains(role)
             // Of the data, nodes only take part in transactions: see `CallerRights`.
-            let maySend = role == Self.node && path == Self.service + "Stream"
+            // And they pass on each other's feeds.
+            let maySend = role == Self.node && (path == Self.service + "Stream" || isFeed)
             return mayRead || maySend || role.hasSuffix("-gw")
                 ? nil : GRPCStatus(.permissionDenied, "role \(role) may not call \(path)")
         case .none:

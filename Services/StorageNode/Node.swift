@@ -74,6 +74,8 @@ final class Node {
     var snapshotLinks: SnapshotLinks?
     /// The way to other participants of transactions; nil where there are none.
     private(set) var steps: StepLinks?
+    /// Who listens to changes; nil where nobody may.
+    var changeFeeds: ChangeFeedService?
     /// The clock of this node is not to be trusted.
     var isFenced = false
     /// The map in force, and who this node is in it.
@@ -334,10 +336,12 @@ final class Node {
         guard ticks % 2 == 0 else { return }
         checkClock()
         if ticks % Self.closingTicks == 0 { announceClosed() }
+        changeFeeds?.tick()
         for executor in executors {
             executor.retry()
             history.maintain(executor.store, nowMilliseconds: clock.wallMilliseconds)
             executor.maintain()
+            executor.tickFeed()
             if ticks % 20 == 0 { executor.measure() }
             if let planned = adopted?.map.shard(executor.shard) { executor.pursue(planned) }
         }
@@ -467,6 +471,7 @@ final class Node {
         timer?.cancel()  // Nothing of the shards' own may meet a closed log or store.
         peers?.close()
         steps?.close()
+        changeFeeds?.close()
         snapshotLinks?.close()
         snapshots?.close()
         guard let flusher else { return done() }

@@ -7,7 +7,7 @@ import Net
 /// How far timestamps may have gone is logged by each shard, in the entries of its writes (`ClockBoundRecord`): so a
 /// restart and a new leader begin above every timestamp that was ever given, and an idle shard logs nothing.
 final class NodeClock {
-    private let loop: EventLoop
+    let loop: EventLoop
     private let clock: HybridClock
     private var sampledAt: UInt64 = 0
     private var wall: UInt64 = 0

@@ -5,8 +5,11 @@ import ServiceKit
 // How a node shows itself: its gRPC methods, its metrics, its lines of `orbit status`.
 
 extension Node {
-    /// Offers the invocation service to whom `access` lets in, and the directory of actors.
-    func register(on server: GRPCServer, access: InvocationAccess) {
+    /// Offers the invocation service to whom `access` lets in, the directory of actors, and the feed of changes.
+    func register(on server: GRPCServer, access: InvocationAccess, feedLinks: FeedLinks? = nil) {
+        let feeds = ChangeFeedService(self, feedLinks ?? FeedLinks(loop: loop, tls: nil))
+        feeds.register(on: server)
+        changeFeeds = feeds
         for (method, isUnary) in [("Stream", false), ("Invoke", true)] {
             server.register(path: "/orbit.v1.InvocationService/" + method) { [self] stream in
                 InvocationStream(
@@ -35,6 +38,10 @@ extension Node {
             Double(executors.reduce(0) { $0 + $1.outcomes.count })
         }
         registerTransactions(metrics)
+        metrics.sampledGauge("orbit_change_feeds", help: "Subscribers of changes, of shards that are led here") {
+            [self] in
+            Double(executors.reduce(0) { $0 + ($1.feed?.subscriberCount ?? 0) })
+        }
         metrics.sampledCounter("orbit_replica_reads_total", help: "Reads answered as a follower") { [self] in
             Double(executors.reduce(0) { $0 + $1.reads.answered })
         }

@@ -69,6 +69,9 @@ final class ShardExecutor {
     let reads: CommittedReads
     /// Answers what is asked at a time.
     let past: PastReads
+    /// Who listens to the shard's changes; nil while nobody does.
+    var feed: ShardFeed?
+    var feedSeenAt: UInt64?
     /// Called when the shard begins or ceases to be served here.
     var onServing: (() -> Void)?
     /// Called when the coordinator should hear of the shard.
@@ -401,6 +404,16 @@ final class ShardExecutor {
         }
     }
 
+    /// Nothing is on its way: what comes next gets a timestamp above the clock of now.
+    var isAtRest: Bool { isEvaluating && proposed.isEmpty && !hasOpenEffects && !transactions.hasDuties }
+
+    /// Writes an entry that moves the bound of the clock, if nothing else does.
+    func moveBound() {
+        guard isEvaluating, !log.writer.isFull else { return }
+        isEntryNeeded = true
+        scheduleProposal()
+    }
+
     private static let superseded = DatabaseError(.notLeader, "The shard's replicas are changing; try again")
 
     /// Called now and then: proposes what a full disk has held up.
@@ -490,6 +503,7 @@ final class ShardExecutor {
     private func stopServing() {
         let wasServing = isServing
         isServing = false
+        endFeed(Self.feedLost)
         let lastProposed = newestProposal
         var lost = waiting
         waiting = Queue()
@@ -541,6 +555,7 @@ final class ShardExecutor {
     /// An entry that was not proposed here: Raft's own, or (with several replicas) one of another leader.
     private func apply(_ effects: ByteView, _ index: LogIndex) {
         do throws(StoreError) { try store.apply(effects, index: index) } catch { return onFatal(error) }
+        feed?.applied(effects)
         settle(upTo: index)
     }
 
@@ -554,6 +569,7 @@ final class ShardExecutor {
                 onFatal(error)
                 return
             }
+            feed?.applied(entry.effects.payload)
             pendingBytes -= entry.effects.size
             entry.effects.reset()
             if spareEffects.count < 8 { spareEffects.append(entry.effects) }

@@ -48,7 +48,8 @@ Service.run(description) { service in
     let server = GRPCServer(loop: service.loop, limits: InvocationStream.limits)
     let access = InvocationAccess(user: getuid(), isInsecure: options.bool("insecure"))
     server.services.admission = { call in access.refusal(path: call.path, peer: call.peer) }
-    node.register(on: server, access: access)
+    let feedLinks = FeedLinks(loop: service.loop, tls: try service.clusterTLS(.client))
+    node.register(on: server, access: access, feedLinks: feedLinks)
     ReflectionService.register(on: server)
     let health = HealthService()
     health.register(on: server)
@@ -75,6 +76,7 @@ Service.run(description) { service in
         health.set(.serving)
         health.set(.serving, for: "orbit.v1.InvocationService")
         health.set(.serving, for: DirectoryPath.service)
+        health.set(.serving, for: ChangeFeedPath.service)
     }
 
     let membership = try Membership(

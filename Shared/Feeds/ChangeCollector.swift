@@ -39,6 +39,11 @@ package struct ChangeCollector {
     private var generations: [Generation: Int] = [:]
     /// Entries of the expiry index that were removed, by key.
     private var removedExpiries: [Name: UInt64] = [:]
+    /// Keys whose removal is the first that a commit has done to them.
+    private var removedFirst: Set<Name> = []
+    /// Keys that a commit has written and removed: nothing has happened to those that were not there before.
+    private var undone: Set<Name> = []
+    private var void: Set<Int> = []
     private var timestamp = Timestamp.zero
 
     package init(shard: ShardID) { self.shard = shard }
@@ -50,10 +55,10 @@ package struct ChangeCollector {
         switch NativeKey(parsing: key) {
         case .record(_, let database, _, let name): put(database, name.bytes, value)
         case .hashField(_, let generation, _, let field):
-            guard let place = generations[Generation(timestamp: timestamp, created: generation)] else { return }
+            guard let place = place(of: generation) else { return }
             changes[place].content.fields.append(Change.Field(name: field.bytes, value: value.bytes))
         case .stringChunk(_, let generation, let chunk):
-            guard let place = generations[Generation(timestamp: timestamp, created: generation)] else { return }
+            guard let place = place(of: generation) else { return }
             let offset = UInt64(chunk) &* UInt64(KeyspaceRecord.chunkSize)
             changes[place].content.pieces.append(Change.Piece(offset: offset, data: value.bytes))
         case .expiry, .garbage, .counter, nil: break
@@ -64,10 +69,15 @@ package struct ChangeCollector {
         switch NativeKey(parsing: key) {
         case .record(_, let database, _, let name):
             let name = Name(timestamp: timestamp, database: database, key: name.bytes)
+            if places[name] == nil {
+                removedFirst.insert(name)
+            } else if !removedFirst.contains(name) {
+                undone.insert(name)
+            }
             changes[place(of: name)].kind = .delete
             changes[place(of: name)].content = Change.Content()
         case .hashField(_, let generation, _, let field):
-            guard let place = generations[Generation(timestamp: timestamp, created: generation)] else { return }
+            guard let place = place(of: generation) else { return }
             changes[place].content.fields.append(Change.Field(name: field.bytes, value: nil))
         case .expiry(_, let time, let database, let name):
             removedExpiries[Name(timestamp: timestamp, database: database, key: name.bytes)] = time
@@ -93,6 +103,17 @@ package struct ChangeCollector {
                 shard: shard))
     }
 
+    /// Leaves out removals of keys that were not there before the commit: it has made them itself, and there is no
+    /// trace of that in the past of a shard. `wasThere` is asked only where it may be so.
+    package mutating func leaveOutUndone<E: Error>(_ wasThere: (Change) throws(E) -> Bool) throws(E) {
+        let asked = undone
+        undone = []
+        for name in asked {
+            guard let place = places[name], changes[place].kind == .delete else { continue }
+            if try !wasThere(changes[place]) { void.insert(place) }
+        }
+    }
+
     /// The changes since the last time, in the order of a feed.
     package mutating func finish() -> [Change] {
         for (name, time) in removedExpiries {
@@ -102,10 +123,19 @@ package struct ChangeCollector {
             }
             changes[place].kind = .expire
         }
-        var found = changes
+        var found = void.isEmpty ? changes : changes.indices.filter { !void.contains($0) }.map { changes[$0] }
         (changes, places, generations, removedExpiries) = ([], [:], [:], [:])
+        (removedFirst, undone, void) = ([], [], [])
         if found.count > 1 { found.sort(by: Change.precedes) }
         return found
+    }
+
+    /// The change of the key that the commit has left with this generation.
+    private func place(of generation: Timestamp) -> Int? {
+        guard let place = generations[Generation(timestamp: timestamp, created: generation)],
+            changes[place].kind == .put, changes[place].content.created == generation
+        else { return nil }
+        return place
     }
 
     private mutating func place(of name: Name) -> Int {

@@ -3,6 +3,9 @@ import Contracts
 
 /// Which changes a subscriber wants.
 package struct FeedFilter: Sendable {
+    /// Bytes of a pattern: matching costs as much as pattern times key.
+    private static let patternLimit = 1024
+
     private var databases: UInt16 = .max
     private var prefixes: [Bytes] = []
     private var patterns: [GlobPattern] = []
@@ -22,6 +25,9 @@ package struct FeedFilter: Sendable {
                 throw DatabaseError(.invalidArgument, "A feed has changes of the types string and hash")
             }
             types.insert(type)
+        }
+        guard request.patterns.allSatisfy({ $0.count <= Self.patternLimit }) else {
+            throw DatabaseError(.limitExceeded, "A pattern has at most \(Self.patternLimit) bytes")
         }
         prefixes = request.prefixes
         patterns = request.patterns.map { pattern in pattern.withUnsafeBytes { GlobPattern($0) } }

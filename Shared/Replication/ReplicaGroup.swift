@@ -231,8 +231,12 @@ package final class ReplicaGroup {
         step(.compacted(kept))
     }
 
+    /// Somebody reads the log from the outside, or may come back for it: as much is kept as for followers that lag.
+    package var isFollowed = false
+
     /// Whether nobody needs what is up to `index` from this replica: it is alone, or leads and everybody has it.
     private func isEverybodyCaughtUp(with index: LogIndex) -> Bool {
+        guard !isFollowed else { return false }
         guard keepsEntries else { return true }
         return leadership != nil && core.status.peers.allSatisfy { $0.matched >= index }
     }

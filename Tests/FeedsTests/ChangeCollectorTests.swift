@@ -86,6 +86,30 @@ struct ChangeCollectorTests {
         return writer.finish()
     }
 
+    @Test("a removal of what the commit has made itself is left out")
+    func undone() {
+        var writer = Writer(), asked: [String] = []
+        writer.collector.begin(now)
+        for key in ["new", "old"] {
+            writer.record(key)
+            writer.delete(key)
+        }
+        for key in ["gone", "kept"] {
+            writer.delete(key)
+            writer.record(key)
+        }
+        writer.delete("gone")
+        writer.collector.leaveOutUndone { change in
+            asked.append(text(change.key))
+            return change.key == Bytes("old".utf8)
+        }
+        let found = writer.finish()
+        #expect(asked.sorted() == ["new", "old"])
+        #expect(found.map { text($0.key) } == ["gone", "kept", "old"])
+        #expect(found.map(\.kind) == [.delete, .put, .delete])
+        #expect(writer.finish().isEmpty)
+    }
+
     @Test("a string is put with its value, expiry and time of creation; keys come in order")
     func strings() {
         let found = changes {

@@ -21,9 +21,6 @@ typedef struct Orbit__V1__Change Orbit__V1__Change;
 typedef struct Orbit__V1__Change__Piece Orbit__V1__Change__Piece;
 typedef struct Orbit__V1__Change__Field Orbit__V1__Change__Field;
 typedef struct Orbit__V1__Change__OldValue Orbit__V1__Change__OldValue;
-typedef struct Orbit__V1__ListenRequest Orbit__V1__ListenRequest;
-typedef struct Orbit__V1__EventBatch Orbit__V1__EventBatch;
-typedef struct Orbit__V1__KeyspaceEvent Orbit__V1__KeyspaceEvent;
 
 
 /* --- enums --- */
@@ -233,45 +230,6 @@ struct  Orbit__V1__Change
     , 0, ORBIT__V1__CHANGE__KIND__PUT, 0, 0, {0,NULL}, (char *)protobuf_c_empty_string, 0, 0, 0, {0,NULL}, 0,NULL, 0,NULL, NULL, 0 }
 
 
-struct  Orbit__V1__ListenRequest
-{
-  ProtobufCMessage base;
-  uint32_t shard;
-};
-#define ORBIT__V1__LISTEN_REQUEST__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__listen_request__descriptor) \
-    , 0 }
-
-
-/*
- * The first batch is empty: from there on nothing is missed.
- */
-struct  Orbit__V1__EventBatch
-{
-  ProtobufCMessage base;
-  size_t n_events;
-  Orbit__V1__KeyspaceEvent **events;
-};
-#define ORBIT__V1__EVENT_BATCH__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__event_batch__descriptor) \
-    , 0,NULL }
-
-
-struct  Orbit__V1__KeyspaceEvent
-{
-  ProtobufCMessage base;
-  uint32_t database;
-  ProtobufCBinaryData key;
-  /*
-   * registry of events: Shared/Contracts/ChangeFeed/KeyspaceEvent.swift
-   */
-  uint32_t event;
-};
-#define ORBIT__V1__KEYSPACE_EVENT__INIT \
- { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__keyspace_event__descriptor) \
-    , 0, {0,NULL}, 0 }
-
-
 /* Orbit__V1__SubscribeRequest methods */
 void   orbit__v1__subscribe_request__init
                      (Orbit__V1__SubscribeRequest         *message);
@@ -338,63 +296,6 @@ Orbit__V1__Change *
 void   orbit__v1__change__free_unpacked
                      (Orbit__V1__Change *message,
                       ProtobufCAllocator *allocator);
-/* Orbit__V1__ListenRequest methods */
-void   orbit__v1__listen_request__init
-                     (Orbit__V1__ListenRequest         *message);
-size_t orbit__v1__listen_request__get_packed_size
-                     (const Orbit__V1__ListenRequest   *message);
-size_t orbit__v1__listen_request__pack
-                     (const Orbit__V1__ListenRequest   *message,
-                      uint8_t             *out);
-size_t orbit__v1__listen_request__pack_to_buffer
-                     (const Orbit__V1__ListenRequest   *message,
-                      ProtobufCBuffer     *buffer);
-Orbit__V1__ListenRequest *
-       orbit__v1__listen_request__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   orbit__v1__listen_request__free_unpacked
-                     (Orbit__V1__ListenRequest *message,
-                      ProtobufCAllocator *allocator);
-/* Orbit__V1__EventBatch methods */
-void   orbit__v1__event_batch__init
-                     (Orbit__V1__EventBatch         *message);
-size_t orbit__v1__event_batch__get_packed_size
-                     (const Orbit__V1__EventBatch   *message);
-size_t orbit__v1__event_batch__pack
-                     (const Orbit__V1__EventBatch   *message,
-                      uint8_t             *out);
-size_t orbit__v1__event_batch__pack_to_buffer
-                     (const Orbit__V1__EventBatch   *message,
-                      ProtobufCBuffer     *buffer);
-Orbit__V1__EventBatch *
-       orbit__v1__event_batch__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   orbit__v1__event_batch__free_unpacked
-                     (Orbit__V1__EventBatch *message,
-                      ProtobufCAllocator *allocator);
-/* Orbit__V1__KeyspaceEvent methods */
-void   orbit__v1__keyspace_event__init
-                     (Orbit__V1__KeyspaceEvent         *message);
-size_t orbit__v1__keyspace_event__get_packed_size
-                     (const Orbit__V1__KeyspaceEvent   *message);
-size_t orbit__v1__keyspace_event__pack
-                     (const Orbit__V1__KeyspaceEvent   *message,
-                      uint8_t             *out);
-size_t orbit__v1__keyspace_event__pack_to_buffer
-                     (const Orbit__V1__KeyspaceEvent   *message,
-                      ProtobufCBuffer     *buffer);
-Orbit__V1__KeyspaceEvent *
-       orbit__v1__keyspace_event__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data);
-void   orbit__v1__keyspace_event__free_unpacked
-                     (Orbit__V1__KeyspaceEvent *message,
-                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Orbit__V1__SubscribeRequest_Closure)
@@ -415,15 +316,6 @@ typedef void (*Orbit__V1__Change__OldValue_Closure)
 typedef void (*Orbit__V1__Change_Closure)
                  (const Orbit__V1__Change *message,
                   void *closure_data);
-typedef void (*Orbit__V1__ListenRequest_Closure)
-                 (const Orbit__V1__ListenRequest *message,
-                  void *closure_data);
-typedef void (*Orbit__V1__EventBatch_Closure)
-                 (const Orbit__V1__EventBatch *message,
-                  void *closure_data);
-typedef void (*Orbit__V1__KeyspaceEvent_Closure)
-                 (const Orbit__V1__KeyspaceEvent *message,
-                  void *closure_data);
 
 /* --- services --- */
 
@@ -435,10 +327,6 @@ struct Orbit__V1__ChangeFeedService_Service
                     const Orbit__V1__SubscribeRequest *input,
                     Orbit__V1__ChangeBatch_Closure closure,
                     void *closure_data);
-  void (*listen)(Orbit__V1__ChangeFeedService_Service *service,
-                 const Orbit__V1__ListenRequest *input,
-                 Orbit__V1__EventBatch_Closure closure,
-                 void *closure_data);
 };
 typedef void (*Orbit__V1__ChangeFeedService_ServiceDestroy)(Orbit__V1__ChangeFeedService_Service *);
 void orbit__v1__change_feed_service__init (Orbit__V1__ChangeFeedService_Service *service,
@@ -447,16 +335,11 @@ void orbit__v1__change_feed_service__init (Orbit__V1__ChangeFeedService_Service 
     { &orbit__v1__change_feed_service__descriptor, protobuf_c_service_invoke_internal, NULL }
 #define ORBIT__V1__CHANGE_FEED_SERVICE__INIT(function_prefix__) \
     { ORBIT__V1__CHANGE_FEED_SERVICE__BASE_INIT,\
-      function_prefix__ ## subscribe,\
-      function_prefix__ ## listen  }
+      function_prefix__ ## subscribe  }
 void orbit__v1__change_feed_service__subscribe(ProtobufCService *service,
                                                const Orbit__V1__SubscribeRequest *input,
                                                Orbit__V1__ChangeBatch_Closure closure,
                                                void *closure_data);
-void orbit__v1__change_feed_service__listen(ProtobufCService *service,
-                                            const Orbit__V1__ListenRequest *input,
-                                            Orbit__V1__EventBatch_Closure closure,
-                                            void *closure_data);
 
 /* --- descriptors --- */
 
@@ -467,9 +350,6 @@ extern const ProtobufCMessageDescriptor orbit__v1__change__piece__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__change__field__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__change__old_value__descriptor;
 extern const ProtobufCEnumDescriptor    orbit__v1__change__kind__descriptor;
-extern const ProtobufCMessageDescriptor orbit__v1__listen_request__descriptor;
-extern const ProtobufCMessageDescriptor orbit__v1__event_batch__descriptor;
-extern const ProtobufCMessageDescriptor orbit__v1__keyspace_event__descriptor;
 extern const ProtobufCServiceDescriptor orbit__v1__change_feed_service__descriptor;
 
 PROTOBUF_C__END_DECLS

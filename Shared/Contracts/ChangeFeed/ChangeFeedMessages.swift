@@ -5,7 +5,6 @@ import CProto
 package enum ChangeFeedPath {
     package static let service = "orbit.v1.ChangeFeedService"
     package static let subscribe = "/orbit.v1.ChangeFeedService/Subscribe"
-    package static let listen = "/orbit.v1.ChangeFeedService/Listen"
 
     /// Trailers with which a new Subscribe goes on where the stream has ended.
     package static let resumeAfterTrailer = "orbit-resume-after"
