@@ -232,6 +232,51 @@ void   orbit__v1__call_batch__free_unpacked
   assert(message->base.descriptor == &orbit__v1__call_batch__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__batch_token__init
+                     (Orbit__V1__BatchToken         *message)
+{
+  static const Orbit__V1__BatchToken init_value = ORBIT__V1__BATCH_TOKEN__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__batch_token__get_packed_size
+                     (const Orbit__V1__BatchToken *message)
+{
+  assert(message->base.descriptor == &orbit__v1__batch_token__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__batch_token__pack
+                     (const Orbit__V1__BatchToken *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__batch_token__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__batch_token__pack_to_buffer
+                     (const Orbit__V1__BatchToken *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__batch_token__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__BatchToken *
+       orbit__v1__batch_token__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__BatchToken *)
+     protobuf_c_message_unpack (&orbit__v1__batch_token__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__batch_token__free_unpacked
+                     (Orbit__V1__BatchToken *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__batch_token__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   orbit__v1__watch__init
                      (Orbit__V1__Watch         *message)
 {
@@ -1189,7 +1234,7 @@ const ProtobufCMessageDescriptor orbit__v1__actor_call__descriptor =
   (ProtobufCMessageInit) orbit__v1__actor_call__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__call_batch__field_descriptors[3] =
+static const ProtobufCFieldDescriptor orbit__v1__call_batch__field_descriptors[4] =
 {
   {
     "watches",
@@ -1227,16 +1272,29 @@ static const ProtobufCFieldDescriptor orbit__v1__call_batch__field_descriptors[3
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "token",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__CallBatch, token),
+    &orbit__v1__batch_token__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__call_batch__field_indices_by_name[] = {
   1,   /* field[1] = calls */
   2,   /* field[2] = part */
+  3,   /* field[3] = token */
   0,   /* field[0] = watches */
 };
 static const ProtobufCIntRange orbit__v1__call_batch__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor orbit__v1__call_batch__descriptor =
 {
@@ -1246,11 +1304,75 @@ const ProtobufCMessageDescriptor orbit__v1__call_batch__descriptor =
   "Orbit__V1__CallBatch",
   "orbit.v1",
   sizeof(Orbit__V1__CallBatch),
-  3,
+  4,
   orbit__v1__call_batch__field_descriptors,
   orbit__v1__call_batch__field_indices_by_name,
   1,  orbit__v1__call_batch__number_ranges,
   (ProtobufCMessageInit) orbit__v1__call_batch__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__batch_token__field_descriptors[3] =
+{
+  {
+    "session",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__BatchToken, session),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "id",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__BatchToken, id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "fence",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__BatchToken, fence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__batch_token__field_indices_by_name[] = {
+  2,   /* field[2] = fence */
+  1,   /* field[1] = id */
+  0,   /* field[0] = session */
+};
+static const ProtobufCIntRange orbit__v1__batch_token__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor orbit__v1__batch_token__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.BatchToken",
+  "BatchToken",
+  "Orbit__V1__BatchToken",
+  "orbit.v1",
+  sizeof(Orbit__V1__BatchToken),
+  3,
+  orbit__v1__batch_token__field_descriptors,
+  orbit__v1__batch_token__field_indices_by_name,
+  1,  orbit__v1__batch_token__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__batch_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor orbit__v1__watch__field_descriptors[4] =

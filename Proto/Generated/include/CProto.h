@@ -10,4 +10,5 @@
 #include "raft.pb-c.h"
 #include "reflection.pb-c.h"
 #include "reflection_v1alpha.pb-c.h"
+#include "saga.pb-c.h"
 #include "snapshot.pb-c.h"

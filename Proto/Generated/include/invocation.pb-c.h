@@ -21,6 +21,7 @@ typedef struct Orbit__V1__Invocation Orbit__V1__Invocation;
 typedef struct Orbit__V1__InvocationScope Orbit__V1__InvocationScope;
 typedef struct Orbit__V1__ActorCall Orbit__V1__ActorCall;
 typedef struct Orbit__V1__CallBatch Orbit__V1__CallBatch;
+typedef struct Orbit__V1__BatchToken Orbit__V1__BatchToken;
 typedef struct Orbit__V1__Watch Orbit__V1__Watch;
 typedef struct Orbit__V1__TransactionPart Orbit__V1__TransactionPart;
 typedef struct Orbit__V1__TransactionStep Orbit__V1__TransactionStep;
@@ -363,10 +364,39 @@ struct  Orbit__V1__CallBatch
    * absent: the batch is all there is
    */
   Orbit__V1__TransactionPart *part;
+  /*
+   * absent: as it may be in the invocation
+   */
+  Orbit__V1__BatchToken *token;
 };
 #define ORBIT__V1__CALL_BATCH__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__call_batch__descriptor) \
-    , 0,NULL, 0,NULL, NULL }
+    , 0,NULL, 0,NULL, NULL, NULL }
+
+
+/*
+ * An idempotency token that goes with a batch and not with the stream that it comes on, so that somebody else may repeat
+ * it. Such a batch is done as a whole: an error of a call is the batch's, and nothing was done.
+ */
+struct  Orbit__V1__BatchToken
+{
+  ProtobufCMessage base;
+  /*
+   * not 0
+   */
+  uint64_t session;
+  /*
+   * not 0
+   */
+  uint64_t id;
+  /*
+   * Nothing is done, and the batch of this token never will be, if it was not before: INTEGER, 1 if it was, else 0.
+   */
+  protobuf_c_boolean fence;
+};
+#define ORBIT__V1__BATCH_TOKEN__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__batch_token__descriptor) \
+    , 0, 0, 0 }
 
 
 /*
@@ -645,6 +675,25 @@ Orbit__V1__CallBatch *
 void   orbit__v1__call_batch__free_unpacked
                      (Orbit__V1__CallBatch *message,
                       ProtobufCAllocator *allocator);
+/* Orbit__V1__BatchToken methods */
+void   orbit__v1__batch_token__init
+                     (Orbit__V1__BatchToken         *message);
+size_t orbit__v1__batch_token__get_packed_size
+                     (const Orbit__V1__BatchToken   *message);
+size_t orbit__v1__batch_token__pack
+                     (const Orbit__V1__BatchToken   *message,
+                      uint8_t             *out);
+size_t orbit__v1__batch_token__pack_to_buffer
+                     (const Orbit__V1__BatchToken   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__BatchToken *
+       orbit__v1__batch_token__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__batch_token__free_unpacked
+                     (Orbit__V1__BatchToken *message,
+                      ProtobufCAllocator *allocator);
 /* Orbit__V1__Watch methods */
 void   orbit__v1__watch__init
                      (Orbit__V1__Watch         *message);
@@ -795,6 +844,9 @@ typedef void (*Orbit__V1__ActorCall_Closure)
 typedef void (*Orbit__V1__CallBatch_Closure)
                  (const Orbit__V1__CallBatch *message,
                   void *closure_data);
+typedef void (*Orbit__V1__BatchToken_Closure)
+                 (const Orbit__V1__BatchToken *message,
+                  void *closure_data);
 typedef void (*Orbit__V1__Watch_Closure)
                  (const Orbit__V1__Watch *message,
                   void *closure_data);
@@ -861,6 +913,7 @@ extern const ProtobufCEnumDescriptor    orbit__v1__invocation_scope__lock_mode__
 extern const ProtobufCEnumDescriptor    orbit__v1__invocation_scope__wait_policy__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__actor_call__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__call_batch__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__batch_token__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__watch__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__transaction_part__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__transaction_step__descriptor;

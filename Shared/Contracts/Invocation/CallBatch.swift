@@ -80,6 +80,13 @@ package struct CallBatchEncoder: ~Copyable {
         buffer.append(delimited: message.readable, tag: 3 << 3 | 2)
     }
 
+    /// Appends the token by which the batch may be repeated by anybody.
+    package mutating func append(_ token: BatchToken) {
+        var message = ByteBuffer(capacity: 32)
+        token.encode(into: &message)
+        buffer.append(delimited: message.readable, tag: 4 << 3 | 2)
+    }
+
     /// Writes a call on its own, for `append(call:)`.
     package static func encode(
         method: Method, database: UInt8, key: ByteView, flags: UInt32, numbers: UnsafeBufferPointer<Int64>,
@@ -114,6 +121,8 @@ package struct WatchView {
 package struct CallBatchView {
     let body: ByteView
     private let partBody: ByteView
+    /// By which the batch may be repeated.
+    package let token: BatchToken?
     private unowned(unsafe) let decoder: InvocationBatchDecoder
     private let calledCount: UInt32, watchedCount: UInt32
     private let hasPart: Bool
@@ -128,7 +137,7 @@ package struct CallBatchView {
     /// Nil when a call or watch has a method or database that this version does not know.
     init?(_ message: ByteView, _ decoder: InvocationBatchDecoder) throws(DatabaseError) {
         var calls = 0, watches = 0, isWrite = false, isKnown = true
-        var part: ByteView?
+        var part: ByteView?, token: BatchToken?
         var reader = ByteReader(message)
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
@@ -149,6 +158,9 @@ package struct CallBatchView {
                 guard let message = reader.delimited() else { throw Wire.malformed }
                 _ = try TransactionPartView(message)
                 part = message
+            case 4 << 3 | 2:
+                guard let message = reader.delimited() else { throw Wire.malformed }
+                token = try BatchToken(message)
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
@@ -156,6 +168,7 @@ package struct CallBatchView {
         guard isKnown else { return nil }
         (body, self.decoder, self.isWrite) = (message, decoder, isWrite)
         (calledCount, watchedCount) = (UInt32(calls), UInt32(watches))
+        self.token = token
         (hasPart, partBody) = (part != nil, part ?? ByteView(start: nil, count: 0))
     }
 
