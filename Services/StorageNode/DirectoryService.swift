@@ -88,7 +88,7 @@ final class DirectoryService {
         }
     }
 
-    private func refuse(_ call: GRPCUnaryCall, _ shard: ShardID) {
+    func refuse(_ call: GRPCUnaryCall, _ shard: ShardID) {
         let directions = node.directions(to: shard)
         call.fail(GRPCStatus(directions.error), trailers: directions.trailers)
     }

@@ -46,9 +46,10 @@ struct InvocationAccess {
                 return role == "orbit" ? nil : GRPCStatus(.permissionDenied, "role \(role) may not back up or restore")
             }
             let isFeed = path.hasPrefix("/\(ChangeFeedPath.service)/")
-            let isData = path.hasPrefix(Self.service) || path.hasPrefix("/\(DirectoryPath.service)/") || isFeed
+            let dataServices = [Self.service, "/\(DirectoryPath.service)/", "/\(SagaPath.service)/"]
+            let isData = isFeed || dataServices.contains { path.hasPrefix($0) }
             let mayRead = isData ? role == "orbit" : ["orbit", Self.node, "coordinator"].contains(role)
-            // Of the data, nodes only take part in transactions: see `CallerRights`.
+            // Of the data, nodes only take part in transactions and do steps of sagas: see `CallerRights`.
             // And they pass on each other's feeds.
             let maySend = role == Self.node && (path == Self.service + "Stream" || isFeed)
             return mayRead || maySend || role.hasSuffix("-gw")

@@ -145,8 +145,14 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     // MARK: Refusing
 
     private static let forNodes = DatabaseError(
-        .permissionDenied, "A storage node may only send steps of transactions")
-    private static func isStep(_ operation: OperationView) -> Bool { if case .step = operation { true } else { false } }
+        .permissionDenied, "A storage node may only send steps of transactions and sagas")
+    private static func isStep(_ operation: OperationView) -> Bool {
+        switch operation {
+        case .step: true
+        case .batch(let batch): batch.token != nil
+        case .call, .record, .unknown: false
+        }
+    }
     private static let notLed = DatabaseError(.notLeader, "This node does not lead the slot's shard")
 
     /// Refuses a call whose shard is led elsewhere, and with it what waits, and what comes behind it before the gateway

@@ -5,7 +5,7 @@ import Contracts
 struct CallerRights: Hashable, Sendable {
     /// May say for whom a call is made.
     var mayNamePrincipal: Bool
-    /// May take part in transactions, and nothing else: other nodes.
+    /// May take part in transactions, and do steps of sagas, and nothing else: other nodes.
     var isLimitedToSteps = false
 }
 

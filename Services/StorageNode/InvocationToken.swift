@@ -63,6 +63,14 @@ struct InvocationToken {
 }
 
 extension OutcomeMemory.Recollection {
+    /// The same where the repetition has an id of its own.
+    func answer(anotherID id: UInt64, _ replies: ReplyBatchEncoder) {
+        let isAnswered = reply?.withUnsafeBytes { replies.append(encoded: $0, as: id) } ?? false
+        if !isAnswered {
+            replies.error(id, DatabaseError(.alreadyExecuted, "The batch was executed before; its reply is not kept"))
+        }
+    }
+
     /// Writes the reply again, or says that it is not there any more.
     func answer(_ id: UInt64, _ replies: ReplyBatchEncoder) {
         guard let reply else {

@@ -46,6 +46,8 @@ struct NodeSettings {
     var transactions = Participant.Limits()
     /// What a shard keeps of transactions that are open.
     var scopes = ShardScopes.Limits()
+    /// What a shard keeps of sagas.
+    var sagas = SagaLimits()
 }
 
 /// The shards of one process and what they share.
@@ -283,6 +285,7 @@ final class Node {
             transactions: ShardTransactions(
                 bucketCount: bucketCount, limits: settings.transactions,
                 scopes: scopes(over: records, buckets, bucketCount: bucketCount, limits)),
+            sagas: ShardSagas(limits: settings.sagas),
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
         executor.onServing = { [unowned self, unowned executor] in
             logger.info(
@@ -301,6 +304,10 @@ final class Node {
         executor.transactions.report = { [unowned self, unowned executor] step in
             guard let steps else { return executor.reportAnswered(nil) }
             steps.send(step, to: ShardExecutor.reportSlot) { executor.reportAnswered($0) }
+        }
+        executor.sagas.send = { [unowned self] call, answered in
+            guard let steps else { return loop.runLater { answered(.refused("not connected", isFinal: false)) } }
+            steps.send(call, answered: answered)
         }
         executor.fence(isFenced)
         executors.append(executor)

@@ -5,7 +5,7 @@ import ServiceKit
 // How a node shows itself: its gRPC methods, its metrics, its lines of `orbit status`.
 
 extension Node {
-    /// Offers the invocation service to whom `access` lets in, the directory of actors, and the feed of changes.
+    /// Offers the invocation service to whom `access` lets in, the directory of actors, sagas, and the feed of changes.
     func register(on server: GRPCServer, access: InvocationAccess, feedLinks: FeedLinks? = nil) {
         let feeds = ChangeFeedService(self, feedLinks ?? FeedLinks(loop: loop, tls: nil))
         feeds.register(on: server)
@@ -16,7 +16,9 @@ extension Node {
                     loop: loop, node: self, stream: stream, isUnary: isUnary, rights: access.rights(of: stream.peer))
             }
         }
-        DirectoryService(self).register(on: server)
+        let directory = DirectoryService(self)
+        directory.register(on: server)
+        SagaService(self, directory).register(on: server)
         BackupService(self).register(on: server)
     }
 
@@ -42,6 +44,7 @@ extension Node {
             [self] in
             Double(executors.reduce(0) { $0 + ($1.feed?.subscriberCount ?? 0) })
         }
+        registerSagas(metrics)
         metrics.sampledCounter("orbit_replica_reads_total", help: "Reads answered as a follower") { [self] in
             Double(executors.reduce(0) { $0 + $1.reads.answered })
         }

@@ -25,26 +25,32 @@ extension ShardExecutor {
     func evaluate(
         _ batch: CallBatchView, id: UInt64, on stream: InvocationStream, ready: ReplyBatchEncoder
     ) -> LogIndex? {
-        guard ownsKeys(of: batch) else {
-            ready.error(id, Self.notHere)
-            return nil
-        }
-        if batch.isWrite {
-            if hasOpenEffects { propose() }
-            guard isEvaluating else {
-                stream.refuse(id, leader: group.leader, replies: ready)
-                return nil
-            }
-            guard !hasOpenEffects else {
-                ready.error(id, Self.diskFull)  // Nothing else keeps it open.
-                return nil
-            }
-            guard admit(true, id, ready) != nil else { return nil }
-        }
+        guard prepare(batch, isWrite: batch.isWrite, id: id, on: stream, ready: ready) else { return nil }
         switch evaluateWatches(batch, id: id, ready: ready) {
         case .hold(let observed): return evaluateCalls(of: batch, id: id, observed: observed, ready: ready)
         case .fail(let observed): return observed
         }
+    }
+
+    /// Whether the batch may be evaluated now, and if it writes, in an entry of its own. If not, `ready` says why.
+    func prepare(
+        _ batch: CallBatchView, isWrite: Bool, id: UInt64, on stream: InvocationStream, ready: ReplyBatchEncoder
+    ) -> Bool {
+        guard ownsKeys(of: batch) else {
+            ready.error(id, Self.notHere)
+            return false
+        }
+        guard isWrite else { return true }
+        if hasOpenEffects { propose() }
+        guard isEvaluating else {
+            stream.refuse(id, leader: group.leader, replies: ready)
+            return false
+        }
+        guard !hasOpenEffects else {
+            ready.error(id, Self.diskFull)  // Nothing else keeps it open.
+            return false
+        }
+        return admit(true, id, ready) != nil
     }
 
     /// Whether all calls are this shard's. A gateway that has gone by another map must hear it before one is done.

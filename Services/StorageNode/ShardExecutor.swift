@@ -63,6 +63,7 @@ final class ShardExecutor {
     let runtime: ActorRuntime
     let transactions: ShardTransactions
     let restores = ShardRestores()
+    let sagas: ShardSagas
     private let records: RecordTable
     let outcomes: OutcomeMemory
     /// Answers what is less than strongly consistent.
@@ -130,14 +131,13 @@ final class ShardExecutor {
     init(
         shard: ShardID, buckets: [Range<Int>], clock: NodeClock, group: ReplicaGroup, log: NodeLog, store: ShardStore,
         runtime: ActorRuntime, records: RecordTable, outcomes: OutcomeMemory, reads: CommittedReads, past: PastReads,
-        transactions: ShardTransactions,
-        onFatal: @escaping (any Error) -> Void
+        transactions: ShardTransactions, sagas: ShardSagas, onFatal: @escaping (any Error) -> Void
     ) {
         self.buckets = buckets
         (self.shard, self.clock, self.group, self.log, self.store) = (shard, clock, group, log, store)
         (self.runtime, self.records, self.outcomes, self.reads, self.past) = (runtime, records, outcomes, reads, past)
         self.onFatal = onFatal
-        self.transactions = transactions
+        (self.transactions, self.sagas) = (transactions, sagas)
         group.onCommitted = { [unowned self] index in committed(upTo: index) }
         group.onApply = { [unowned self] index, effects in apply(effects, index) }
         group.onRole = { [unowned self] role in change(role) }
@@ -217,6 +217,7 @@ final class ShardExecutor {
             guard admit(isWrite, invocation.id, ready) != nil else { return }
             observed = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
         case .batch(let batch):
+            if let token = batch.token { return evaluate(batch, token, invocation, on: stream, ready: ready) }
             if batch.isPart { return take(batch, invocation, on: stream, ready: ready) }
             guard let index = evaluate(batch, id: invocation.id, on: stream, ready: ready) else { return }
             observed = index
@@ -255,9 +256,6 @@ final class ShardExecutor {
         evaluateNow(invocation, token, on: stream, ready: ready)
     }
 
-    private static let stepWithToken = DatabaseError(
-        .featureNotSupported, "Parts and steps of transactions take no idempotency token")
-
     func evaluateNow(
         _ invocation: borrowing InvocationView, _ token: InvocationToken, on stream: InvocationStream,
         ready: ReplyBatchEncoder
@@ -282,7 +280,7 @@ final class ShardExecutor {
         case .record(let record):
             _ = records.evaluate(record, id: invocation.id, entryIndex: openIndex, effects: open, replies: ready)
         case .batch(let batch):
-            guard !batch.isPart else { return ready.error(invocation.id, Self.stepWithToken) }
+            guard !batch.isPart, batch.token == nil else { return ready.error(invocation.id, Self.stepWithToken) }
             guard evaluate(batch, id: invocation.id, on: stream, ready: ready) != nil else { return }
         case .step: return ready.error(invocation.id, Self.stepWithToken)
         case .unknown: return ready.error(invocation.id, Self.unknownOperation)
@@ -361,7 +359,7 @@ final class ShardExecutor {
     }
 
     /// Moves the reply just written behind `mark` to those that wait for `index`.
-    private func hold(from mark: Int, until index: LogIndex, on stream: InvocationStream, ready: ReplyBatchEncoder) {
+    func hold(from mark: Int, until index: LogIndex, on stream: InvocationStream, ready: ReplyBatchEncoder) {
         stream.holds(ready.size &- mark)
         // Only the newest batch may take more, so that the queue stays in the order of its indices.
         if let last = lastWaiting, last.stream === stream, last.index >= index,
@@ -435,6 +433,7 @@ final class ShardExecutor {
         waiting = kept
         lastWaiting = nil
         restores.fail()
+        sagas.abandon(from: openIndex)
         isRebuilding = true
         rebuildIfSettled()
     }
@@ -459,12 +458,13 @@ final class ShardExecutor {
         records.reset()
         outcomes.reset()
         openIndex = nextIndex
-        if restoreTransactions(), loadRestores() { isRebuilding = false }
+        if restoreTransactions(), loadRestores(), restoreSagas() { isRebuilding = false }
     }
 
     /// What is evaluated from now on sees what is applied, and nothing of before.
     func rebuild() {
         propose()
+        sagas.reset()
         isRebuilding = true
         rebuildIfSettled()
     }
@@ -492,7 +492,7 @@ final class ShardExecutor {
         forgetPending()
         (bound, boundIndex, newestProposal) = (inherited, .zero, .zero)
         servingSince = clock.next()
-        guard restoreTransactions(), loadRestores() else { return }
+        guard restoreTransactions(), loadRestores(), restoreSagas() else { return }
         isServing = true
         onServing?()
     }
@@ -542,6 +542,7 @@ final class ShardExecutor {
         outcomes.reset()
         transactions.reset(committed: group.committedIndex, leader: group.leader)
         restores.fail()
+        sagas.reset()
         openIndex = nextIndex
     }
 
@@ -592,6 +593,7 @@ final class ShardExecutor {
         }
         if waiting.isEmpty { lastWaiting = nil }
         if past.isWaiting { past.answerWaiting() }
+        settleSagas(upTo: index)
         rebuildIfSettled()
         followLog()
     }

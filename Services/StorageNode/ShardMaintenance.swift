@@ -21,6 +21,7 @@ extension ShardExecutor {
         if timestamp >= bound, runtime.hasEffects { raiseBound(above: timestamp) }
         effectsAdded()
         tickTransactions()
+        tickSagas()
     }
 
     /// What was deleted is collected once the floor has passed that: so nothing is looked for until it has moved.

@@ -4,6 +4,7 @@ import Crypto
 import GatewayKit
 import Net
 import Placement
+import Transactions
 
 /// How the shards of this node reach other participants of a transaction that they recover, or that they hold the
 /// record of: a router like that of a gateway, which finds the leader of a slot's shard and asks the next one when it
@@ -22,6 +23,7 @@ final class StepLinks: ReplyReceiver {
     private var router: NodeRouter?
     private var map: ShardMap?
     private var asked: [UInt64: (Bytes?) -> Void] = [:]
+    private var calls: [UInt64: (Saga.Outcome) -> Void] = [:]
     private var lastTicket: UInt64 = 0
     private var isClosed = false
 
@@ -47,6 +49,16 @@ final class StepLinks: ReplyReceiver {
         router.step(connection: 0, slot: slot, step, receiver: self, ticket: lastTicket)
     }
 
+    /// Sends calls of a saga, which have their token in them. `answered` is called once, later.
+    func send(_ batch: ByteView, to slot: UInt32, answered: @escaping (Saga.Outcome) -> Void) {
+        guard calls.count < Self.limit, !isClosed, let router = openRouter() else {
+            return loop.runLater { answered(.refused("this node cannot send it now", isFinal: false)) }
+        }
+        lastTicket &+= 1
+        calls[lastTicket] = answered
+        router.batch(connection: 0, slot: slot, body: batch, isWrite: true, receiver: self, ticket: lastTicket)
+    }
+
     private func openRouter() -> NodeRouter? {
         if let router { return router }
         guard let map else { return nil }
@@ -58,12 +70,14 @@ final class StepLinks: ReplyReceiver {
     }
 
     func completed(_ ticket: UInt64, _ reply: borrowing ReplyView) {
+        if let answered = calls.removeValue(forKey: ticket) { return answered(Saga.Outcome(reply)) }
         let data = reply.kind == .data ? reply.data.bytes : nil
         asked.removeValue(forKey: ticket)?(data)
     }
 
     func failed(_ ticket: UInt64, _ error: DatabaseError) {
         // The router may refuse at once; who asked must not be called back from inside.
+        if let answered = calls.removeValue(forKey: ticket) { return loop.runLater { answered(Saga.Outcome(error)) } }
         guard let answered = asked.removeValue(forKey: ticket) else { return }
         loop.runLater { answered(nil) }
     }

@@ -23,6 +23,8 @@ let description = ServiceDescription(
             "history", .duration, default: "10m", help: "How far back the past can be read; 0 for as good as not"),
         ConfigurationOption(
             "history-limit", .bytes, default: "1GB", help: "Room for versions that are no longer the newest"),
+        ConfigurationOption(
+            "saga-retention", .duration, default: "24h", help: "How long a saga that is completed or undone is kept"),
         ConfigurationOption("block-cache", .bytes, default: "64MB", help: "Memory of the store's block cache"),
     ],
     check: { try $0.checkAddresses("listen", "coordinator") })
@@ -38,6 +40,9 @@ Service.run(description) { service in
     settings.outcomes.retentionMilliseconds = options.milliseconds("token-retention")
     settings.history.retentionMilliseconds = options.milliseconds("history")
     settings.history.limitBytes = options.bytes("history-limit")
+    settings.sagas.retentionMilliseconds = options.milliseconds("saga-retention")
+    // A call whose outcome is not known is not repeated when its shard may soon have forgotten it.
+    settings.sagas.timing.certainty = settings.outcomes.retentionMilliseconds / 4 * 3
     service.dataDirectory = settings.directory
     if case .everySecond = settings.durability {
         service.logger.warning("fsync everysec: power loss may cost the last second of acknowledged writes")
@@ -77,6 +82,7 @@ Service.run(description) { service in
         health.set(.serving, for: "orbit.v1.InvocationService")
         health.set(.serving, for: DirectoryPath.service)
         health.set(.serving, for: ChangeFeedPath.service)
+        health.set(.serving, for: SagaPath.service)
     }
 
     let membership = try Membership(

@@ -11,6 +11,7 @@ extension CollectionID {
 ///
 /// The bucket is that of the id's slot.
 package enum SagaKey {
+    /// One of the two.
     package enum Record: UInt8, CaseIterable, Sendable { case definition = 0, state = 1 }
 
     /// The slot whose shard leads the saga.

@@ -193,6 +193,30 @@ struct CallBatchTests {
         }
     }
 
+    @Test("a batch's token is read back; without session or id it is malformed")
+    func tokens() throws {
+        func read(_ message: ByteView) throws -> BatchToken? {
+            var envelope = InvocationBatchEncoder(session: 1), found: BatchToken?
+            envelope.append(id: 1, connection: 1, slot: 0, batch: message)
+            try InvocationBatchDecoder().decode(envelope.message) { invocation in
+                if case .batch(let batch) = invocation.operation { found = batch.token }
+            }
+            return found
+        }
+        for token in [BatchToken(session: 7, id: 300), BatchToken(session: .max, id: .max, isFence: true)] {
+            var encoder = CallBatchEncoder()
+            encoder.append(token)
+            #expect(try read(encoder.message) == token)
+        }
+        for wrong in [BatchToken(session: 0, id: 1), BatchToken(session: 1, id: 0)] {
+            var encoder = CallBatchEncoder()
+            encoder.append(wrong)
+            let message = encoder.message.bytes
+            #expect(throws: DatabaseError.self) { try message.withView { _ = try read($0) } }
+        }
+        #expect(try read(CallBatchEncoder().message) == nil)
+    }
+
     @Test("a step is byte for byte what protobuf-c writes, and is read back")
     func stepMatchesProtobuf() throws {
         var random = SplitMix64(seed: freshSeed("transaction steps"))

@@ -1,6 +1,7 @@
 import Base
 import DataModel
 import TestKit
+import Testing
 
 @testable import Transactions
 
@@ -61,9 +62,14 @@ struct SagaWorld {
     }
 
     private mutating func restore() {
-        saga = disk.definition.withUnsafeBytes { definition in
-            disk.state.withUnsafeBytes { Saga(id: "s", definition: definition, state: $0)! }
+        let found = disk.definition.withUnsafeBytes { definition in
+            disk.state.withUnsafeBytes { Saga(id: "s", definition: definition, state: $0) }
         }
+        guard let found else {
+            Issue.record("what was written cannot be read")
+            return
+        }
+        saga = found
     }
 
     /// Until the saga is over. False: it never is.

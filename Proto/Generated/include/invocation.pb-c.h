@@ -375,8 +375,8 @@ struct  Orbit__V1__CallBatch
 
 
 /*
- * An idempotency token that goes with a batch and not with the stream that it comes on, so that somebody else may repeat
- * it. Such a batch is done as a whole: an error of a call is the batch's, and nothing was done.
+ * An idempotency token that goes with a batch and not with the stream that it comes on, so that somebody else may
+ * repeat it. Such a batch is done as a whole: an error of a call is the batch's, and nothing was done.
  */
 struct  Orbit__V1__BatchToken
 {

@@ -85,8 +85,8 @@ struct  Orbit__V1__SagaStep
    */
   char *name;
   /*
-   * Both with keys of one shard, without part and token, at most 64 KiB. Done as a whole: a watch that does not hold, or
-   * an error of a call, and nothing of it is done.
+   * Both with keys of one shard, without part and token, at most 64 KiB. Done as a whole: a watch that does not hold,
+   * or an error of a call, and nothing of it is done.
    */
   Orbit__V1__CallBatch *action;
   /*

@@ -60,6 +60,8 @@ package final class ActorRuntime {
     /// The reader shows the counters of keys as of the same moment as the keys. A reader of the past does not quite: a
     /// transaction over several shards has a time of its own, the counters that of the entry that took it over.
     package var hasExactCounters = true
+    /// So it is with every call that is evaluated now, whose batch is done as a whole.
+    package var isWhole = false
     /// What is known of keys that have no record.
     var absences = Absences(floor: .zero)
 
@@ -119,7 +121,7 @@ package final class ActorRuntime {
             guard Int(call.database) < KeyCounters.databases else { throw Failure.database }
             try dispatch(call, Reply(id: id, encoder: replies))
         } catch {
-            if call.method == .install { brokenTransfer = error }
+            if isWhole || call.method == .install { brokenTransfer = error }
             replies.error(id, error)
         }
         return newest

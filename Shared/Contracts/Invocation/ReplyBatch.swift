@@ -85,6 +85,18 @@ package final class ReplyBatchEncoder {
         count += 1
     }
 
+    /// The same as the reply to another invocation. False when it is none: then nothing was appended.
+    package func append(encoded reply: ByteView, as id: UInt64) -> Bool {
+        var reader = ByteReader(reply)
+        guard reader.varint() == 3 << 3 | 2, let message = reader.delimited() else { return false }
+        // The last of two fields counts.
+        append(message, 1 + varintSize(id)) {
+            $0.append(1 << 3)
+            $0.append(varint: id)
+        }
+        return true
+    }
+
     /// Moves everything to the end of `other`.
     package func moveAll(to other: ReplyBatchEncoder) {
         other.replies.append(replies.readable)

@@ -7,9 +7,9 @@ import DataModel
 /// What is promised. Each action is executed once: it carries a token (`call.token`), by which its shard knows it when
 /// it comes again. Before an action is sent for the first time the saga is written with it under way (`since`), so
 /// whoever finds the saga after a crash sends the same action with the same token. A shard remembers tokens for a time;
-/// what is not known to be executed or not when that is nearly over is not tried again (`failed`), never executed twice.
-/// If a step is given up whose outcome is not known, the shard is asked to promise that it will never be executed, or to
-/// say that it was (*fence*): in that case it is undone as well.
+/// what is not known to be executed or not when that is nearly over is not tried again (`failed`), and never executed
+/// twice. If a step is given up whose outcome is not known, its shard is asked to promise that it will never execute
+/// it, or to say that it did (*fence*): in that case it is undone as well.
 package struct Saga: Hashable, Sendable {
     package enum Status: UInt8, CaseIterable, Hashable, Sendable {
         case notStarted = 0, running = 1, completed = 2, compensating = 3, compensated = 4, failed = 5
