@@ -143,7 +143,14 @@ extension ShardExecutor {
             transactions.keep(invocation, token, on: stream)
             return transactions.scopes.park(.init(id: id, token: token, index: index))
         }
-        if let failure = conflict(batch, scope, open) { return ready.error(invocation.id, failure) }
+        if let failure = conflict(batch, scope, open) {
+            ready.error(invocation.id, failure)
+            // It cannot commit any more: nobody need wait for its locks.
+            if failure.code == .serializationFailure {
+                happen { $0.dropScope(id, .serializationFailure, $1, into: &$2) }
+            }
+            return
+        }
         let mark = ready.size, reply = transactions.statementReply
         reply.reset()
         transactions.scopes.statements &+= 1

@@ -25,14 +25,6 @@ package struct CommitStep: Hashable, Sendable {
         case rollbackTo = 8
         /// To a scope: the transaction lives.
         case keepAlive = 9
-
-        /// Only interactive transactions have it.
-        package var isOfScope: Bool {
-            switch self {
-            case .prepare, .commitOne, .rollbackTo, .keepAlive: true
-            case .commit, .abort, .forget, .resolve, .fence, .confirm: false
-            }
-        }
     }
 
     package let kind: Kind

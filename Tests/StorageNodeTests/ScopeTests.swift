@@ -338,8 +338,8 @@ struct ScopeTests {
     func snapshot() throws {
         try tellAtTime([("k", "1"), ("{k}2", "1")]) { stage, play, time in
             let caller = stage.caller, one = open(stage, 7, .snapshot, at: time)
-            let two = open(stage, 8, .snapshot, at: time)
-            var reads: [UInt64] = [], lost: UInt64 = 0, waits: UInt64 = 0
+            let two = open(stage, 8, .snapshot, at: time), three = open(stage, 9, .snapshot, at: time)
+            var reads: [UInt64] = [], lost: UInt64 = 0, waits: UInt64 = 0, freed: UInt64 = 0
             caller.set("k", "plain")
             play.when({ caller.isSettled }) {
                 reads = [one.get("k"), one.set("{k}2", "one"), one.get("{k}2")]
@@ -347,20 +347,22 @@ struct ScopeTests {
             }
             play.when({ one.isSettled }) {
                 #expect(reads.map { one[$0] } == [[.text("1")], [.ok], [.text("one")], [.integer(2)]])
-                lost = one.set("k", "one")
+                lost = three.set("k", "three")
                 waits = two.set("{k}2", "two")
             }
-            play.when({ one.isSettled && waiters(stage) == 1 }) {
-                #expect(one.error(lost) == .serializationFailure)
+            play.when({ three.isSettled && waiters(stage) == 1 }) {
+                #expect(three.error(lost) == .serializationFailure)
+                freed = caller.set("k", "freed")  // Nobody waits for one that cannot commit any more.
                 one.commit(at: "k")
             }
-            play.when({ one.isSettled && two.isSettled }) {
+            play.when({ one.isSettled && two.isSettled && caller.isSettled }) {
                 #expect(two.error(waits) == .serializationFailure)
-                two.step(.abort, at: "k")
+                #expect(caller[freed] == .reply(.ok))
                 reads = [caller.get("k"), caller.get("{k}2")]
             }
-            play.when({ caller.isSettled && two.isSettled && stage.isQuiet }) {
-                #expect(reads.map { caller[$0] } == [.reply(.text("plain")), .reply(.text("one"))])
+            play.when({ caller.isSettled && stage.isQuiet }) {
+                #expect(reads.map { caller[$0] } == [.reply(.text("freed")), .reply(.text("one"))])
+                #expect(scopes(stage) == 0)
                 #expect(stage.node.executors.allSatisfy { $0.store.holds == 0 })
             }
         }
