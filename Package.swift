@@ -73,7 +73,7 @@ let package = Package(
         module("Transactions", ["Base", "DataModel"]),
         module("Feeds", ["Base", "DataModel", "Contracts"]),
         module("Backup", ["Base", "Crypto", "DataModel"]),
-        module("QueryLanguages", ["Base"]),
+        module("QueryLanguages", ["Base", "Contracts"]),
 
         // L3: what every process shares; the way between replicas; what every gateway shares.
         module("ServiceKit", ["Base", "Crypto", "Contracts", "Placement", "Net"]),
@@ -126,7 +126,7 @@ let package = Package(
         tests("Peers", ["Base", "Contracts", "Crypto", "Net", "Raft", "Replication", "TestKit"]),
         tests("Crypto", ["Base"]),
         tests("Placement", ["Base", "TestKit"]),
-        tests("QueryLanguages", ["Base", "TestKit"]),
+        tests("QueryLanguages", ["Base", "Contracts", "TestKit"]),
         tests("Transactions", ["Base", "DataModel", "TestKit"]),
         tests("Feeds", ["Base", "Contracts", "DataModel", "TestKit"]),
         tests("Backup", ["Base", "Crypto", "DataModel", "TestKit"]),
