@@ -37,7 +37,7 @@ struct SessionTests {
             case .pauseReading: (isPaused, wasPaused) = (true, true)
             case .resumeReading: isPaused = false
             case .interactive, .authenticate, .delay, .countKeys, .changeUsers, .watch, .findMoment, .execute,
-                .beginPause, .endPause, .kill, .close:
+                .listen, .beginPause, .endPause, .kill, .close:
                 actions.append(action)
             }
         }

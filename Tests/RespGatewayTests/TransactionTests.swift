@@ -54,7 +54,7 @@ struct TransactionTests {
             case .execute(let token, let plan): execute(token, plan)
             case .close: isClosed = true
             case .interactive, .findMoment, .authenticate, .delay, .countKeys, .changeUsers, .beginPause, .endPause,
-                .kill:
+                .kill, .listen:
                 Issue.record("not asked for: \(action)")
             }
         }

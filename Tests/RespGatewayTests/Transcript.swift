@@ -21,6 +21,7 @@ import RespGateway
 ///     clock +1500                milliseconds pass
 ///     user alice on ~a* +get     the catalog has this user now
 ///     pause-changed              a pause ended, or its time has come
+///     message news text          somebody says that on a channel
 ///     drop                       the client has gone
 ///     other CLIENT PAUSE 1000    another client sends a command; what comes of it is not told
 ///     ---
@@ -148,12 +149,21 @@ final class StoryRunner {
             input.append(Self.encode(Array(words.dropFirst())))
             let other = server.admit(address: "127.0.0.1:50001", localAddress: "127.0.0.1:6379")
             other?.receive(&input, output: &output, to: Recorder())
+        case "message": publish(words[1], words[2])
         case "drop":
             session.peerClosed()
         default:
             recorder.lines.append("? \(line)")
         }
         collect()
+    }
+
+    /// Whoever listens besides the client is `other`, whose output is not told.
+    private func publish(_ channel: Bytes, _ message: Bytes) {
+        server.channels.forEachListener(of: channel) { id, pattern in
+            guard id == session.id else { return recorder.lines.append("other \(id)") }
+            message.withUnsafeBytes { session.deliver(channel, $0, pattern: pattern, output: &output) }
+        }
     }
 
     private func feed(_ bytes: Bytes) {
@@ -353,6 +363,10 @@ final class Recorder: SessionSink {
             }
             lines += plan.calls.map { "  " + Self.describe($0) }
         case .interactive(let token, let action): lines.append("interactive #\(token) \(action)")
+        case .listen(let token, let interest):
+            let keys = interest.keys.map { $0.sorted { $0.lexicographicallyPrecedes($1) }.map { Self.word($0) } }
+            let text = keys?.joined(separator: " ") ?? "all"
+            lines.append("listen #\(token)" + (interest.isEmpty ? "" : " \(interest.databases) keys \(text)"))
         case .beginPause(let token): lines.append("begin pause #\(token)")
         case .endPause: lines.append("end pause")
         case .kill(let ids): lines.append("kill \(ids.map(String.init).joined(separator: ","))")

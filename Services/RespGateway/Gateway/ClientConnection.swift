@@ -40,6 +40,10 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     var interactive: InteractiveRun?
     /// Who asks for the time, once everything before is answered.
     private var waitsForTime: (token: UInt64, moment: ReadMoment)?
+    /// Who wants to listen, once everything before is answered.
+    private var waitsToListen: (token: UInt64, interest: KeyspaceInterest)?
+    /// Since when more waits for a listener than it may leave for long, in monotonic nanoseconds.
+    private var isBehindSince: UInt64?
 
     init(_ gateway: Gateway, _ connection: Connection, _ session: RESPSession) {
         self.gateway = gateway
@@ -135,6 +139,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     private func settle() {
         needsSettling = false
         if let (token, moment) = waitsForTime { findMoment(token, moment) }
+        if let (token, interest) = waitsToListen { listen(token, interest) }
         let refused = refusals
         refusals = []
         for (token, error) in refused {
@@ -321,6 +326,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
         case .interactive(let token, let action): perform(action, token)
         case .findMoment(let token, let moment):
             findMoment(token, moment)
+        case .listen(let token, let interest): listen(token, interest)
         case .beginPause(let token):
             gateway.beginPause(by: self) { [self] in finished(token, nil) }
         case .endPause: gateway.loop.runLater { [gateway] in gateway.pauseChanged() }
@@ -357,6 +363,38 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     func executed(_ token: UInt64, _ outcome: TransactionOutcome) {
         gateway.beginEvent()
         lend { session.executed(token, outcome, output: &connection.output, to: self) }
+    }
+
+    // MARK: Listening
+
+    /// Begins to listen when everything before is answered.
+    private func listen(_ token: UInt64, _ interest: KeyspaceInterest) {
+        guard session.hasAnswered(before: token) else {
+            waitsToListen = (token, interest)
+            needsSettling = true
+            return
+        }
+        waitsToListen = nil
+        later { [self] in finished(token, nil) }
+    }
+
+    /// A message on a channel that the client listens to. One that does not read is closed.
+    func push(_ channel: Bytes, _ message: ByteView, _ pattern: Bytes?) {
+        lend { session.deliver(channel, message, pattern: pattern, output: &connection.output) }
+        checkOutput()
+    }
+
+    /// Whether more waits for a listener than it may leave: then it is closed.
+    func checkOutput() {
+        let bound = server.settings.listenerOutput, waiting = connection.output.count
+        if session.isListener, bound.hard > 0, waiting > bound.hard { return kill() }
+        guard session.isListener, bound.soft > 0, waiting > bound.soft else {
+            isBehindSince = nil
+            return
+        }
+        let since = isBehindSince ?? gateway.loop.now
+        isBehindSince = since
+        if gateway.loop.now &- since > bound.softSeconds &* 1_000_000_000 { kill() }
     }
 
     private func finished(_ token: UInt64, _ error: DatabaseError?) {

@@ -35,7 +35,10 @@ final class Gateway {
         server.randomBytes = { randomBytes($0) }
         server.resources = { Self.resources() }
         users.onRemoval = { [unowned self] ids in for id in ids { clients[id]?.kill() } }
-        loop.schedule(afterMilliseconds: 1_000, repeating: true) { [unowned self] in closeIdleClients() }
+        loop.schedule(afterMilliseconds: 1_000, repeating: true) { [unowned self] in
+            closeIdleClients()
+            for client in clients.values { client.checkOutput() }
+        }
         server.wallMilliseconds = clock.wallMilliseconds()
     }
 
@@ -93,9 +96,17 @@ final class Gateway {
         let limit = UInt64(server.settings.idleTimeout) * 1_000
         guard limit > 0 else { return }
         beginEvent()
-        for client in clients.values where client.session.idleMilliseconds > limit && !client.session.isPaused {
+        for client in clients.values
+        where client.session.idleMilliseconds > limit && !client.session.isPaused && !client.session.isListener {
             client.kill()
         }
+    }
+
+    // MARK: Channels
+
+    /// Sends a message to everybody who listens to the channel.
+    func publish(_ channel: Bytes, _ message: ByteView) {
+        server.channels.forEachListener(of: channel) { id, pattern in clients[id]?.push(channel, message, pattern) }
     }
 
     // MARK: CLIENT PAUSE

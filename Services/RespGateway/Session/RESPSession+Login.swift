@@ -62,21 +62,22 @@ extension RESPSession {
         readOnlySince = nil
         asOf = nil
         forgetTransaction()
+        forgetSubscriptions()
         guard isInteractive else { return }
         isInteractive = false
         actions.append(.interactive(nextToken, .abandon))
     }
 
-    /// Looks again at what the user may do; false if there is no such user any more. As in Redis, a user that was
-    /// switched off cannot log in again, but stays.
+    /// Looks again at what the user may do; false if there is no such user any more, or it may not listen any more to
+    /// what it listens to. As in Redis, a user that was switched off cannot log in again, but stays.
     func refreshUser() -> Bool {
         guard hasLoggedIn, let known = user else {
             user = server.users.defaultUser
-            return true
+            return mayListen
         }
         guard let user = server.users.user(named: known.name), user === known else { return false }
         self.user = user
-        return true
+        return mayListen  // Who may not listen any more must notice.
     }
 }
 

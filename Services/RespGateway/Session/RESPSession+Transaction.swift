@@ -256,6 +256,7 @@ extension ACLUser.Refusal {
             switch self {
             case .command: "no permission to execute the command or subcommand"
             case .key: "no permission to touch the specified keys"
+            case .channel: "no permission to access the channel used as argument"
             }
         return "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. "
             + "This command is no longer allowed for the following reason: " + reason

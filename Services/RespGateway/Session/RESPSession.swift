@@ -76,7 +76,7 @@ package final class RESPSession {
     /// So is the user, no transaction is open, and what is read is of now: a command is carried out. One bit for the
     /// path of every command.
     private var isPlain = false
-    var version = RESPVersion.two
+    var version = RESPVersion.two { didSet { noteRights() } }
     var database: UInt8 = 0
     var name: Bytes = []
     var replyMode = ReplyMode.on
@@ -103,6 +103,9 @@ package final class RESPSession {
     /// Between CLIENT TRANSACTION BEGIN and its end.
     var isInteractive = false { didSet { noteRights() } }
     var watched = WatchedKeys()
+    var subscriptions = Subscriptions()
+    /// There are some.
+    var isListening = false { didSet { noteRights() } }
     /// Every EXEC whose answer is to come, oldest first.
     var executions: [Execution] = []
     /// The commands of the transaction that is being answered now.
@@ -125,7 +128,8 @@ package final class RESPSession {
 
     private func noteRights() {
         isUnrestricted = user?.allowsEverything ?? false
-        isPlain = isUnrestricted && transaction == nil && !isInteractive && asOf == nil
+        isPlain =
+            isUnrestricted && transaction == nil && !isInteractive && asOf == nil && !(isListening && version == .two)
     }
 
     private func noteWays() { isDiverted = readOnlySince != nil || asOf != nil }
@@ -137,6 +141,9 @@ package final class RESPSession {
     var mayReadPast: Bool { watched.isEmpty }
 
     package var isAuthenticated: Bool { user != nil }
+
+    /// Whether the client has subscribed to anything.
+    package var isListener: Bool { isListening }
 
     package var inFlight: Int { ring.count }
 
@@ -303,7 +310,8 @@ package final class RESPSession {
     package func peerClosed() {
         wait = .closed
         forgetTransaction()
-        executions = []
+        forgetSubscriptions()
+        (executions, pendingAnswer) = ([], nil)
         server.remove(self)
     }
 
@@ -391,6 +399,10 @@ package final class RESPSession {
     @inline(never)
     private func admits(_ command: RESPCommand, _ index: Int, _ words: Words, _ output: inout ByteBuffer) -> Bool {
         guard isUnrestricted || mayUse(command, words, &output) else { return false }
+        if let refusal = refusalOfListener(command, words) {
+            refuse(command, refusal, &output)
+            return false
+        }
         if asOf != nil, let refusal = refusalOfPast(command, words) {
             refuse(command, refusal, &output)
             return false
@@ -477,23 +489,24 @@ package final class RESPSession {
     private func reply<Sink: SessionSink>(
         _ index: Int, _ answer: RESPCommand.Answer, _ words: Words, _ output: inout ByteBuffer, _ sink: Sink
     ) {
-        let skips = skipsNextReply
+        let skips = skipsNextReply, isOptional = !server.table[index].isAlwaysAnswered
         skipsNextReply = false
+        var isMuted: Bool { isOptional && (skips || replyMode == .off) }  // The answer itself may change the mode.
         if ring.isEmpty {
             let mark = output.count
             write(answer, words, &output, mark)
-            if replyMode == .off || skips { output.truncate(to: mark) }
+            if isMuted { output.truncate(to: mark) }
         } else {
             var buffer = ByteBuffer(capacity: 256)
             write(answer, words, &buffer, 0)
-            if replyMode == .off || skips { buffer.removeAll() }
+            if isMuted { buffer.removeAll() }
             if !buffer.isEmpty { ring.push(answer: buffer.readable) }
         }
         if let action = deferred {
             deferred = nil
             var entry = ReplyRing.Entry()
             entry.version = version
-            entry.isMuted = replyMode == .off || skips
+            entry.isMuted = isMuted
             entry.command = UInt16(truncatingIfNeeded: index)
             entry.started = server.monotonic
             ring.push(entry)

@@ -6,6 +6,7 @@ import Base
 package final class ServerState {
     package let table: CommandTable
     package let users: UserDirectory
+    package let channels = ChannelTable()
     package let frame = CallFrame()
     package var settings: Settings { didSet { adopt(settings) } }
     package let facts: ServerFacts

@@ -24,6 +24,9 @@ package enum SessionAction: Hashable, Sendable {
     case watch(UInt64, database: UInt8, [Bytes])
     /// When everything before is answered, find out which time it is; answer with `RESPSession.found`.
     case findMoment(UInt64, ReadMoment)
+    /// When everything before is answered, and the gateway hears of what the client and others want to hear of keys,
+    /// if anything; answer with `RESPSession.finish`.
+    case listen(UInt64, KeyspaceInterest)
     /// Carry out an EXEC; answer with `RESPSession.executed`. What follows it must not overtake it.
     case execute(UInt64, TransactionPlan)
     /// Something of an interactive transaction. Answer `statement` with `RESPSession.complete` after `release`, `lock`

@@ -13,6 +13,11 @@ package struct Settings: Sendable {
     package var idleTimeout = 0
     /// How old the answer of a follower to a client that has said READONLY may be, in milliseconds; 0: however old.
     package var replicaStaleness: UInt64 = 10_000
+    /// What happens to keys that clients are told of.
+    package var notifications = NotificationClasses()
+    /// A client that listens and does not read is closed when so many bytes wait for it, or the lower number for so
+    /// many seconds; 0: no limit.
+    package var listenerOutput = OutputBound(hard: 32 << 20, soft: 8 << 20, softSeconds: 60)
     /// Told by the driver, for clients that ask how durable the data is.
     package var appendFsync = "always"
     package var port = 6379, bind = "127.0.0.1"
@@ -20,6 +25,11 @@ package struct Settings: Sendable {
     package var tlsPort = 0
 
     package init() {}
+
+    /// How much of what is sent may wait for a client.
+    package struct OutputBound: Hashable, Sendable {
+        package var hard: Int, soft: Int, softSeconds: UInt64
+    }
 
     /// One option, by the name that Redis gives it.
     struct Row: Sendable {
@@ -65,10 +75,48 @@ package struct Settings: Sendable {
         return Int64(text).flatMap { $0 >= 0 ? $0 : nil }
     }
 
+    private static let notifications = Row(name: "notify-keyspace-events", get: { $0.notifications.text }) {
+        settings, text in
+        guard let classes = NotificationClasses(text) else {
+            return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."
+        }
+        settings.notifications = classes
+        return nil
+    }
+
+    /// `class hard soft seconds`, several times. Only that of listeners can be changed: others have limits of their
+    /// own.
+    private static let outputBounds = Row(
+        name: "client-output-buffer-limit",
+        get: {
+            let bound = $0.listenerOutput
+            return "normal \($0.outputLimit) 0 0 slave 0 0 0 "
+                + "pubsub \(bound.hard) \(bound.soft) \(bound.softSeconds)"
+        },
+        set: { settings, text in
+            let words = text.split(separator: " ").map { $0.lowercased() }
+            guard words.count % 4 == 0, !words.isEmpty else {
+                return "Wrong number of arguments in buffer limit configuration."
+            }
+            for start in stride(from: 0, to: words.count, by: 4) {
+                guard ["normal", "slave", "replica", "pubsub"].contains(words[start]) else {
+                    return "Invalid client class specified in buffer limit configuration."
+                }
+                guard words[start] == "pubsub" else { return "only the limits of pubsub can be set" }
+                guard let hard = memory(words[start + 1]), let soft = memory(words[start + 2]),
+                    let seconds = Int32(words[start + 3]), seconds >= 0
+                else { return "Error in hard, soft or soft_seconds setting in buffer limit configuration." }
+                settings.listenerOutput = OutputBound(
+                    hard: Int(hard), soft: Int(soft), softSeconds: UInt64(seconds))
+            }
+            return nil
+        })
+
     static let rows: [Row] = [
         fixed("appendfsync") { $0.appendFsync },
         fixed("appendonly") { _ in "yes" },
         fixed("bind") { $0.bind },
+        outputBounds,
         number("client-query-buffer-limit", 1 << 20...1 << 30, isMemory: true) {
             Int64($0.limits.command)
         } set: {

@@ -98,6 +98,9 @@ enum ACLAnswers {
         case .key(let key):
             reply.appendBulk(
                 "This user has no permissions to access the '\(String(decoding: key, as: UTF8.self))' key")
+        case .channel(let name):
+            reply.appendBulk(
+                "This user has no permissions to access the '\(String(decoding: name, as: UTF8.self))' channel")
         }
     }
 

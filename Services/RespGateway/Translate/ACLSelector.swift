@@ -21,7 +21,7 @@ struct ACLSelector {
 
     private(set) var allowsAllKeys = false
     private(set) var patterns: [KeyPattern] = []
-    /// Kept for the day there are channels: shown, and checked by nothing yet because there is nothing to check.
+    /// Channels that may be listened to.
     private(set) var allowsAllChannels = false
     private(set) var channels: [String] = []
     /// The rules about commands in the order in which they were given, the first being `+@all` or `-@all`.
@@ -43,10 +43,16 @@ struct ACLSelector {
     // MARK: Checks
 
     /// What a command lacks.
-    enum Denial: Int { case command = 1, key = 2 }
+    enum Denial: Int { case command = 1, key = 2, channel = 3 }
 
     func denial(of command: RESPCommand, _ words: Words, key denied: inout Bytes) -> Denial? {
         if !command.flags.contains(.noAuth), !allowed.contains(ObjectIdentifier(command)) { return .command }
+        if let kind = command.listensTo {
+            for position in 1..<max(words.count, 1) where !mayListen(to: words[position], kind) {
+                denied = words[position].bytes
+                return .channel
+            }
+        }
         if allowsAllKeys { return nil }
         for spec in command.keys {
             let needed = spec.permission(of: command, words)
@@ -56,6 +62,14 @@ struct ACLSelector {
             }
         }
         return nil
+    }
+
+    /// A pattern must be one that the rules name; a channel must match one.
+    func mayListen(to name: ByteView, _ kind: SubscriptionKind) -> Bool {
+        if allowsAllChannels { return true }
+        return channels.contains { rule in
+            Bytes(rule.utf8).withUnsafeBytes { kind == .pattern ? $0.elementsEqual(name) : Glob.matches($0, name) }
+        }
     }
 
     private func allows(_ key: ByteView, _ needed: Permission) -> Bool {

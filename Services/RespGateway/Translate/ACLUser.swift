@@ -63,10 +63,16 @@ package final class ACLUser {
         case nil: nil
         case .command: "this user has no permissions to run the '\(command.name)' command"
         case .key: "this user has no permissions to access one of the keys used as arguments"
+        case .channel: "this user has no permissions to access one of the channels used as arguments"
         }
     }
 
-    enum Refusal { case command, key(Bytes) }
+    /// Whether one of the rules lets the user listen to a channel or pattern.
+    func mayListen(to name: ByteView, _ kind: SubscriptionKind) -> Bool {
+        root.mayListen(to: name, kind) || selectors.contains { $0.mayListen(to: name, kind) }
+    }
+
+    enum Refusal { case command, key(Bytes), channel(Bytes) }
 
     /// The reason nearest to success among all selectors.
     func refusal(of command: RESPCommand, _ words: Words) -> Refusal? {
@@ -77,6 +83,7 @@ package final class ACLUser {
             case nil: return nil
             case .command: break
             case .key: result = .key(key)
+            case .channel: result = .channel(key)
             }
         }
         return result

@@ -168,20 +168,21 @@ extension ByteBuffer {
 }
 
 extension RESPSession {
-    /// A line of CLIENT LIST. What a gateway does not have (subscriptions) is shown as none.
+    /// A line of CLIENT LIST. What a gateway does not have is shown as none.
     func describe() -> String {
         let now = server.wallMilliseconds
         var command = lastCommandIndex >= 0 ? server.table.commands[lastCommandIndex].name : "NULL"
         if let last = lastSubcommand?.name, last.hasPrefix(command + "|") { command = last }
         let queued = transaction?.commands.count ?? runningCommands
         let flags = [
-            queued == nil ? "" : "x", isPaused ? "b" : "", watched.isLost ? "d" : "", readOnlySince == nil ? "" : "r",
-            isEvictable ? "" : "e",
+            isListening ? "P" : "", queued == nil ? "" : "x", isPaused ? "b" : "", watched.isLost ? "d" : "",
+            readOnlySince == nil ? "" : "r", isEvictable ? "" : "e",
         ].joined()
         return "id=\(id) addr=\(address) laddr=\(localAddress) fd=-1 name=\(String(decoding: name, as: UTF8.self))"
             + " age=\((max(now, createdAt) - createdAt) / 1000) idle=\((max(now, lastActive) - lastActive) / 1000)"
-            + " flags=\(flags.isEmpty ? "N" : flags) db=\(database) sub=0 psub=0 ssub=0 multi=\(queued ?? -1) qbuf=0"
-            + " qbuf-free=0 argv-mem=0 multi-mem=\(transaction?.size ?? 0) rbs=0 rbp=0 obl=0 oll=\(inFlight)"
+            + " flags=\(flags.isEmpty ? "N" : flags) db=\(database) sub=\(subscriptions.channels.count)"
+            + " psub=\(subscriptions.patterns.count) ssub=0 multi=\(queued ?? -1) qbuf=0 qbuf-free=0"
+            + " argv-mem=0 multi-mem=\(transaction?.size ?? 0) rbs=0 rbp=0 obl=0 oll=\(inFlight)"
             + " omem=\(ring.parkedBytes) tot-mem=0 events=r cmd=\(command) user=\(user?.name ?? "(superuser)")"
             + " redir=-1 resp=\(version.rawValue)"
     }
@@ -193,7 +194,8 @@ private func listClients(
 ) throws(DatabaseError) {
     var wanted = session.server.clients.values.sorted { $0.id < $1.id }
     if words.count == 4, words.matches(2, "type") {
-        guard try isNormalType(words[3]) else { return reply.appendVerbatim("", session.version) }
+        let type = try ClientType(words[3])
+        wanted.removeAll { ClientType($0) != type }
     } else if words.count > 3, words.matches(2, "id") {
         var ids: Set<UInt64> = []
         for position in 3..<words.count {
@@ -209,13 +211,25 @@ private func listClients(
     reply.appendVerbatim(wanted.map { $0.describe() + "\n" }.joined(), session.version)
 }
 
-/// All clients of this gateway are normal ones; the other types exist and have no members.
-private func isNormalType(_ word: ByteView) throws(DatabaseError) -> Bool {
-    if word.matches("normal") { return true }
-    guard word.matches("master") || word.matches("replica") || word.matches("slave") || word.matches("pubsub") else {
-        throw DatabaseError(.invalidArgument, "Unknown client type '\(word.text)'")
+/// What CLIENT LIST and KILL call a client.
+private enum ClientType {
+    case normal, pubsub
+    /// Masters and replicas: there are none here.
+    case none
+
+    init(_ word: ByteView) throws(DatabaseError) {
+        if word.matches("normal") {
+            self = .normal
+        } else if word.matches("pubsub") {
+            self = .pubsub
+        } else if word.matches("master") || word.matches("replica") || word.matches("slave") {
+            self = .none
+        } else {
+            throw DatabaseError(.invalidArgument, "Unknown client type '\(word.text)'")
+        }
     }
-    return false
+
+    init(_ session: RESPSession) { self = session.isListening ? .pubsub : .normal }
 }
 
 /// CLIENT KILL address | { ID id | ADDR address | LADDR address | USER name | TYPE type | SKIPME YES|NO } ...
@@ -243,7 +257,8 @@ private func killClients(
             } else if words.matches(position, "laddr") {
                 matching.removeAll { $0.localAddress != text }
             } else if words.matches(position, "type") {
-                if try !isNormalType(value) { matching = [] }
+                let type = try ClientType(value)
+                matching.removeAll { ClientType($0) != type }
             } else if words.matches(position, "user") {
                 guard session.server.users.user(named: text) != nil else {
                     throw DatabaseError(.invalidArgument, "No such user '\(text)'")

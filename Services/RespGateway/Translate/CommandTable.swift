@@ -91,5 +91,5 @@ extension CommandTable {
     /// What this gateway serves.
     package static let standard = CommandTable(
         StringCommands.rows + BitmapCommands.rows + HashCommands.rows + KeyCommands.rows + ConnectionCommands.rows
-            + ServerCommands.rows + TransactionCommands.rows)
+            + ServerCommands.rows + TransactionCommands.rows + PubSubCommands.rows)
 }

@@ -63,8 +63,13 @@ extension RESPCommand {
         complexity: "O(N) when N is the number of configuration parameters provided",
         summary: "Set configuration parameters to the given values"
     ) { words, session, reply throws(DatabaseError) in
+        let server = session.server, notifications = server.settings.notifications
         try setOptions(words, session)
-        reply.append("+OK\r\n")
+        // Who subscribed before hears of everything that comes after the answer; within EXEC nothing may wait.
+        guard server.settings.notifications != notifications, session.runningCommands == nil else {
+            return reply.append("+OK\r\n")
+        }
+        session.postpone(.listen(session.nextToken, KeyspaceInterest())) { $0.append("+OK\r\n") }
     }
 }
 

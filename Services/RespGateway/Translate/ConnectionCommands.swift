@@ -46,8 +46,13 @@ extension RESPCommand {
         "ping", -1, [.fast], .connection, acl: .connection,
         tips: ["request_policy:all_shards", "response_policy:all_succeeded"], since: "1.0.0",
         summary: "Ping the server"
-    ) { words, _, reply throws(DatabaseError) in
+    ) { words, session, reply throws(DatabaseError) in
         guard words.count <= 2 else { throw .wrongArity("ping") }
+        if session.isListening, session.version == .two {
+            reply.appendArray(2)
+            reply.appendBulk("pong")
+            return reply.appendBulk(words[1])  // Empty, if there is none.
+        }
         if words.count == 2 { reply.appendBulk(words[1]) } else { reply.append("+PONG\r\n") }
     }
 

@@ -98,6 +98,9 @@ package final class RESPCommand: Sendable {
     /// `get`; `get` of `config|get`.
     package var lastName: Substring { name.split(separator: "|").last ?? "" }
 
+    /// Confirmations of subscriptions are sent even where a client wants no replies.
+    var isAlwaysAnswered: Bool { flags.isSuperset(of: [.pubSub, .noScript]) }
+
     /// Whether the command takes so many words, its name included.
     @inline(__always) package func accepts(_ words: Int) -> Bool { arity > 0 ? words == arity : words >= -arity }
 }
@@ -111,6 +114,7 @@ package struct CommandFlags: OptionSet, Hashable, Sendable {
     package static let readonly = CommandFlags(rawValue: 1 << 1)
     package static let denyOOM = CommandFlags(rawValue: 1 << 2)
     package static let admin = CommandFlags(rawValue: 1 << 4)
+    package static let pubSub = CommandFlags(rawValue: 1 << 5)
     package static let noScript = CommandFlags(rawValue: 1 << 6)
     package static let loading = CommandFlags(rawValue: 1 << 9)
     package static let stale = CommandFlags(rawValue: 1 << 10)
@@ -126,9 +130,9 @@ package struct CommandFlags: OptionSet, Hashable, Sendable {
     package static let secret = CommandFlags(rawValue: 1 << 30)
 
     static let names: [(CommandFlags, String)] = [
-        (.write, "write"), (.readonly, "readonly"), (.denyOOM, "denyoom"), (.admin, "admin"), (.noScript, "noscript"),
-        (.loading, "loading"), (.stale, "stale"), (.skipSlowLog, "skip_slowlog"), (.fast, "fast"),
-        (.noAuth, "no_auth"), (.allowBusy, "allow_busy"),
+        (.write, "write"), (.readonly, "readonly"), (.denyOOM, "denyoom"), (.admin, "admin"), (.pubSub, "pubsub"),
+        (.noScript, "noscript"), (.loading, "loading"), (.stale, "stale"), (.skipSlowLog, "skip_slowlog"),
+        (.fast, "fast"), (.noAuth, "no_auth"), (.allowBusy, "allow_busy"),
     ]
 
     package var list: [String] { Self.names.filter { contains($0.0) }.map(\.1) }
@@ -138,6 +142,7 @@ package struct CommandFlags: OptionSet, Hashable, Sendable {
         var result: ACLCategories = contains(.fast) ? .fast : .slow
         if contains(.write) { result.insert(.write) }
         if contains(.readonly) { result.insert(.read) }
+        if contains(.pubSub) { result.insert(.pubsub) }
         if contains(.admin) { result.formUnion([.admin, .dangerous]) }
         return result
     }
@@ -154,6 +159,7 @@ package struct ACLCategories: OptionSet, Hashable, Sendable {
     package static let string = ACLCategories(rawValue: 1 << 7)
     package static let bitmap = ACLCategories(rawValue: 1 << 8)
     package static let hash = ACLCategories(rawValue: 1 << 6)
+    package static let pubsub = ACLCategories(rawValue: 1 << 12)
     package static let admin = ACLCategories(rawValue: 1 << 13)
     package static let fast = ACLCategories(rawValue: 1 << 14)
     package static let slow = ACLCategories(rawValue: 1 << 15)
@@ -180,7 +186,7 @@ package struct ACLCategories: OptionSet, Hashable, Sendable {
 
 /// The chapter of the documentation.
 package enum CommandGroup: String, Hashable, Sendable {
-    case string, bitmap, hash, generic, connection, server, cluster, transactions
+    case string, bitmap, hash, generic, connection, server, cluster, transactions, pubsub
 }
 
 /// Which words are keys, and what happens to them.

@@ -56,6 +56,7 @@ enum ServerInformation {
                 "total_commands_processed:\(server.commandsProcessed)",
                 "total_net_input_bytes:\(server.inputBytes)", "total_net_output_bytes:\(server.outputBytes)",
                 "rejected_connections:\(server.connectionsRejected)", "total_error_replies:\(server.errors)",
+                "pubsub_channels:\(server.channels.channelCount)", "pubsub_patterns:\(server.channels.patternCount)",
             ]
         case .replication: ["role:master", "connected_slaves:0"]
         case .cpu: processorLines(server.resources())

@@ -88,6 +88,14 @@ extension ByteBuffer {
         }
     }
 
+    /// What comes without being asked for, of `count` values: in RESP2 an array.
+    package mutating func appendPush(_ count: Int, _ version: RESPVersion) {
+        switch version {
+        case .two: appendHeader(UInt8(ascii: "*"), count)
+        case .three: appendHeader(UInt8(ascii: ">"), count)
+        }
+    }
+
     /// A double: in RESP2 a bulk of its text.
     package mutating func appendDouble(_ value: Double, _ version: RESPVersion) {
         var text = value.description
