@@ -1,0 +1,131 @@
+import Base
+import CProto
+
+/// What a node answers to a `QueryRequest` (Proto/query.proto says what the fields mean).
+package struct QueryReply: Hashable, Sendable {
+    /// A column of the rows.
+    package struct Column: Hashable, Sendable {
+        package var name: String
+        package var type: ValueTypeForm
+        package var collection: UInt32, column: UInt32
+
+        package init(name: String, type: ValueTypeForm, collection: UInt32 = 0, column: UInt32 = 0) {
+            (self.name, self.type, self.collection, self.column) = (name, type, collection, column)
+        }
+    }
+
+    /// An error or a notice; texts that are empty are not there.
+    package struct Notice: Hashable, Sendable {
+        package var severity: String
+        package var error: StatementError
+
+        package init(severity: String, _ error: StatementError) { (self.severity, self.error) = (severity, error) }
+    }
+
+    package var isUnknown = false
+    package var parameterTypes: [ValueTypeForm] = []
+    /// Nil: not asked for, or the statement gives no rows (`givesRows`).
+    package var columns: [Column] = []
+    package var givesRows = false
+    package var rows: [Bytes] = []
+    package var cursor: UInt64 = 0
+    package var tag = ""
+    package var count: UInt64?
+    package var notices: [Notice] = []
+    package var error: Notice?
+
+    package init() {}
+
+    package init(error: StatementError) { self.error = Notice(severity: "ERROR", error) }
+
+    package func encode() -> Bytes {
+        Protobuf.encode { arena in
+            let columns = self.columns.map { column in
+                Optional(
+                    arena.make(orbit__v1__query_column__init) { message in
+                        message.name = arena.text(column.name)
+                        message.type = column.type.build(arena)
+                        message.collection = column.collection
+                        message.column = column.column
+                    })
+            }
+            return arena.make(orbit__v1__query_reply__init) { message in
+                message.is_unknown = isUnknown ? 1 : 0
+                message.parameter_types = arena.array(parameterTypes.map { Optional($0.build(arena)) })
+                message.n_parameter_types = parameterTypes.count
+                message.columns = arena.array(columns)
+                message.n_columns = columns.count
+                message.has_columns = givesRows ? 1 : 0
+                message.rows = arena.array(rows.map(arena.data))
+                message.n_rows = rows.count
+                message.cursor = cursor
+                message.tag = arena.text(tag)
+                message.has_count = count == nil ? 0 : 1
+                message.count = count ?? 0
+                message.notices = arena.array(notices.map { Optional($0.build(arena)) })
+                message.n_notices = notices.count
+                message.error = error?.build(arena)
+            }
+        }
+    }
+
+    package init(decoding bytes: ByteView) throws(DatabaseError) {
+        self = try Protobuf.decode(bytes, orbit__v1__query_reply__unpack, orbit__v1__query_reply__free_unpacked) {
+            message throws(DatabaseError) in
+            var reply = QueryReply()
+            reply.isUnknown = message.is_unknown != 0
+            reply.parameterTypes = UnsafeBufferPointer(
+                start: message.parameter_types, count: message.n_parameter_types
+            ).map { ValueTypeForm($0) }
+            reply.columns = Protobuf.messages(message.columns, message.n_columns).map { column in
+                Column(
+                    name: Protobuf.text(column.name), type: ValueTypeForm(column.type),
+                    collection: column.collection, column: column.column)
+            }
+            reply.givesRows = message.has_columns != 0
+            reply.rows = Protobuf.byteStrings(message.rows, message.n_rows)
+            reply.cursor = message.cursor
+            reply.tag = Protobuf.text(message.tag)
+            reply.count = message.has_count != 0 ? message.count : nil
+            reply.notices = Protobuf.messages(message.notices, message.n_notices).map(Notice.init)
+            reply.error = (message.error?.pointee).map(Notice.init)
+            return reply
+        }
+    }
+}
+
+extension QueryReply.Notice {
+    fileprivate init(_ message: Orbit__V1__QueryNotice) {
+        func optional(_ pointer: UnsafePointer<CChar>?) -> String? {
+            let text = Protobuf.text(pointer)
+            return text.isEmpty ? nil : text
+        }
+        var error = StatementError(
+            SQLState(rawValue: Protobuf.text(message.state)), Protobuf.text(message.message))
+        error.detail = optional(message.detail)
+        error.hint = optional(message.hint)
+        error.position = Int(message.position)
+        error.schema = optional(message.schema)
+        error.table = optional(message.table)
+        error.column = optional(message.column)
+        error.dataType = optional(message.data_type)
+        error.constraint = optional(message.constraint)
+        self.init(severity: Protobuf.text(message.severity), error)
+    }
+
+    fileprivate func build(_ arena: ProtobufArena) -> UnsafeMutablePointer<Orbit__V1__QueryNotice> {
+        arena.make(orbit__v1__query_notice__init) { message in
+            message.severity = arena.text(severity)
+            message.state = arena.text(error.state.rawValue)
+            message.message = arena.text(error.message)
+            message.detail = arena.text(error.detail ?? "")
+            message.hint = arena.text(error.hint ?? "")
+            message.position = UInt32(clamping: error.position)
+            message.schema = arena.text(error.schema ?? "")
+            message.table = arena.text(error.table ?? "")
+            message.column = arena.text(error.column ?? "")
+            message.data_type = arena.text(error.dataType ?? "")
+            message.constraint = arena.text(error.constraint ?? "")
+        }
+    }
+}
