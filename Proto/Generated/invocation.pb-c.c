@@ -142,6 +142,141 @@ void   orbit__v1__invocation_scope__free_unpacked
   assert(message->base.descriptor == &orbit__v1__invocation_scope__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__home_operation__init
+                     (Orbit__V1__HomeOperation         *message)
+{
+  static const Orbit__V1__HomeOperation init_value = ORBIT__V1__HOME_OPERATION__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__home_operation__get_packed_size
+                     (const Orbit__V1__HomeOperation *message)
+{
+  assert(message->base.descriptor == &orbit__v1__home_operation__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__home_operation__pack
+                     (const Orbit__V1__HomeOperation *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__home_operation__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__home_operation__pack_to_buffer
+                     (const Orbit__V1__HomeOperation *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__home_operation__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__HomeOperation *
+       orbit__v1__home_operation__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__HomeOperation *)
+     protobuf_c_message_unpack (&orbit__v1__home_operation__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__home_operation__free_unpacked
+                     (Orbit__V1__HomeOperation *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__home_operation__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__transaction_options__init
+                     (Orbit__V1__TransactionOptions         *message)
+{
+  static const Orbit__V1__TransactionOptions init_value = ORBIT__V1__TRANSACTION_OPTIONS__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__transaction_options__get_packed_size
+                     (const Orbit__V1__TransactionOptions *message)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_options__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__transaction_options__pack
+                     (const Orbit__V1__TransactionOptions *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_options__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__transaction_options__pack_to_buffer
+                     (const Orbit__V1__TransactionOptions *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_options__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__TransactionOptions *
+       orbit__v1__transaction_options__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__TransactionOptions *)
+     protobuf_c_message_unpack (&orbit__v1__transaction_options__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__transaction_options__free_unpacked
+                     (Orbit__V1__TransactionOptions *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__transaction_options__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__transaction_share__init
+                     (Orbit__V1__TransactionShare         *message)
+{
+  static const Orbit__V1__TransactionShare init_value = ORBIT__V1__TRANSACTION_SHARE__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__transaction_share__get_packed_size
+                     (const Orbit__V1__TransactionShare *message)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_share__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__transaction_share__pack
+                     (const Orbit__V1__TransactionShare *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_share__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__transaction_share__pack_to_buffer
+                     (const Orbit__V1__TransactionShare *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__transaction_share__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__TransactionShare *
+       orbit__v1__transaction_share__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__TransactionShare *)
+     protobuf_c_message_unpack (&orbit__v1__transaction_share__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__transaction_share__free_unpacked
+                     (Orbit__V1__TransactionShare *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__transaction_share__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   orbit__v1__actor_call__init
                      (Orbit__V1__ActorCall         *message)
 {
@@ -695,7 +830,7 @@ const ProtobufCMessageDescriptor orbit__v1__invocation_batch__descriptor =
   (ProtobufCMessageInit) orbit__v1__invocation_batch__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[17] =
+static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[18] =
 {
   {
     "id",
@@ -901,6 +1036,18 @@ static const ProtobufCFieldDescriptor orbit__v1__invocation__field_descriptors[1
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "home",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__Invocation, operation_case),
+    offsetof(Orbit__V1__Invocation, home),
+    &orbit__v1__home_operation__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__invocation__field_indices_by_name[] = {
   15,   /* field[15] = batch */
@@ -909,6 +1056,7 @@ static const unsigned orbit__v1__invocation__field_indices_by_name[] = {
   1,   /* field[1] = connection */
   7,   /* field[7] = consistency */
   3,   /* field[3] = deadline_ms */
+  17,   /* field[17] = home */
   0,   /* field[0] = id */
   8,   /* field[8] = idempotent */
   11,   /* field[11] = position */
@@ -925,7 +1073,7 @@ static const ProtobufCIntRange orbit__v1__invocation__number_ranges[2 + 1] =
 {
   { 1, 0 },
   { 12, 9 },
-  { 0, 17 }
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor =
 {
@@ -935,7 +1083,7 @@ const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor =
   "Orbit__V1__Invocation",
   "orbit.v1",
   sizeof(Orbit__V1__Invocation),
-  17,
+  18,
   orbit__v1__invocation__field_descriptors,
   orbit__v1__invocation__field_indices_by_name,
   2,  orbit__v1__invocation__number_ranges,
@@ -1129,6 +1277,372 @@ const ProtobufCMessageDescriptor orbit__v1__invocation_scope__descriptor =
   orbit__v1__invocation_scope__field_indices_by_name,
   1,  orbit__v1__invocation_scope__number_ranges,
   (ProtobufCMessageInit) orbit__v1__invocation_scope__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCEnumValue orbit__v1__home_operation__kind__enum_values_by_number[10] =
+{
+  { "EXECUTE", "ORBIT__V1__HOME_OPERATION__KIND__EXECUTE", 0 },
+  { "BEGIN", "ORBIT__V1__HOME_OPERATION__KIND__BEGIN", 1 },
+  { "JOIN", "ORBIT__V1__HOME_OPERATION__KIND__JOIN", 2 },
+  { "LEAVE", "ORBIT__V1__HOME_OPERATION__KIND__LEAVE", 3 },
+  { "SAVEPOINT", "ORBIT__V1__HOME_OPERATION__KIND__SAVEPOINT", 4 },
+  { "RELEASE", "ORBIT__V1__HOME_OPERATION__KIND__RELEASE", 5 },
+  { "ROLLBACK_TO", "ORBIT__V1__HOME_OPERATION__KIND__ROLLBACK_TO", 6 },
+  { "COMMIT", "ORBIT__V1__HOME_OPERATION__KIND__COMMIT", 7 },
+  { "ROLLBACK", "ORBIT__V1__HOME_OPERATION__KIND__ROLLBACK", 8 },
+  { "STATUS", "ORBIT__V1__HOME_OPERATION__KIND__STATUS", 9 },
+};
+static const ProtobufCIntRange orbit__v1__home_operation__kind__value_ranges[] = {
+{0, 0},{0, 10}
+};
+static const ProtobufCEnumValueIndex orbit__v1__home_operation__kind__enum_values_by_name[10] =
+{
+  { "BEGIN", 1 },
+  { "COMMIT", 7 },
+  { "EXECUTE", 0 },
+  { "JOIN", 2 },
+  { "LEAVE", 3 },
+  { "RELEASE", 5 },
+  { "ROLLBACK", 8 },
+  { "ROLLBACK_TO", 6 },
+  { "SAVEPOINT", 4 },
+  { "STATUS", 9 },
+};
+const ProtobufCEnumDescriptor orbit__v1__home_operation__kind__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "orbit.v1.HomeOperation.Kind",
+  "Kind",
+  "Orbit__V1__HomeOperation__Kind",
+  "orbit.v1",
+  10,
+  orbit__v1__home_operation__kind__enum_values_by_number,
+  10,
+  orbit__v1__home_operation__kind__enum_values_by_name,
+  1,
+  orbit__v1__home_operation__kind__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__home_operation__field_descriptors[9] =
+{
+  {
+    "kind",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, kind),
+    &orbit__v1__home_operation__kind__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "node",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, node),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "high",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, high),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "low",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, low),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "begin",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, begin),
+    &orbit__v1__transaction_options__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "shares",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__HomeOperation, n_shares),
+    offsetof(Orbit__V1__HomeOperation, shares),
+    &orbit__v1__transaction_share__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lock",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, lock),
+    &orbit__v1__invocation_scope__lock_mode__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wait",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, wait),
+    &orbit__v1__invocation_scope__wait_policy__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__home_operation__field_indices_by_name[] = {
+  4,   /* field[4] = begin */
+  2,   /* field[2] = high */
+  0,   /* field[0] = kind */
+  7,   /* field[7] = lock */
+  3,   /* field[3] = low */
+  5,   /* field[5] = name */
+  1,   /* field[1] = node */
+  6,   /* field[6] = shares */
+  8,   /* field[8] = wait */
+};
+static const ProtobufCIntRange orbit__v1__home_operation__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 9 }
+};
+const ProtobufCMessageDescriptor orbit__v1__home_operation__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.HomeOperation",
+  "HomeOperation",
+  "Orbit__V1__HomeOperation",
+  "orbit.v1",
+  sizeof(Orbit__V1__HomeOperation),
+  9,
+  orbit__v1__home_operation__field_descriptors,
+  orbit__v1__home_operation__field_indices_by_name,
+  1,  orbit__v1__home_operation__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__home_operation__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__transaction_options__field_descriptors[8] =
+{
+  {
+    "isolation",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionOptions, isolation),
+    &orbit__v1__isolation__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "read_only",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionOptions, read_only),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "as_of",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionOptions, as_of),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "fails_whole",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionOptions, fails_whole),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "time_limit_ms",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionOptions, time_limit_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "idle_limit_ms",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionOptions, idle_limit_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lock_timeout_ms",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionOptions, lock_timeout_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "priority",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionOptions, priority),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__transaction_options__field_indices_by_name[] = {
+  2,   /* field[2] = as_of */
+  3,   /* field[3] = fails_whole */
+  5,   /* field[5] = idle_limit_ms */
+  0,   /* field[0] = isolation */
+  6,   /* field[6] = lock_timeout_ms */
+  7,   /* field[7] = priority */
+  1,   /* field[1] = read_only */
+  4,   /* field[4] = time_limit_ms */
+};
+static const ProtobufCIntRange orbit__v1__transaction_options__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 8 }
+};
+const ProtobufCMessageDescriptor orbit__v1__transaction_options__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.TransactionOptions",
+  "TransactionOptions",
+  "Orbit__V1__TransactionOptions",
+  "orbit.v1",
+  sizeof(Orbit__V1__TransactionOptions),
+  8,
+  orbit__v1__transaction_options__field_descriptors,
+  orbit__v1__transaction_options__field_indices_by_name,
+  1,  orbit__v1__transaction_options__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__transaction_options__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__transaction_share__field_descriptors[2] =
+{
+  {
+    "slot",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionShare, slot),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "calls",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__TransactionShare, calls),
+    &orbit__v1__call_batch__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__transaction_share__field_indices_by_name[] = {
+  1,   /* field[1] = calls */
+  0,   /* field[0] = slot */
+};
+static const ProtobufCIntRange orbit__v1__transaction_share__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor orbit__v1__transaction_share__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.TransactionShare",
+  "TransactionShare",
+  "Orbit__V1__TransactionShare",
+  "orbit.v1",
+  sizeof(Orbit__V1__TransactionShare),
+  2,
+  orbit__v1__transaction_share__field_descriptors,
+  orbit__v1__transaction_share__field_indices_by_name,
+  1,  orbit__v1__transaction_share__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__transaction_share__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor orbit__v1__actor_call__field_descriptors[6] =

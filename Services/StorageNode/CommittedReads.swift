@@ -90,7 +90,7 @@ final class CommittedReads {
         case .record(let record) where record.kind == .get || record.kind == .scan:
             _ = records.evaluate(
                 record, id: invocation.id, entryIndex: .zero, effects: none, replies: replies)
-        case .call, .record, .batch, .step, .unknown:
+        case .call, .record, .batch, .step, .home, .unknown:
             replies.error(
                 invocation.id, DatabaseError(.featureNotSupported, "This node does not know the operation"))
         }

@@ -46,7 +46,9 @@ struct InvocationAccess {
                 return role == "orbit" ? nil : GRPCStatus(.permissionDenied, "role \(role) may not back up or restore")
             }
             let isFeed = path.hasPrefix("/\(ChangeFeedPath.service)/")
-            let dataServices = [Self.service, "/\(DirectoryPath.service)/", "/\(SagaPath.service)/"]
+            let dataServices = [
+                Self.service, "/\(DirectoryPath.service)/", "/\(SagaPath.service)/", "/\(TransactionPath.service)/",
+            ]
             let isData = isFeed || dataServices.contains { path.hasPrefix($0) }
             let mayRead = isData ? role == "orbit" : ["orbit", Self.node, "coordinator"].contains(role)
             // Of the data, nodes only take part in transactions and do steps of sagas: see `CallerRights`.

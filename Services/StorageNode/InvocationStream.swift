@@ -37,7 +37,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     var isFlushPending = false
     private(set) var isOpen = true
     /// A unary call is answered by one message: its replies gather in `ready` until the last is there.
-    private let isUnary: Bool
+    let isUnary: Bool
     /// Invocations without a reply so far.
     private var owed = 0
     /// Bytes of replies that executors hold until their entry commits.
@@ -57,6 +57,8 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     private var arrival: UInt64 = 0
     /// What the peer may demand.
     let rights: CallerRights
+    /// Connections on it belong to transactions whose home is here.
+    var hasMembers = false
 
     init(loop: EventLoop, node: Node, stream: GRPCServerStream, isUnary: Bool, rights: CallerRights) {
         (self.loop, self.node, self.stream, self.isUnary) = (loop, node, stream, isUnary)
@@ -107,7 +109,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
                     ready.error(invocation.id, Self.notLed)
                     return
                 }
-                if isLimited, !Self.isStep(invocation.operation) {
+                if isLimited, !Self.isStep(invocation) {
                     ready.error(invocation.id, Self.forNodes)
                     return
                 }
@@ -145,12 +147,13 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     // MARK: Refusing
 
     private static let forNodes = DatabaseError(
-        .permissionDenied, "A storage node may only send steps of transactions and sagas")
-    private static func isStep(_ operation: OperationView) -> Bool {
-        switch operation {
+        .permissionDenied, "A storage node may only take part in transactions and sagas")
+    /// What a node sends: it settles transactions, drives those whose home it is, and does steps of sagas.
+    private static func isStep(_ invocation: borrowing InvocationView) -> Bool {
+        switch invocation.operation {
         case .step: true
-        case .batch(let batch): batch.token != nil
-        case .call, .record, .unknown: false
+        case .batch(let batch): batch.token != nil || invocation.transaction != 0 || invocation.hasScope
+        case .call, .record, .home, .unknown: false
         }
     }
     private static let notLed = DatabaseError(.notLeader, "This node does not lead the slot's shard")
@@ -240,6 +243,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     func closed(_ status: GRPCStatus) {
         isOpen = false
         waiting.removeAll()
+        if hasMembers { node.homes?.streamClosed(self) }
     }
 
     func writable() {
@@ -263,6 +267,13 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
             isOpen = false
             stream.finish(.ok)
         }
+    }
+
+    /// Takes a reply that nobody's log has to do with, at any time.
+    func answer(_ write: (ReplyBatchEncoder) -> Void) {
+        guard isOpen else { return }
+        write(ready)
+        loop.flushUpstream(self)
     }
 
     /// An executor holds that many bytes of our replies more (or fewer).

@@ -53,7 +53,7 @@ enum InvocationTerms {
         switch operation {
         case .call(let call): call.method.isWrite
         case .record(let record): record.kind == .put || record.kind == .delete
-        case .batch, .step: true  // A batch of reads too: only the leader evaluates batches.
+        case .batch, .step, .home: true  // A batch of reads too: only the leader evaluates batches.
         case .unknown: false
         }
     }

@@ -19,7 +19,7 @@ struct InvocationToken {
             switch invocation.operation {
             case .call(let call): call.key.isEmpty ? nil : Slot.of(call.key)
             case .record(let record): Slot.ofPartition(record.key)
-            case .batch, .step, .unknown: nil
+            case .batch, .step, .home, .unknown: nil
             }
         if let expected, UInt32(expected.rawValue) != invocation.slot {
             throw DatabaseError(.invalidArgument, "The slot of a call with a token must be that of its key")
@@ -56,7 +56,7 @@ struct InvocationToken {
             // Above every method's number, below the kinds of record operations.
             words.append(littleEndian: UInt64(1) << 63)
             words.append(littleEndian: ByteHash.stable(batch.encoded))
-        case .step, .unknown: break
+        case .step, .home, .unknown: break
         }
         return ByteHash.stable(words.readable)
     }

@@ -76,6 +76,8 @@ final class Node {
     var snapshotLinks: SnapshotLinks?
     /// The way to other participants of transactions; nil where there are none.
     private(set) var steps: StepLinks?
+    /// Transactions that this node drives; nil where it drives none.
+    private(set) var homes: HomeTransactions?
     /// Who listens to changes; nil where nobody may.
     var changeFeeds: ChangeFeedService?
     /// The clock of this node is not to be trusted.
@@ -186,6 +188,7 @@ final class Node {
         mapEpoch = map.epoch
         updatePeers(map)
         steps?.adopt(map)
+        homes?.adopt(map, as: id)
         slotsPerBucket = Slot.count / map.bucketCount
         var owners: [ShardExecutor?] = Array(repeating: nil, count: map.bucketCount)
         for executor in executors { executor.isPlanned = map.shard(executor.shard)?.replicas.contains(id) ?? false }
@@ -230,6 +233,12 @@ final class Node {
     func attach(_ steps: StepLinks) {
         self.steps = steps
         if let adopted { steps.adopt(adopted.map) }
+    }
+
+    /// Has the node drive transactions.
+    func attach(_ homes: HomeTransactions) {
+        self.homes = homes
+        if let adopted { homes.adopt(adopted.map, as: adopted.id) }
     }
 
     /// Sends a step for a shard that takes part in its transaction; the shard hears the answer.
@@ -423,6 +432,9 @@ final class Node {
             if !invocation.trace.isEmpty { noteRefusal(refusal, id: invocation.id, trace: invocation.trace) }
             return ready.error(invocation.id, refusal)
         }
+        if case .home(let command) = invocation.operation {
+            return takeHome(command, invocation, on: stream, ready: ready)
+        }
         if invocation.transaction != 0 {
             guard let executor else { return stream.refuse(invocation.id, leader: nil) }
             return executor.takeStatement(invocation, on: stream, ready: ready)
@@ -478,6 +490,7 @@ final class Node {
         timer?.cancel()  // Nothing of the shards' own may meet a closed log or store.
         peers?.close()
         steps?.close()
+        homes?.close()
         changeFeeds?.close()
         snapshotLinks?.close()
         snapshots?.close()

@@ -19,6 +19,7 @@ extension Node {
         let directory = DirectoryService(self)
         directory.register(on: server)
         SagaService(self, directory).register(on: server)
+        TransactionService(self, access).register(on: server)
         BackupService(self).register(on: server)
     }
 
@@ -40,6 +41,7 @@ extension Node {
             Double(executors.reduce(0) { $0 + $1.outcomes.count })
         }
         registerTransactions(metrics)
+        homes?.register(metrics)
         metrics.sampledGauge("orbit_change_feeds", help: "Subscribers of changes, of shards that are led here") {
             [self] in
             Double(executors.reduce(0) { $0 + ($1.feed?.subscriberCount ?? 0) })

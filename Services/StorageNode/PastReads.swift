@@ -85,7 +85,7 @@ final class PastReads {
         case .record(let record): record.kind == .get || record.kind == .scan ? nil : readOnly
         case .batch(let batch): refusal(of: batch)
         case .step: isNoRead
-        case .unknown: unknown
+        case .home, .unknown: unknown
         }
     }
 
@@ -127,7 +127,7 @@ final class PastReads {
         case .record(let record):
             _ = records.evaluate(record, id: invocation.id, entryIndex: .zero, effects: none, replies: replies)
         case .batch(let batch): evaluate(batch, invocation.id, replies)
-        case .step, .unknown: replies.error(invocation.id, Self.unknown)
+        case .step, .home, .unknown: replies.error(invocation.id, Self.unknown)
         }
         guard runtime.hasEffects else { return }
         // No method that calls itself a read has any; if one did, they must not outlive it.

@@ -222,7 +222,7 @@ final class ShardExecutor {
             guard let index = evaluate(batch, id: invocation.id, on: stream, ready: ready) else { return }
             observed = index
         case .step(let step): return take(step, invocation, on: stream, ready: ready)
-        case .unknown:
+        case .home, .unknown:
             ready.error(invocation.id, Self.unknownOperation)
             return
         }
@@ -283,7 +283,7 @@ final class ShardExecutor {
             guard !batch.isPart, batch.token == nil else { return ready.error(invocation.id, Self.stepWithToken) }
             guard evaluate(batch, id: invocation.id, on: stream, ready: ready) != nil else { return }
         case .step: return ready.error(invocation.id, Self.stepWithToken)
-        case .unknown: return ready.error(invocation.id, Self.unknownOperation)
+        case .home, .unknown: return ready.error(invocation.id, Self.unknownOperation)
         }
         outcomes.remember(
             token.token, digest: token.digest, reply: ready.tail(from: mark), at: timestamp, entryIndex: openIndex,

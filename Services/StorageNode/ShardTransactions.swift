@@ -190,7 +190,7 @@ extension ShardExecutor {
         switch operation {
         case .call(let call): touched.add(call)
         case .batch(let batch): touched.add(batch)
-        case .record, .step, .unknown: return nil
+        case .record, .step, .home, .unknown: return nil
         }
         return touched.scope
     }

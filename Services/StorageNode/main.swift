@@ -70,6 +70,10 @@ Service.run(description) { service in
     node.attach(peers, on: server)
     var random = SystemRandom()
     node.attach(StepLinks(loop: service.loop, tls: try service.clusterTLS(.client), session: random.next()))
+    node.attach(
+        HomeTransactions(
+            loop: service.loop, tls: try service.clusterTLS(.client), session: random.next(),
+            clock: { [clock = service.clock] in clock.wallMilliseconds() }))
     node.start()
     let context = try service.clusterTLS(.server)
     // Bound at once, because the coordinator is told the addresses; served once it has said which shards are here.
@@ -83,6 +87,7 @@ Service.run(description) { service in
         health.set(.serving, for: DirectoryPath.service)
         health.set(.serving, for: ChangeFeedPath.service)
         health.set(.serving, for: SagaPath.service)
+        health.set(.serving, for: TransactionPath.service)
     }
 
     let membership = try Membership(
@@ -103,6 +108,7 @@ Service.run(description) { service in
     service.status { node.statusMembers }
     service.onDrain { done in
         health.shutDown()
+        node.homes?.drain()
         node.handOver { membership.leave { server.drain { node.drain(then: done) } } }
     }
 }

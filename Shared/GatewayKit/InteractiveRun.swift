@@ -115,6 +115,12 @@ package final class InteractiveRun: ReplyReceiver {
         carryOut()
     }
 
+    /// The owner cannot tell what the last statement has done; with it goes the transaction.
+    package func abandon(_ error: DatabaseError) {
+        transaction.abandon(error, into: &duties)
+        carryOut()
+    }
+
     func tick() {
         transaction.tick(now: router.milliseconds, into: &duties)
         carryOut()

@@ -52,6 +52,13 @@ extension InteractiveTransaction {
         finish(.rolledBack(nil), &duties)
     }
 
+    /// What its last statement has done cannot be told to whoever asked for it, and stands nevertheless: nothing but
+    /// ROLLBACK is left.
+    package mutating func abandon(_ error: DatabaseError, into duties: inout [Duty]) {
+        guard phase == .idle, !isDead else { return }
+        die(error, answering: false, &duties)
+    }
+
     /// COMMIT_ONE or the `CommitDriver` has come to an end.
     package mutating func concluded(_ ending: Ending, into duties: inout [Duty]) {
         guard phase == .committing else { return }

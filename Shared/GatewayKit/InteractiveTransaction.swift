@@ -163,6 +163,9 @@ package struct InteractiveTransaction: Sendable {
 
     package var isOver: Bool { phase == .over }
 
+    /// It is being decided: nobody can roll it back any more.
+    package var isCommitting: Bool { phase == .committing }
+
     /// No command is under way.
     package var isIdle: Bool { phase == .idle }
 
@@ -531,7 +534,7 @@ package struct InteractiveTransaction: Sendable {
     }
 
     static let none = DatabaseError(.noSuchTransaction, "There is no transaction")
-    static let readOnly = DatabaseError(.invalidArgument, "The transaction is read-only")
+    static let readOnly = DatabaseError(.readOnly, "The transaction is read-only")
     static let lost = DatabaseError(
         .transactionAborted, "A shard has lost what the transaction did there; it was rolled back")
 

@@ -53,6 +53,8 @@ package final class NodeRouter {
     var timestampAskers: [(Result<Timestamp, DatabaseError>) -> Void] = []
     /// Interactive transactions that are not over.
     var openTransactions: [InteractiveRun] = []
+    /// Nodes that are homes of transactions of clients here, and of how many: they are kept, also without shards.
+    var homes: [NodeID: Int] = [:]
     /// Nodes that have left reads unanswered, and until when they are not asked.
     var resting: [NodeID: UInt64] = [:]
 
@@ -160,7 +162,7 @@ package final class NodeRouter {
 
     private func closeUnused() {
         let used = Set(routes.routes.flatMap { $0.replicas + [$0.target?.node, $0.previous?.node].compactMap { $0 } })
-        for (node, stream) in streams where !used.contains(node) {
+        for (node, stream) in streams where !used.contains(node) && homes[node] == nil {
             streams[node] = nil
             stream.close()
         }
@@ -330,6 +332,7 @@ package final class NodeRouter {
 
     /// A node has refused the call as not its shard's leader, or was never sent it. `leader` is whom the node named.
     func refused(_ call: ParkedCall, by stream: NodeStream, leader: NodeID?) {
+        if let home = Self.home(ofSlot: call.slot), !isClosed { return sendHome(call, home) }
         guard let index = shardIndex(ofSlot: call.slot), !isClosed else {
             return call.receiver.failed(call.ticket, Self.noLeader)
         }

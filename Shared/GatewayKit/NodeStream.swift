@@ -170,6 +170,20 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
     }
 
+    /// Adds a command of a transaction whose home the node is.
+    func home(
+        connection: UInt64, slot: UInt32, principal: ByteView, operation: ByteView, receiver: any ReplyReceiver,
+        ticket: UInt64
+    ) {
+        guard operation.count <= Self.callLimit else {
+            return receiver.failed(
+                ticket, DatabaseError(.limitExceeded, "the commands of one statement exceed 12 MB"))
+        }
+        guard let id = begin(receiver: receiver, ticket: ticket, isWrite: true) else { return }
+        batch.append(id: id, connection: connection, slot: slot, principal: principal, home: operation)
+        if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
+    }
+
     /// Adds a call that was made before and has certainly not been done.
     func resend(_ call: ParkedCall) {
         guard

@@ -365,7 +365,7 @@ struct CallBatchTests {
             while watches.next() != nil {}
             _ = batch.part?.part
         case .step(let step): _ = step.step
-        case .call, .record, .unknown: break
+        case .call, .record, .home, .unknown: break
         }
     }
 

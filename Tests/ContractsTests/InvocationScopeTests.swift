@@ -74,7 +74,7 @@ struct InvocationScopeTests {
                     switch view.operation {
                     case .call(let call): #expect(seen % 2 == 0 && call.method == .get && call.key.bytes == [0x61])
                     case .batch(let batch): #expect(seen % 2 == 1 && batch.callCount == 1)
-                    case .record, .step, .unknown: Issue.record("neither a call nor a batch")
+                    case .record, .step, .home, .unknown: Issue.record("neither a call nor a batch")
                     }
                     seen += 1
                 }

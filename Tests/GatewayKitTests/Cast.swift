@@ -75,7 +75,7 @@ final class Cast {
         switch call.operation {
         case .batch, .step:
             if let onTransaction { return onTransaction(node, call, replies) }
-        case .call, .record, .unknown: break
+        case .call, .record, .home, .unknown: break
         }
         switch call.operation {
         case .call(let call) where call.method == .set: done[node].append(call.arguments[0][0])
@@ -83,7 +83,7 @@ final class Cast {
             var calls = batch.calls
             while let call = calls.next() { done[node].append(call.arguments[0][0]) }
         case .step(let step): done[node].append(UInt8(truncatingIfNeeded: step.id))
-        case .call, .record, .unknown: break
+        case .call, .record, .home, .unknown: break
         }
         replies.ok(call.id)
     }

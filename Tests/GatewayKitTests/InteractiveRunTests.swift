@@ -39,7 +39,7 @@ struct InteractiveRunTests {
                 ids.insert(step.id)
                 sent.append(step.kind == .abort && step.incarnation == 0 ? "fence \(shard)" : words)
                 answer(step.step, words, invocation.id, replies)
-            case .call, .record, .unknown: Issue.record("neither a batch nor a step")
+            case .call, .record, .home, .unknown: Issue.record("neither a batch nor a step")
             }
         }
 

@@ -51,7 +51,7 @@ struct TransactionRunTests {
                 var data = ByteBuffer()
                 answer.encode(into: &data)
                 replies.data(invocation.id, data.readable)
-            case .call, .record, .unknown: Issue.record("neither a part nor a step")
+            case .call, .record, .home, .unknown: Issue.record("neither a part nor a step")
             }
         }
 

@@ -176,6 +176,7 @@ final class Stage {
         unlink(directory + "/s")
         try server.listen(on: .unix(path: directory + "/s"))
         node.attach(StepLinks(loop: loop, tls: nil, session: 11))
+        node.attach(HomeTransactions(loop: loop, tls: nil, session: 12, clock: { 1_700_000_000_000 }))
         node.start()
         let map = try given?("\(address)") ?? Self.map(shards: shards, address: "\(address)")
         node.adopt(map, as: NodeID(rawValue: 1))

@@ -13,3 +13,4 @@
 #include "reflection_v1alpha.pb-c.h"
 #include "saga.pb-c.h"
 #include "snapshot.pb-c.h"
+#include "transaction.pb-c.h"

@@ -19,6 +19,9 @@ PROTOBUF_C__BEGIN_DECLS
 typedef struct Orbit__V1__InvocationBatch Orbit__V1__InvocationBatch;
 typedef struct Orbit__V1__Invocation Orbit__V1__Invocation;
 typedef struct Orbit__V1__InvocationScope Orbit__V1__InvocationScope;
+typedef struct Orbit__V1__HomeOperation Orbit__V1__HomeOperation;
+typedef struct Orbit__V1__TransactionOptions Orbit__V1__TransactionOptions;
+typedef struct Orbit__V1__TransactionShare Orbit__V1__TransactionShare;
 typedef struct Orbit__V1__ActorCall Orbit__V1__ActorCall;
 typedef struct Orbit__V1__CallBatch Orbit__V1__CallBatch;
 typedef struct Orbit__V1__BatchToken Orbit__V1__BatchToken;
@@ -63,6 +66,31 @@ typedef enum _Orbit__V1__InvocationScope__WaitPolicy {
   ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__SKIP_LOCKED = 2
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY)
 } Orbit__V1__InvocationScope__WaitPolicy;
+typedef enum _Orbit__V1__HomeOperation__Kind {
+  /*
+   * LIST: an encoded ReplyBatch for each share; NULL: a condition did not hold
+   */
+  ORBIT__V1__HOME_OPERATION__KIND__EXECUTE = 0,
+  /*
+   * `begin` alone
+   */
+  ORBIT__V1__HOME_OPERATION__KIND__BEGIN = 1,
+  ORBIT__V1__HOME_OPERATION__KIND__JOIN = 2,
+  ORBIT__V1__HOME_OPERATION__KIND__LEAVE = 3,
+  /*
+   * `name`
+   */
+  ORBIT__V1__HOME_OPERATION__KIND__SAVEPOINT = 4,
+  ORBIT__V1__HOME_OPERATION__KIND__RELEASE = 5,
+  ORBIT__V1__HOME_OPERATION__KIND__ROLLBACK_TO = 6,
+  ORBIT__V1__HOME_OPERATION__KIND__COMMIT = 7,
+  ORBIT__V1__HOME_OPERATION__KIND__ROLLBACK = 8,
+  /*
+   * DATA: an encoded TransactionStatus (transaction.proto)
+   */
+  ORBIT__V1__HOME_OPERATION__KIND__STATUS = 9
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__HOME_OPERATION__KIND)
+} Orbit__V1__HomeOperation__Kind;
 typedef enum _Orbit__V1__TransactionStep__Kind {
   ORBIT__V1__TRANSACTION_STEP__KIND__COMMIT = 0,
   ORBIT__V1__TRANSACTION_STEP__KIND__ABORT = 1,
@@ -195,7 +223,8 @@ typedef enum {
   ORBIT__V1__INVOCATION__OPERATION_CALL = 16,
   ORBIT__V1__INVOCATION__OPERATION_RECORD = 17,
   ORBIT__V1__INVOCATION__OPERATION_BATCH = 18,
-  ORBIT__V1__INVOCATION__OPERATION_STEP = 19
+  ORBIT__V1__INVOCATION__OPERATION_STEP = 19,
+  ORBIT__V1__INVOCATION__OPERATION_HOME = 20
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__INVOCATION__OPERATION__CASE)
 } Orbit__V1__Invocation__OperationCase;
 
@@ -260,6 +289,10 @@ struct  Orbit__V1__Invocation
     Orbit__V1__RecordOperation *record;
     Orbit__V1__CallBatch *batch;
     Orbit__V1__TransactionStep *step;
+    /*
+     * for the node itself, whatever the slot says
+     */
+    Orbit__V1__HomeOperation *home;
   };
 };
 #define ORBIT__V1__INVOCATION__INIT \
@@ -304,6 +337,94 @@ struct  Orbit__V1__InvocationScope
 #define ORBIT__V1__INVOCATION_SCOPE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__invocation_scope__descriptor) \
     , 0, ORBIT__V1__ISOLATION__READ_COMMITTED, 0, 0, 0, ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE, ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT, 0 }
+
+
+/*
+ * A command of a transaction whose driver is a node, its home. The principal of the invocation is whose it is. The
+ * client connection of the invocation belongs to the transaction from BEGIN, EXECUTE with `begin`, or JOIN on, until it
+ * leaves or its stream ends; when the last one has gone, the transaction is rolled back.
+ */
+struct  Orbit__V1__HomeOperation
+{
+  ProtobufCMessage base;
+  Orbit__V1__HomeOperation__Kind kind;
+  /*
+   * The token: the home, and a number that nobody can guess.
+   */
+  uint32_t node;
+  uint64_t high;
+  uint64_t low;
+  /*
+   * with EXECUTE to STATUS: the transaction is opened first, under the token
+   */
+  Orbit__V1__TransactionOptions *begin;
+  ProtobufCBinaryData name;
+  /*
+   * one for each shard, done at all of them or at none
+   */
+  size_t n_shares;
+  Orbit__V1__TransactionShare **shares;
+  Orbit__V1__InvocationScope__LockMode lock;
+  Orbit__V1__InvocationScope__WaitPolicy wait;
+};
+#define ORBIT__V1__HOME_OPERATION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__home_operation__descriptor) \
+    , ORBIT__V1__HOME_OPERATION__KIND__EXECUTE, 0, 0, 0, NULL, {0,NULL}, 0,NULL, ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE, ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT }
+
+
+/*
+ * What a transaction is to be like.
+ */
+struct  Orbit__V1__TransactionOptions
+{
+  ProtobufCMessage base;
+  Orbit__V1__Isolation isolation;
+  protobuf_c_boolean read_only;
+  /*
+   * reads at this timestamp, and writes nothing; 0: at its own time
+   */
+  uint64_t as_of;
+  /*
+   * a statement that is refused fails the transaction, until ROLLBACK or ROLLBACK_TO
+   */
+  protobuf_c_boolean fails_whole;
+  /*
+   * how long it may be open; 0: any time
+   */
+  uint64_t time_limit_ms;
+  /*
+   * without a command; 0: any time
+   */
+  uint64_t idle_limit_ms;
+  /*
+   * 0: as the nodes are set
+   */
+  uint32_t lock_timeout_ms;
+  /*
+   * lower is older; 0: by the home's clock
+   */
+  uint64_t priority;
+};
+#define ORBIT__V1__TRANSACTION_OPTIONS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__transaction_options__descriptor) \
+    , ORBIT__V1__ISOLATION__READ_COMMITTED, 0, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Orbit__V1__TransactionShare
+{
+  ProtobufCMessage base;
+  /*
+   * of the shard
+   */
+  uint32_t slot;
+  /*
+   * without part and token
+   */
+  Orbit__V1__CallBatch *calls;
+};
+#define ORBIT__V1__TRANSACTION_SHARE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__transaction_share__descriptor) \
+    , 0, NULL }
 
 
 /*
@@ -637,6 +758,63 @@ Orbit__V1__InvocationScope *
 void   orbit__v1__invocation_scope__free_unpacked
                      (Orbit__V1__InvocationScope *message,
                       ProtobufCAllocator *allocator);
+/* Orbit__V1__HomeOperation methods */
+void   orbit__v1__home_operation__init
+                     (Orbit__V1__HomeOperation         *message);
+size_t orbit__v1__home_operation__get_packed_size
+                     (const Orbit__V1__HomeOperation   *message);
+size_t orbit__v1__home_operation__pack
+                     (const Orbit__V1__HomeOperation   *message,
+                      uint8_t             *out);
+size_t orbit__v1__home_operation__pack_to_buffer
+                     (const Orbit__V1__HomeOperation   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__HomeOperation *
+       orbit__v1__home_operation__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__home_operation__free_unpacked
+                     (Orbit__V1__HomeOperation *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__TransactionOptions methods */
+void   orbit__v1__transaction_options__init
+                     (Orbit__V1__TransactionOptions         *message);
+size_t orbit__v1__transaction_options__get_packed_size
+                     (const Orbit__V1__TransactionOptions   *message);
+size_t orbit__v1__transaction_options__pack
+                     (const Orbit__V1__TransactionOptions   *message,
+                      uint8_t             *out);
+size_t orbit__v1__transaction_options__pack_to_buffer
+                     (const Orbit__V1__TransactionOptions   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__TransactionOptions *
+       orbit__v1__transaction_options__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__transaction_options__free_unpacked
+                     (Orbit__V1__TransactionOptions *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__TransactionShare methods */
+void   orbit__v1__transaction_share__init
+                     (Orbit__V1__TransactionShare         *message);
+size_t orbit__v1__transaction_share__get_packed_size
+                     (const Orbit__V1__TransactionShare   *message);
+size_t orbit__v1__transaction_share__pack
+                     (const Orbit__V1__TransactionShare   *message,
+                      uint8_t             *out);
+size_t orbit__v1__transaction_share__pack_to_buffer
+                     (const Orbit__V1__TransactionShare   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__TransactionShare *
+       orbit__v1__transaction_share__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__transaction_share__free_unpacked
+                     (Orbit__V1__TransactionShare *message,
+                      ProtobufCAllocator *allocator);
 /* Orbit__V1__ActorCall methods */
 void   orbit__v1__actor_call__init
                      (Orbit__V1__ActorCall         *message);
@@ -838,6 +1016,15 @@ typedef void (*Orbit__V1__Invocation_Closure)
 typedef void (*Orbit__V1__InvocationScope_Closure)
                  (const Orbit__V1__InvocationScope *message,
                   void *closure_data);
+typedef void (*Orbit__V1__HomeOperation_Closure)
+                 (const Orbit__V1__HomeOperation *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__TransactionOptions_Closure)
+                 (const Orbit__V1__TransactionOptions *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__TransactionShare_Closure)
+                 (const Orbit__V1__TransactionShare *message,
+                  void *closure_data);
 typedef void (*Orbit__V1__ActorCall_Closure)
                  (const Orbit__V1__ActorCall *message,
                   void *closure_data);
@@ -911,6 +1098,10 @@ extern const ProtobufCMessageDescriptor orbit__v1__invocation__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__invocation_scope__descriptor;
 extern const ProtobufCEnumDescriptor    orbit__v1__invocation_scope__lock_mode__descriptor;
 extern const ProtobufCEnumDescriptor    orbit__v1__invocation_scope__wait_policy__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__home_operation__descriptor;
+extern const ProtobufCEnumDescriptor    orbit__v1__home_operation__kind__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__transaction_options__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__transaction_share__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__actor_call__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__call_batch__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__batch_token__descriptor;

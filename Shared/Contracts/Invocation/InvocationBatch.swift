@@ -99,6 +99,8 @@ package enum OperationView {
     case record(RecordOperationView)
     case batch(CallBatchView)
     case step(TransactionStepView)
+    /// An encoded `HomeOperation`, for the node itself.
+    case home(ByteView)
     /// A method, database or operation that this version does not know: answered as unsupported.
     case unknown
 }
@@ -115,7 +117,8 @@ package struct InvocationView {
     package var consistency: UInt32 = 0
     package var isIdempotent = false
     package var operation = OperationView.unknown
-    /// One of `deadlineMilliseconds` to `isIdempotent` is there, or a scope: who has none is asked nothing more.
+    /// One of `deadlineMilliseconds` to `isIdempotent` is there, or a scope, or it is for the node itself: who has none
+    /// is asked nothing more.
     package var hasTerms = false
     /// It reads at a time, or is in an open transaction: see `scope`.
     package var hasScope = false
@@ -255,6 +258,17 @@ package struct InvocationBatchEncoder: ~Copyable {
         beginInvocation(id: id, connection: connection, slot: slot, operationSize: message.count)
         beginOperation(19, message.count)
         buffer.append(message.readable)
+    }
+
+    /// Appends a command of a transaction whose home is the node, as `HomeOperation.encode` has written it.
+    package mutating func append(id: UInt64, connection: UInt64, slot: UInt32, principal: ByteView, home: ByteView) {
+        terms.removeAll()
+        if principal.count != 0 { terms.append(delimited: principal, tag: 5 << 3 | 2) }
+        beginInvocation(
+            id: id, connection: connection, slot: slot, operationSize: home.count, termsSize: terms.count)
+        buffer.append(terms.readable)
+        beginOperation(20, home.count)
+        buffer.append(home)
     }
 
     /// Appends a direct record operation.
@@ -406,6 +420,9 @@ package final class InvocationBatchDecoder {
             case 19 << 3 | 2:
                 guard let message = reader.delimited() else { throw Wire.malformed }
                 view.operation = if let step = try TransactionStepView(message) { .step(step) } else { .unknown }
+            case 20 << 3 | 2:
+                guard let message = reader.delimited() else { throw Wire.malformed }
+                (view.operation, view.hasTerms) = (.home(message), true)
             case 1 << 3, 2 << 3, 3 << 3, 4 << 3, 8 << 3, 9 << 3:
                 guard let value = reader.varint() else { throw Wire.malformed }
                 switch tag >> 3 {

@@ -97,6 +97,14 @@ package final class ReplyBatchEncoder {
         return true
     }
 
+    /// The same of a reply that was decoded.
+    package func append(_ reply: borrowing ReplyView, as id: UInt64) {
+        append(reply.body, 1 + varintSize(id)) {
+            $0.append(1 << 3)
+            $0.append(varint: id)
+        }
+    }
+
     /// Moves everything to the end of `other`.
     package func moveAll(to other: ReplyBatchEncoder) {
         other.replies.append(replies.readable)
