@@ -52,7 +52,7 @@ struct InteractiveSessionTests {
         }
 
         /// Answers the last thing that was asked for.
-        func answer(_ result: Result<TransactionDescription?, DatabaseError> = .success(nil), isOpen: Bool = true)
+        func answer(_ result: Result<InteractiveAnswer, DatabaseError> = .success(.done), isOpen: Bool = true)
             -> String
         {
             guard let last = asked.last else { return "nothing was asked" }

@@ -36,8 +36,10 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     }
 
     private var replicaState = ReplicaState()
-    /// Between CLIENT TRANSACTION BEGIN and its end.
-    var interactive: InteractiveRun?
+    /// Between CLIENT TRANSACTION BEGIN, or JOIN, and its end.
+    var interactive: HomeLink?
+    /// The client has closed the connection.
+    private(set) var isGone = false
     /// Who asks for the time, once everything before is answered.
     private var waitsForTime: (token: UInt64, moment: ReadMoment)?
     /// Who wants to listen, once everything before is answered.
@@ -78,7 +80,8 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
 
     func closed(_ connection: Connection, _ reason: CloseReason) {
         session.peerClosed()
-        interactive?.rollBack()
+        isGone = true
+        interactive?.leave()
         interactive = nil
         gateway.remove(self)
         connection.handler = nil
@@ -348,7 +351,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     }
 
     /// CLIENT TRANSACTION has done what it was asked for, or not.
-    func interacted(_ token: UInt64, _ result: Result<TransactionDescription?, DatabaseError>) {
+    func interacted(_ token: UInt64, _ result: Result<InteractiveAnswer, DatabaseError>) {
         // Never from inside the session.
         later { [self] in
             gateway.beginEvent()

@@ -11,8 +11,13 @@ import GatewayKit
 
 /// What CLIENT TRANSACTION asks of the driver.
 package enum InteractiveAction: Hashable, Sendable {
-    case begin(InteractiveTransaction.Options)
+    /// At a moment of the past, if there is one.
+    case begin(InteractiveTransaction.Options, at: ReadMoment? = nil)
     case commit, rollBack
+    /// Take part in a transaction of another connection; take part no more.
+    case join(TransactionToken), leave
+    /// By which token others may join.
+    case identify
     case savepoint(Bytes), release(Bytes), rollBackTo(Bytes)
     /// How it stands.
     case describe
@@ -24,24 +29,23 @@ package enum InteractiveAction: Hashable, Sendable {
     case abandon
 }
 
-/// How a transaction stands.
-package struct TransactionDescription: Hashable, Sendable {
-    package var id: UInt64
-    package var isolation: InteractiveTransaction.Isolation
-    package var isReadOnly: Bool
-    package var failure: DatabaseError?
-    package var readTimestamp: Timestamp?
-    package var statements: UInt32
-    package var shards: Int
-    package var savepoints: [Bytes]
+/// What the driver has to say to an action.
+package enum InteractiveAnswer: Hashable, Sendable {
+    case done
+    case described(TransactionStatus)
+    case identified(TransactionToken)
 
-    package init(_ transaction: InteractiveTransaction) {
-        (id, isolation, isReadOnly) = (transaction.id, transaction.options.isolation, transaction.options.isReadOnly)
-        (failure, readTimestamp) = (transaction.failure, transaction.readTimestamp)
-        (statements, shards) = (transaction.statement, transaction.participants.count)
-        savepoints = transaction.savepointNames
+    /// Nil: OK.
+    fileprivate var text: ((inout ByteBuffer, RESPVersion) -> Void)? {
+        switch self {
+        case .done: nil
+        case .described(let status): { status.append(to: &$0, $1) }
+        case .identified(let token): { reply, _ in reply.appendBulk(token.description) }
+        }
     }
+}
 
+extension TransactionStatus {
     private var level: String {
         switch isolation {
         case .readCommitted: "read-committed"
@@ -51,7 +55,7 @@ package struct TransactionDescription: Hashable, Sendable {
     }
 
     func append(to reply: inout ByteBuffer, _ version: RESPVersion) {
-        reply.appendMap(8, version)
+        reply.appendMap(9, version)
         reply.appendBulk("id")
         reply.appendBulk(String(id, radix: 16))
         reply.appendBulk("isolation")
@@ -70,6 +74,8 @@ package struct TransactionDescription: Hashable, Sendable {
         reply.appendInteger(Int64(statements))
         reply.appendBulk("shards")
         reply.appendInteger(Int64(shards))
+        reply.appendBulk("members")
+        reply.appendInteger(Int64(members))
         reply.appendBulk("savepoints")
         reply.appendArray(savepoints.count)
         for savepoint in savepoints { savepoint.withView { reply.appendBulk($0) } }
@@ -120,14 +126,19 @@ extension RESPSession {
     /// CLIENT TRANSACTION subcommand [argument ...]
     func interact(_ words: Words, _ reply: inout ByteBuffer) throws(DatabaseError) {
         if words.matches(2, "begin") { return try beginInteractive(words) }
+        if words.matches(2, "join"), words.count == 4 { return try joinInteractive(words) }
         guard isInteractive else {
-            throw DatabaseError(.noSuchTransaction, "There is no transaction: CLIENT TRANSACTION BEGIN opens one")
+            throw DatabaseError(
+                .noSuchTransaction,
+                "There is no transaction: CLIENT TRANSACTION BEGIN opens one, JOIN takes part in another's")
         }
         switch words.count {
         case 3:
             if words.matches(2, "commit") { return ask(.commit) }
             if words.matches(2, "rollback") { return ask(.rollBack) }
             if words.matches(2, "info") { return ask(.describe) }
+            if words.matches(2, "id") { return ask(.identify) }
+            if words.matches(2, "leave") { return ask(.leave) }
         case 4:
             if words.matches(2, "savepoint") { return ask(.savepoint(words[3].bytes)) }
             if words.matches(2, "release") { return ask(.release(words[3].bytes)) }
@@ -143,12 +154,26 @@ extension RESPSession {
         postpone(.interactive(nextToken, action)) { $0.append("+OK\r\n") }
     }
 
-    /// BEGIN [ISOLATION level] [READONLY] [TIMEOUT ms] [IDLE ms] [LOCKTIMEOUT ms]
-    private func beginInteractive(_ words: Words) throws(DatabaseError) {
+    /// JOIN token
+    private func joinInteractive(_ words: Words) throws(DatabaseError) {
+        try mayBeInTransaction()
+        guard let token = TransactionToken(parsing: words[3].text) else {
+            throw DatabaseError(.invalidArgument, "That is no token: CLIENT TRANSACTION ID tells one")
+        }
+        ask(.join(token))
+    }
+
+    private func mayBeInTransaction() throws(DatabaseError) {
         guard !isInteractive else { throw DatabaseError(.invalidArgument, "A transaction is open already") }
         guard watched.isEmpty else {
             throw DatabaseError(.invalidArgument, "Keys are watched: a transaction finds out itself what has changed")
         }
+    }
+
+    /// BEGIN [ISOLATION level] [READONLY] [ASOF moment] [TIMEOUT ms] [IDLE ms] [LOCKTIMEOUT ms]
+    private func beginInteractive(_ words: Words) throws(DatabaseError) {
+        try mayBeInTransaction()
+        var moment: ReadMoment?
         var options = InteractiveTransaction.Options()
         (options.isolation, options.timeLimit, options.idleLimit) = (.serializable, 600_000, 60_000)
         var position = 3
@@ -161,6 +186,9 @@ extension RESPSession {
             guard position + 1 < words.count else { throw .syntaxError }
             if words.matches(position, "isolation") {
                 options.isolation = try Self.isolation(words, position + 1)
+            } else if words.matches(position, "asof") {
+                moment = try ReadMoment(parsing: words[position + 1])
+                options.isReadOnly = true
             } else if words.matches(position, "timeout") {
                 options.timeLimit = try Self.milliseconds(words, position + 1)
             } else if words.matches(position, "idle") {
@@ -172,7 +200,7 @@ extension RESPSession {
             }
             position += 2
         }
-        ask(.begin(options))
+        ask(.begin(options, at: moment))
     }
 
     private static func isolation(
@@ -238,16 +266,16 @@ extension RESPSession {
 
     /// The driver has done what CLIENT TRANSACTION asked for, or not; `isOpen`: a transaction is open now.
     package func interacted<Sink: SessionSink>(
-        _ token: UInt64, _ result: Result<TransactionDescription?, DatabaseError>, isOpen: Bool,
+        _ token: UInt64, _ result: Result<InteractiveAnswer, DatabaseError>, isOpen: Bool,
         output: inout ByteBuffer, to sink: Sink
     ) {
         guard wait != .closed else { return }
         isInteractive = isOpen
         switch result {
-        case .success(let description):
-            if let description, ring.isWaiting(token) {
+        case .success(let answer):
+            if let text = answer.text, ring.isWaiting(token) {
                 let version = ring[token].version
-                pendingAnswer = { description.append(to: &$0, version) }
+                pendingAnswer = { text(&$0, version) }
             }
             finish(token, output: &output, to: sink)
         case .failure(let error): finish(token, error: error, output: &output, to: sink)
