@@ -1,22 +1,5 @@
 import Base
 
-/// A value that can be part of a key, in the order in which the kinds sort.
-package enum KeyElement: Hashable, Sendable {
-    case null
-    case bool(Bool)
-    /// int16, int32 and int64 are one kind: equal numbers are equal keys.
-    case integer(Int64)
-    /// float32 and float64. NaN sorts last, as in PostgreSQL, and -0 is 0.
-    case float(Double)
-    /// Orders by code point (PostgreSQL's collation "C").
-    case text(String)
-    case bytes(Bytes)
-    case uuid(high: UInt64, low: UInt64)
-    /// Microseconds since 1970 UTC; dates and zoneless timestamps use the same scale.
-    case timestamp(microseconds: Int64)
-    case tuple([KeyElement])
-}
-
 /// Keys whose byte order is the value order, and which show where they end.
 ///
 /// A value is a tag byte and what follows it. Tags order the kinds; within a kind, bytes order the values:
@@ -26,35 +9,71 @@ package enum KeyElement: Hashable, Sendable {
 ///     integer     10…20: tag 18 ± n, then n bytes of the magnitude, big-endian; inverted when negative.
 ///                 A longer magnitude has a tag further from 18, so tags decide first:
 ///                 0 → 18 · 1 → 19 01 · 42 → 19 2a · 256 → 1a 01 00 · -1 → 17 fe · -256 → 16 fe ff
+///     decimal     22 -Infinity, 23 negative, 24 zero, 25 positive, 26 Infinity, 27 NaN. A number is weight + 16384 in
+///                 two bytes (the power of 10 000 of its first place), then each place to the base 10 000 as 80 | upper
+///                 seven bits and lower seven bits, then 00. All inverted when negative. 1.5 → 25 40 00 80 01 a7 08 00
 ///     float       28, then the IEEE bits, big-endian: sign bit flipped when positive, all bits flipped when negative
 ///                 1.5 → 28 bf f8 00 00 00 00 00 00
 ///     text        30, the UTF-8 with 00 written as 00 ff, then 00        "a" → 30 61 00
 ///     bytes       31, likewise                                      [00] → 31 00 ff 00
 ///     uuid        38, sixteen bytes
 ///     timestamp   40, microseconds as eight bytes, big-endian, sign bit flipped
+///     date        41, days as four bytes, likewise                  1970-01-02 → 41 80 00 00 01
+///     time        42, microseconds as eight bytes, likewise
+///     timetz      43, the moment in UTC likewise, then four bytes of the zone, inverted: the more eastern is first
+///     interval    44, the length in microseconds (a month has 30 days) as sixteen bytes, sign bit flipped
+///     json        48, see JSONBinary+Key
 ///     tuple       50, the elements, then 00                      (1, "a") → 50 19 01 30 61 00 00
+///     array       51, the elements, then 00, the number of dimensions, the count and lower bound of each (four bytes,
+///                 sign bit flipped). NULL among the elements is 7f: after all others
+///     null        7f where an index has it last; fe where that descends
 ///
 /// The terminator 00 is below every tag and below the escape 00 ff, so a prefix sorts before what extends it. No tag
-/// is ff or
-/// 00, so an element that follows a terminator cannot be taken for an escape. Concatenated elements sort like their
-/// tuple. Frozen: keys are on disk. New kinds take free tags.
+/// is ff or 00, so an element that follows a terminator cannot be taken for an escape. Concatenated elements sort like
+/// their tuple. A part of an index that descends has all its bytes inverted. Frozen: keys are on disk. New kinds take
+/// free tags.
+///
+/// Equal values are equal keys, so a key keeps a value's worth and not its looks: 1.0 comes back as 1, one month as 30
+/// days, -0 as 0. `char` is keyed without its padding (`Value.forKey`).
 package enum KeyEncoding {
     static let nullTag: UInt8 = 0x01, falseTag: UInt8 = 0x02, trueTag: UInt8 = 0x03, zeroTag: UInt8 = 0x18
+    static let negativeInfinityTag: UInt8 = 0x22, negativeTag: UInt8 = 0x23, decimalZeroTag: UInt8 = 0x24
+    static let positiveTag: UInt8 = 0x25, infinityTag: UInt8 = 0x26, notANumberTag: UInt8 = 0x27
     static let floatTag: UInt8 = 0x28, textTag: UInt8 = 0x30, bytesTag: UInt8 = 0x31, uuidTag: UInt8 = 0x38
-    static let timestampTag: UInt8 = 0x40, tupleTag: UInt8 = 0x50
-    private static let signBit: UInt64 = 1 << 63
+    static let timestampTag: UInt8 = 0x40, dateTag: UInt8 = 0x41, timeTag: UInt8 = 0x42, zonedTimeTag: UInt8 = 0x43
+    static let intervalTag: UInt8 = 0x44, jsonTag: UInt8 = 0x48, tupleTag: UInt8 = 0x50, arrayTag: UInt8 = 0x51
+    static let lastNullTag: UInt8 = 0x7f
+    static let signBit: UInt64 = 1 << 63
+    static let weightBias = 0x4000
 
     /// Tuples nest this deep at most: a key from outside must not exhaust the stack.
     package static let depthLimit = 32
 
+    /// How a part of an index is ordered.
+    package struct Order: Hashable, Sendable {
+        package var isDescending: Bool
+        package var hasNullsFirst: Bool
+
+        package init(isDescending: Bool = false, hasNullsFirst: Bool) {
+            self.isDescending = isDescending
+            self.hasNullsFirst = hasNullsFirst
+        }
+
+        /// Before or after the tags of all values, inverted or not.
+        var nullTag: UInt8 {
+            hasNullsFirst ? KeyEncoding.nullTag : (isDescending ? ~KeyEncoding.nullTag : KeyEncoding.lastNullTag)
+        }
+    }
+
     // MARK: Writing
 
-    package static func append(_ element: KeyElement, into buffer: inout ByteBuffer) {
+    package static func append(_ element: Value, into buffer: inout ByteBuffer) {
         switch element {
         case .null: buffer.append(nullTag)
         case .bool(let value): buffer.append(value ? trueTag : falseTag)
         case .integer(let value): append(integer: value, into: &buffer)
         case .float(let value): append(float: value, into: &buffer)
+        case .decimal(let value): append(decimal: value, into: &buffer)
         case .text(let value):
             var value = value
             value.withUTF8 { append(text: ByteView($0), into: &buffer) }
@@ -63,14 +82,42 @@ package enum KeyEncoding {
             buffer.append(uuidTag)
             buffer.append(bigEndian: high)
             buffer.append(bigEndian: low)
-        case .timestamp(let microseconds):
-            buffer.append(timestampTag)
-            buffer.append(bigEndian: UInt64(bitPattern: microseconds) ^ signBit)
+        case .timestamp(let microseconds): append(timestampTag, microseconds, into: &buffer)
+        case .date(let days):
+            buffer.append(dateTag)
+            append(flipped: days, into: &buffer)
+        case .time(let microseconds): append(timeTag, microseconds, into: &buffer)
+        case .timeWithZone(let microseconds, let zone):
+            append(zonedTimeTag, microseconds &- Int64(zone) &* 1_000_000, into: &buffer)
+            append(flipped: ~zone, into: &buffer)
+        case .interval(let interval):
+            buffer.append(intervalTag)
+            buffer.append(bigEndian: UInt128(bitPattern: interval.span) ^ (1 << 127))
+        case .json(let document):
+            buffer.append(jsonTag)
+            document.appendKey(into: &buffer)
         case .tuple(let elements):
             buffer.append(tupleTag)
             for element in elements { append(element, into: &buffer) }
             buffer.append(0 as UInt8)
+        case .array(let array): append(array, into: &buffer)
         }
+    }
+
+    /// One part of an index; read it with the same order.
+    package static func append(_ element: Value, _ order: Order, into buffer: inout ByteBuffer) {
+        guard !element.isNull else {
+            buffer.append(order.nullTag)
+            return
+        }
+        let start = buffer.count
+        append(element, into: &buffer)
+        if order.isDescending { invert(&buffer, from: start) }
+    }
+
+    private static func invert(_ buffer: inout ByteBuffer, from start: Int) {
+        let bytes = buffer.mutableReadable
+        for position in start..<bytes.count { bytes[position] = ~bytes[position] }
     }
 
     package static func append(integer value: Int64, into buffer: inout ByteBuffer) {
@@ -93,6 +140,45 @@ package enum KeyEncoding {
         buffer.append(bigEndian: bits & signBit != 0 ? ~bits : bits | signBit)
     }
 
+    private static func append(decimal value: Decimal, into buffer: inout ByteBuffer) {
+        switch value.kind {
+        case .nan: buffer.append(notANumberTag)
+        case .infinity: buffer.append(infinityTag)
+        case .negativeInfinity: buffer.append(negativeInfinityTag)
+        case .finite where value.places.isEmpty: buffer.append(decimalZeroTag)
+        case .finite:
+            buffer.append(value.isNegative ? negativeTag : positiveTag)
+            let start = buffer.count
+            buffer.append(bigEndian: UInt16(clamping: value.weight + weightBias))
+            for place in value.places {
+                buffer.append(0x80 | UInt8(truncatingIfNeeded: place >> 7))
+                buffer.append(UInt8(truncatingIfNeeded: place & 0x7f))
+            }
+            buffer.append(0 as UInt8)
+            if value.isNegative { invert(&buffer, from: start) }
+        }
+    }
+
+    private static func append(_ tag: UInt8, _ value: Int64, into buffer: inout ByteBuffer) {
+        buffer.append(tag)
+        buffer.append(bigEndian: UInt64(bitPattern: value) ^ signBit)
+    }
+
+    private static func append(flipped value: Int32, into buffer: inout ByteBuffer) {
+        buffer.append(bigEndian: UInt32(bitPattern: value) ^ (1 << 31))
+    }
+
+    private static func append(_ array: ArrayValue, into buffer: inout ByteBuffer) {
+        buffer.append(arrayTag)
+        for element in array.elements {
+            if element.isNull { buffer.append(lastNullTag) } else { append(element, into: &buffer) }
+        }
+        buffer.append(0 as UInt8)
+        buffer.append(UInt8(truncatingIfNeeded: array.dimensions.count))
+        for dimension in array.dimensions { append(flipped: dimension.count, into: &buffer) }
+        for dimension in array.dimensions { append(flipped: dimension.lowerBound, into: &buffer) }
+    }
+
     /// `text` must be UTF-8; reading refuses anything else.
     package static func append(text: ByteView, into buffer: inout ByteBuffer) {
         buffer.append(textTag)
@@ -104,7 +190,7 @@ package enum KeyEncoding {
         appendEscaped(bytes, into: &buffer)
     }
 
-    private static func appendEscaped(_ view: ByteView, into buffer: inout ByteBuffer) {
+    static func appendEscaped(_ view: ByteView, into buffer: inout ByteBuffer) {
         buffer.reserve(view.count + 1)
         for byte in view {
             buffer.append(byte)
@@ -114,7 +200,7 @@ package enum KeyEncoding {
     }
 
     /// The elements one after another, without a tuple around them: the encoded key of a record.
-    package static func encode(_ elements: [KeyElement]) -> Bytes {
+    package static func encode(_ elements: [Value]) -> Bytes {
         var buffer = ByteBuffer(capacity: 64)
         for element in elements { append(element, into: &buffer) }
         return buffer.readable.bytes
@@ -122,93 +208,36 @@ package enum KeyEncoding {
 
     /// The store key of a record: the prefix of its collection's index, then its encoded key.
     package static func appendRecordKey(
-        _ bucket: BucketID, _ collection: CollectionID, index: UInt8 = 0, _ elements: [KeyElement],
+        _ bucket: BucketID, _ collection: CollectionID, index: UInt8 = 0, _ elements: [Value],
         into buffer: inout ByteBuffer
     ) {
         NativeKeyLayout.appendPrefix(bucket, collection, index: index, into: &buffer)
         for element in elements { append(element, into: &buffer) }
     }
+}
 
-    // MARK: Reading
-
-    /// All elements of an encoded key; nil when it is damaged, cut, or not in the one form that writing gives.
-    package static func decode(_ view: ByteView) -> [KeyElement]? {
-        var reader = ByteReader(view)
-        var elements: [KeyElement] = []
-        while !reader.isAtEnd {
-            guard let element = read(&reader) else { return nil }
-            elements.append(element)
-        }
-        return elements
-    }
-
-    /// The next element, leaving the reader behind it.
-    package static func read(_ reader: inout ByteReader) -> KeyElement? { read(&reader, depth: 0) }
-
-    private static func read(_ reader: inout ByteReader, depth: Int) -> KeyElement? {
-        guard let tag = reader.byte() else { return nil }
-        switch tag {
-        case nullTag: return .null
-        case falseTag: return .bool(false)
-        case trueTag: return .bool(true)
-        case 0x10...0x20: return readInteger(tag, &reader).map(KeyElement.integer)
-        case floatTag: return readFloat(&reader).map(KeyElement.float)
-        case textTag: return readEscaped(&reader).flatMap { String(validating: $0, as: UTF8.self) }.map(KeyElement.text)
-        case bytesTag: return readEscaped(&reader).map(KeyElement.bytes)
-        case uuidTag:
-            guard let high = reader.bigEndian(UInt64.self), let low = reader.bigEndian(UInt64.self) else { return nil }
-            return .uuid(high: high, low: low)
-        case timestampTag:
-            return reader.bigEndian(UInt64.self).map { .timestamp(microseconds: Int64(bitPattern: $0 ^ signBit)) }
-        case tupleTag: return readTuple(&reader, depth: depth + 1)
-        case _: return nil
+extension Value {
+    /// The value as keys, equality and hashing have it: `char` without the blanks at its end.
+    package func forKey(as type: DataType) -> Value {
+        guard type.kind == .char else { return self }
+        switch self {
+        case .text(let text): return .text(text.withoutTrailingBlanks)
+        case .array(let array):
+            let elements = array.elements.map { $0.forKey(as: type.element) }
+            return ArrayValue(array.element, dimensions: array.dimensions, elements: elements).map(Value.array) ?? self
+        case .null, .bool, .integer, .float, .decimal, .bytes, .uuid, .date, .time, .timeWithZone, .timestamp,
+            .interval, .json, .tuple:
+            return self
         }
     }
+}
 
-    private static func readInteger(_ tag: UInt8, _ reader: inout ByteReader) -> Int64? {
-        let isNegative = tag < zeroTag
-        let size = isNegative ? Int(zeroTag - tag) : Int(tag - zeroTag)
-        guard let view = reader.view(size) else { return nil }
-        var magnitude: UInt64 = 0
-        for byte in view { magnitude = magnitude << 8 | UInt64(isNegative ? ~byte : byte) }
-        // A leading zero byte would be a second form of the same number.
-        guard (71 - magnitude.leadingZeroBitCount) / 8 == size else { return nil }
-        if isNegative { return magnitude <= signBit ? Int64(truncatingIfNeeded: 0 &- magnitude) : nil }
-        return Int64(exactly: magnitude)
-    }
-
-    private static func readFloat(_ reader: inout ByteReader) -> Double? {
-        guard let encoded = reader.bigEndian(UInt64.self) else { return nil }
-        let value = Double(bitPattern: encoded & signBit != 0 ? encoded ^ signBit : ~encoded)
-        if value.isNaN { return value.bitPattern == Double.nan.bitPattern ? value : nil }
-        return value == 0 && value.sign == .minus ? nil : value
-    }
-
-    private static func readEscaped(_ reader: inout ByteReader) -> Bytes? {
-        var result: Bytes = []
-        while let byte = reader.byte() {
-            guard byte == 0 else {
-                result.append(byte)
-                continue
-            }
-            guard reader.rest.first == 0xff else { return result }
-            _ = reader.byte()
-            result.append(0)
-        }
-        return nil
-    }
-
-    private static func readTuple(_ reader: inout ByteReader, depth: Int) -> KeyElement? {
-        guard depth <= depthLimit else { return nil }
-        var elements: [KeyElement] = []
-        while let next = reader.rest.first {
-            if next == 0 {
-                _ = reader.byte()
-                return .tuple(elements)
-            }
-            guard let element = read(&reader, depth: depth) else { return nil }
-            elements.append(element)
-        }
-        return nil
+extension String {
+    /// What counts of a `char(n)`.
+    package var withoutTrailingBlanks: String {
+        guard utf8.last == 0x20 else { return self }
+        var rest = Substring(self).utf8
+        while rest.last == 0x20 { rest.removeLast() }
+        return String(Substring(rest))
     }
 }

@@ -97,11 +97,3 @@ package struct ArrayValue: Sendable {
         self.elements = elements
     }
 }
-
-/// JSON in a form that finds a key or an element without reading what is before it. `JSONBinary+….swift` say how.
-package struct JSONBinary: Sendable {
-    /// The encoded document; damage shows as absent values, never as a trap.
-    package let bytes: Bytes
-
-    package init(encoded bytes: Bytes) { self.bytes = bytes }
-}

@@ -195,14 +195,3 @@ extension ArrayValue: Hashable {
 
     package func hash(into hasher: inout Hasher) { hasher.combine(elements) }
 }
-
-extension JSONBinary: Hashable {
-    /// Until documents can be read: by their bytes.
-    static func compare(_ left: JSONBinary, _ right: JSONBinary) -> Int {
-        left.bytes.withUnsafeBytes { left in right.bytes.withUnsafeBytes { compareKeys(left, $0) } }
-    }
-
-    package static func == (left: JSONBinary, right: JSONBinary) -> Bool { compare(left, right) == 0 }
-
-    package func hash(into hasher: inout Hasher) { hasher.combine(bytes) }
-}
