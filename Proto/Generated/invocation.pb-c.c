@@ -1279,7 +1279,7 @@ const ProtobufCMessageDescriptor orbit__v1__invocation_scope__descriptor =
   (ProtobufCMessageInit) orbit__v1__invocation_scope__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCEnumValue orbit__v1__home_operation__kind__enum_values_by_number[10] =
+static const ProtobufCEnumValue orbit__v1__home_operation__kind__enum_values_by_number[11] =
 {
   { "EXECUTE", "ORBIT__V1__HOME_OPERATION__KIND__EXECUTE", 0 },
   { "BEGIN", "ORBIT__V1__HOME_OPERATION__KIND__BEGIN", 1 },
@@ -1291,11 +1291,12 @@ static const ProtobufCEnumValue orbit__v1__home_operation__kind__enum_values_by_
   { "COMMIT", "ORBIT__V1__HOME_OPERATION__KIND__COMMIT", 7 },
   { "ROLLBACK", "ORBIT__V1__HOME_OPERATION__KIND__ROLLBACK", 8 },
   { "STATUS", "ORBIT__V1__HOME_OPERATION__KIND__STATUS", 9 },
+  { "STATEMENT", "ORBIT__V1__HOME_OPERATION__KIND__STATEMENT", 10 },
 };
 static const ProtobufCIntRange orbit__v1__home_operation__kind__value_ranges[] = {
-{0, 0},{0, 10}
+{0, 0},{0, 11}
 };
-static const ProtobufCEnumValueIndex orbit__v1__home_operation__kind__enum_values_by_name[10] =
+static const ProtobufCEnumValueIndex orbit__v1__home_operation__kind__enum_values_by_name[11] =
 {
   { "BEGIN", 1 },
   { "COMMIT", 7 },
@@ -1306,6 +1307,7 @@ static const ProtobufCEnumValueIndex orbit__v1__home_operation__kind__enum_value
   { "ROLLBACK", 8 },
   { "ROLLBACK_TO", 6 },
   { "SAVEPOINT", 4 },
+  { "STATEMENT", 10 },
   { "STATUS", 9 },
 };
 const ProtobufCEnumDescriptor orbit__v1__home_operation__kind__descriptor =
@@ -1315,15 +1317,15 @@ const ProtobufCEnumDescriptor orbit__v1__home_operation__kind__descriptor =
   "Kind",
   "Orbit__V1__HomeOperation__Kind",
   "orbit.v1",
-  10,
+  11,
   orbit__v1__home_operation__kind__enum_values_by_number,
-  10,
+  11,
   orbit__v1__home_operation__kind__enum_values_by_name,
   1,
   orbit__v1__home_operation__kind__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__home_operation__field_descriptors[9] =
+static const ProtobufCFieldDescriptor orbit__v1__home_operation__field_descriptors[10] =
 {
   {
     "kind",
@@ -1433,6 +1435,18 @@ static const ProtobufCFieldDescriptor orbit__v1__home_operation__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "statement",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, statement),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__home_operation__field_indices_by_name[] = {
   4,   /* field[4] = begin */
@@ -1443,12 +1457,13 @@ static const unsigned orbit__v1__home_operation__field_indices_by_name[] = {
   5,   /* field[5] = name */
   1,   /* field[1] = node */
   6,   /* field[6] = shares */
+  9,   /* field[9] = statement */
   8,   /* field[8] = wait */
 };
 static const ProtobufCIntRange orbit__v1__home_operation__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor orbit__v1__home_operation__descriptor =
 {
@@ -1458,7 +1473,7 @@ const ProtobufCMessageDescriptor orbit__v1__home_operation__descriptor =
   "Orbit__V1__HomeOperation",
   "orbit.v1",
   sizeof(Orbit__V1__HomeOperation),
-  9,
+  10,
   orbit__v1__home_operation__field_descriptors,
   orbit__v1__home_operation__field_indices_by_name,
   1,  orbit__v1__home_operation__number_ranges,

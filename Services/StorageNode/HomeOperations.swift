@@ -102,6 +102,9 @@ extension HomeTransactions {
         case .commit: transaction.commit(completion: tell)
         case .rollBack: transaction.rollBack(completion: tell)
         case .status: reply(.data(TransactionStatus(transaction).encode()))
+        case .statement:
+            let error = DatabaseError(.featureNotSupported, "This node does not execute statements")
+            reply(.failed(error))
         case .execute:
             let shares = operation.shares.map {
                 InteractiveRun.Share(slot: $0.slot, body: $0.calls, isWrite: $0.isWrite)

@@ -97,6 +97,23 @@ package final class HomeLink: ReplyReceiver {
         end(.leave) { _ in completion(nil) }
     }
 
+    /// Has a statement executed: an encoded `QueryRequest`.
+    package func statement(
+        _ request: Bytes, completion: @escaping (Result<QueryReply, DatabaseError>) -> Void
+    ) {
+        ask(.statement) {
+            $0.statement = request
+        } answered: { answer in
+            switch answer {
+            case .data(let data):
+                let reply = data.withUnsafeBytes { try? QueryReply(decoding: $0) }
+                completion(reply.map { .success($0) } ?? .failure(Self.damaged))
+            case .failed(let error): completion(.failure(error))
+            case .done, .changed, .batches: completion(.failure(Self.damaged))
+            }
+        }
+    }
+
     /// How it stands.
     package func describe(completion: @escaping (Result<TransactionStatus, DatabaseError>) -> Void) {
         ask(.status) { _ in

@@ -105,6 +105,19 @@ package final class NodeRouter {
         routes.shardOfBucket.firstIndex(of: index).map { UInt32($0 * routes.slotsPerBucket) }
     }
 
+    /// The buckets of a shard, as ranges in their order.
+    package func buckets(ofShardIndex index: Int) -> [Range<Int>] {
+        var ranges: [Range<Int>] = []
+        for (bucket, owner) in routes.shardOfBucket.enumerated() where owner == index {
+            if let last = ranges.last, last.upperBound == bucket {
+                ranges[ranges.count - 1] = last.lowerBound..<bucket + 1
+            } else {
+                ranges.append(bucket..<bucket + 1)
+            }
+        }
+        return ranges
+    }
+
     /// Where calls go that are for all of the data: one slot of each shard that has any.
     package var slotOfEachShard: [UInt32] { routes.shards.indices.compactMap { anySlot(ofShardIndex: $0) } }
 

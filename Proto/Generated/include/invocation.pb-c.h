@@ -88,7 +88,12 @@ typedef enum _Orbit__V1__HomeOperation__Kind {
   /*
    * DATA: an encoded TransactionStatus (transaction.proto)
    */
-  ORBIT__V1__HOME_OPERATION__KIND__STATUS = 9
+  ORBIT__V1__HOME_OPERATION__KIND__STATUS = 9,
+  /*
+   * DATA: an encoded QueryReply to `statement`, an encoded QueryRequest (query.proto). With the token 0 of the node
+   * it is in no transaction.
+   */
+  ORBIT__V1__HOME_OPERATION__KIND__STATEMENT = 10
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__HOME_OPERATION__KIND)
 } Orbit__V1__HomeOperation__Kind;
 typedef enum _Orbit__V1__TransactionStep__Kind {
@@ -366,10 +371,11 @@ struct  Orbit__V1__HomeOperation
   Orbit__V1__TransactionShare **shares;
   Orbit__V1__InvocationScope__LockMode lock;
   Orbit__V1__InvocationScope__WaitPolicy wait;
+  ProtobufCBinaryData statement;
 };
 #define ORBIT__V1__HOME_OPERATION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__home_operation__descriptor) \
-    , ORBIT__V1__HOME_OPERATION__KIND__EXECUTE, 0, 0, 0, NULL, {0,NULL}, 0,NULL, ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE, ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT }
+    , ORBIT__V1__HOME_OPERATION__KIND__EXECUTE, 0, 0, 0, NULL, {0,NULL}, 0,NULL, ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE, ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT, {0,NULL} }
 
 
 /*

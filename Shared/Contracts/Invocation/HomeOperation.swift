@@ -6,6 +6,7 @@ package struct HomeOperation: Hashable, Sendable {
         case execute = 0, begin = 1, join = 2, leave = 3
         case savepoint = 4, release = 5, rollBackTo = 6
         case commit = 7, rollBack = 8, status = 9
+        case statement = 10
     }
 
     /// What a transaction is to be like.
@@ -46,6 +47,8 @@ package struct HomeOperation: Hashable, Sendable {
     package var begin: Options?
     package var name: Bytes = []
     package var shares: [Share] = []
+    /// Of `statement`: an encoded `QueryRequest`.
+    package var statement: Bytes = []
     package var lock = InvocationScope.LockMode.none
     package var wait = InvocationScope.WaitPolicy.wait
 
@@ -76,6 +79,7 @@ package struct HomeOperation: Hashable, Sendable {
         }
         buffer.appendField(8, varint: UInt64(lock.rawValue))
         buffer.appendField(9, varint: UInt64(wait.rawValue))
+        if !statement.isEmpty { statement.withUnsafeBytes { buffer.append(delimited: $0, tag: 10 << 3 | 2) } }
     }
 
     // MARK: Decoding
@@ -83,7 +87,7 @@ package struct HomeOperation: Hashable, Sendable {
     /// Every call of it has been read once. Throws for what is malformed, and for what this version does not know.
     package init(decoding message: ByteView, _ decoder: InvocationBatchDecoder) throws(DatabaseError) {
         var kind: UInt64 = 0, node: UInt64 = 0, high: UInt64 = 0, low: UInt64 = 0, mode: UInt64 = 0, policy: UInt64 = 0
-        var name: Bytes = [], begin: Options?, shares: [Share] = []
+        var name: Bytes = [], begin: Options?, shares: [Share] = [], statement: Bytes = []
         var reader = ByteReader(message)
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
@@ -99,11 +103,12 @@ package struct HomeOperation: Hashable, Sendable {
             case 3 << 3 | 1, 4 << 3 | 1:
                 guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
                 if tag >> 3 == 3 { high = value } else { low = value }
-            case 5 << 3 | 2, 6 << 3 | 2, 7 << 3 | 2:
+            case 5 << 3 | 2, 6 << 3 | 2, 7 << 3 | 2, 10 << 3 | 2:
                 guard let value = reader.delimited() else { throw Wire.malformed }
                 switch tag >> 3 {
                 case 5: begin = try Options(value)
                 case 6: name = value.bytes
+                case 10: statement = value.bytes
                 default:
                     guard shares.count < Self.shareLimit else { throw Wire.malformed }
                     shares.append(try Share(value, decoder))
@@ -119,6 +124,7 @@ package struct HomeOperation: Hashable, Sendable {
         let home = NodeID(rawValue: UInt32(truncatingIfNeeded: node))
         self.init(known, TransactionToken(home: home, high: high, low: low))
         (self.begin, self.name, self.shares, self.lock, self.wait) = (begin, name, shares, lock, wait)
+        self.statement = statement
     }
 
     static let unknown = DatabaseError(.featureNotSupported, "This node does not know the operation")
