@@ -150,9 +150,10 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
         .permissionDenied, "A storage node may only take part in transactions and sagas")
     /// What a node sends: it settles transactions, drives those whose home it is, and does steps of sagas.
     private static func isStep(_ invocation: borrowing InvocationView) -> Bool {
-        switch invocation.operation {
+        let isScoped = invocation.hasScope, transaction = invocation.transaction
+        return switch invocation.operation {
         case .step: true
-        case .batch(let batch): batch.token != nil || invocation.transaction != 0 || invocation.hasScope
+        case .batch(let batch): batch.token != nil || transaction != 0 || isScoped
         case .call, .record, .home, .unknown: false
         }
     }

@@ -120,12 +120,10 @@ package struct WatchView {
 /// intact, and every method and database is known.
 package struct CallBatchView {
     let body: ByteView
-    private let partBody: ByteView
-    /// By which the batch may be repeated.
-    package let token: BatchToken?
     private unowned(unsafe) let decoder: InvocationBatchDecoder
     private let calledCount: UInt32, watchedCount: UInt32
-    private let hasPart: Bool
+    /// Where they lie in `body`; the whole is not larger than a call, because every invocation would pay for it.
+    private let partPlace: Place?, tokenPlace: Place?
     /// Some call may change data.
     package let isWrite: Bool
 
@@ -137,7 +135,7 @@ package struct CallBatchView {
     /// Nil when a call or watch has a method or database that this version does not know.
     init?(_ message: ByteView, _ decoder: InvocationBatchDecoder) throws(DatabaseError) {
         var calls = 0, watches = 0, isWrite = false, isKnown = true
-        var part: ByteView?, token: BatchToken?
+        var part: Place?, token: Place?
         var reader = ByteReader(message)
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
@@ -157,10 +155,11 @@ package struct CallBatchView {
             case 3 << 3 | 2:
                 guard let message = reader.delimited() else { throw Wire.malformed }
                 _ = try TransactionPartView(message)
-                part = message
+                part = Place(of: message, before: reader.offset)
             case 4 << 3 | 2:
                 guard let message = reader.delimited() else { throw Wire.malformed }
-                token = try BatchToken(message)
+                _ = try BatchToken(message)
+                token = Place(of: message, before: reader.offset)
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
@@ -168,15 +167,33 @@ package struct CallBatchView {
         guard isKnown else { return nil }
         (body, self.decoder, self.isWrite) = (message, decoder, isWrite)
         (calledCount, watchedCount) = (UInt32(calls), UInt32(watches))
-        self.token = token
-        (hasPart, partBody) = (part != nil, part ?? ByteView(start: nil, count: 0))
+        (partPlace, tokenPlace) = (part, token)
+    }
+
+    /// Bytes of the message.
+    private struct Place {
+        private let start: UInt32, count: UInt32
+
+        /// A frame has a few megabytes, so both fit.
+        init(of view: ByteView, before end: Int) {
+            (start, count) = (UInt32(truncatingIfNeeded: end - view.count), UInt32(truncatingIfNeeded: view.count))
+        }
+
+        /// Nil outside of the message: not reached.
+        func view(in body: ByteView) -> ByteView? {
+            let (start, end) = (Int(start), Int(start) + Int(count))
+            return end <= body.count ? ByteView(rebasing: body[start..<end]) : nil
+        }
     }
 
     /// Whether the batch is a part of a transaction over several shards.
-    package var isPart: Bool { hasPart }
+    package var isPart: Bool { partPlace != nil }
 
     /// What makes it one.
-    package var part: TransactionPartView? { hasPart ? try? TransactionPartView(partBody) : nil }
+    package var part: TransactionPartView? { partPlace?.view(in: body).flatMap { try? TransactionPartView($0) } }
+
+    /// By which the batch may be repeated.
+    package var token: BatchToken? { tokenPlace?.view(in: body).flatMap { try? BatchToken($0) } }
 
     /// The calls, in order. One at a time: the next takes the place of the numbers and arguments of the one before.
     package var calls: Calls { Calls(ByteReader(body), decoder) }

@@ -117,22 +117,24 @@ package struct TransactionPartView {
     }
 }
 
-/// `TransactionStep` as it lies in its frame.
+/// `TransactionStep` as it lies in its frame. It holds no reference, and no more bytes than a call: every
+/// invocation would pay for it (`InvocationView`).
 package struct TransactionStepView {
     package private(set) var kind = TransactionStep.Kind.commit
     package private(set) var id: UInt64 = 0
     package private(set) var timestamp = Timestamp.zero
-    package let participants: ParticipantList
     package private(set) var priority: UInt64 = 0
     package private(set) var incarnation: UInt64 = 0
     package private(set) var statement: UInt32 = 0
     package private(set) var isolation = InvocationScope.Isolation.readCommitted
-    package private(set) var waits: [LockWait] = []
+    /// The message, which has been read once: its lists are intact.
+    private let body: ByteView
 
     /// Nil for a kind or an isolation level that this version does not know.
     init?(_ message: ByteView) throws(DatabaseError) {
-        participants = try ParticipantList(message, field: 4)
-        var reader = ByteReader(message), kind: UInt64 = 0, level: UInt64 = 0
+        body = message
+        _ = try ParticipantList(message, field: 4)
+        var reader = ByteReader(message), kind: UInt64 = 0, level: UInt64 = 0, waits = 0
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
             switch tag {
@@ -152,8 +154,9 @@ package struct TransactionStepView {
                 default: incarnation = value
                 }
             case 9 << 3 | 2:
-                guard let wait = reader.delimited(), waits.count < LockWait.limit else { throw Wire.malformed }
-                waits.append(try LockWait(wait))
+                guard let wait = reader.delimited(), waits < LockWait.limit else { throw Wire.malformed }
+                _ = try LockWait(wait)
+                waits += 1
             default:
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
@@ -163,6 +166,21 @@ package struct TransactionStepView {
         else { return nil }
         guard id != 0 || known == .sample else { throw Wire.malformed }
         (self.kind, self.isolation) = (known, isolation)
+    }
+
+    package var participants: ParticipantList { ParticipantList(intact: body, field: 4) }
+
+    package var waits: [LockWait] {
+        var reader = ByteReader(body), waits: [LockWait] = []
+        while let tag = reader.varint() {
+            if tag == 9 << 3 | Wire.delimited {
+                guard let message = reader.delimited(), let wait = try? LockWait(message) else { break }
+                waits.append(wait)
+            } else if !Wire.skip(tag & 7, in: &reader) {
+                break
+            }
+        }
+        return waits
     }
 
     /// As a value, for whoever keeps it.
@@ -232,6 +250,14 @@ package struct ParticipantList {
         (self.message, self.field) = (message, field)
         var count = 0
         guard Self.walk(message, field, { _ in count += 1 }), count <= Self.limit else { throw Wire.malformed }
+        self.count = count
+    }
+
+    /// Of a message that has been read once.
+    init(intact message: ByteView, field: UInt64) {
+        (self.message, self.field) = (message, field)
+        var count = 0
+        _ = Self.walk(message, field, { _ in count += 1 })
         self.count = count
     }
 
