@@ -2,7 +2,8 @@ import Base
 
 /// Memory that is handed out in order and freed as a whole; what was handed out never moves.
 struct Arena: ~Copyable {
-    private static let chunkSize = 256 << 10
+    /// A chunk is an eighth of what is there, within these bounds: what is given up at its end stays a small part.
+    private static let smallest = 256 << 10, largest = 1 << 20
     private var chunks: [UnsafeMutableRawPointer] = []
     private var position = 0
     private var end = 0
@@ -18,17 +19,26 @@ struct Arena: ~Copyable {
     /// A copy of `bytes` that lives as long as the arena.
     mutating func copy(_ bytes: ByteView) -> ByteView {
         guard let source = bytes.baseAddress, bytes.count > 0 else { return ByteView(start: anchor, count: 0) }
-        if end - position < bytes.count {
-            // The rest of the old chunk is given up: at most one list of effects per chunk.
-            let size = max(Self.chunkSize, bytes.count)
-            chunks.append(.allocate(byteCount: size, alignment: 16))
-            position = 0
-            end = size
-            byteCount += size
-        }
-        let target = chunks[chunks.count - 1] + position
+        let target = room(bytes.count)
         target.copyMemory(from: source, byteCount: bytes.count)
-        position += bytes.count
         return ByteView(start: target, count: bytes.count)
+    }
+
+    /// Room for that many bytes, at least one, aligned to nothing.
+    @inline(__always)
+    mutating func room(_ count: Int) -> UnsafeMutableRawPointer {
+        if end - position < count { grow(count) }
+        let target = chunks[chunks.count - 1] + position
+        position += count
+        return target
+    }
+
+    private mutating func grow(_ count: Int) {
+        // The rest of the old chunk is given up: less than one list of effects per chunk.
+        let size = max(min(max(byteCount / 8, Self.smallest), Self.largest), count)
+        chunks.append(.allocate(byteCount: size, alignment: 16))
+        position = 0
+        end = size
+        byteCount += size
     }
 }

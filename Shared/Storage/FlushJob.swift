@@ -81,8 +81,8 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
         var until = entry.timestamp
         var next = entry.previous
         var isStoreHidden = false
-        while next != 0, until > floor {
-            let version = overlay.versions[Int(next) - 1]
+        while let place = next, until > floor {
+            let version = Overlay.Version(at: place)
             if version.state == Overlay.Entry.covered {
                 isStoreHidden = true
                 break

@@ -9,8 +9,9 @@ import CSystem
 /// as a mark that hides the store's.
 ///
 /// Time: an entry has the commit timestamp of its newest effect. What an effect of a later timestamp takes the place of
-/// stays reachable as a chain of `versions`, one append an overwrite; the bytes are in the arena anyway. A range
-/// deletion keeps nothing of what it deletes: it raises `floor`, below which nothing may be read.
+/// stays reachable as a chain: the bytes are in the arena anyway, and the link takes the place of a key that nobody
+/// needs any more (`Version`). A range deletion keeps nothing of what it deletes: it raises `floor`, below which
+/// nothing may be read.
 ///
 /// Order: `runs` are lists of entries, each sorted by key, each more than twice as long as the next. A scan first
 /// sorts what was added since the last one into a new run, and merges runs until that holds again, so a key is moved
@@ -24,11 +25,11 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         let keyLength: UInt32
         let hash: UInt32
         var value: UnsafeRawPointer
+        var timestamp: Timestamp
+        /// Where the version before lies; nil: the overlay knows none.
+        var previous: UnsafeRawPointer?
         /// The length of the value, or one of the marks.
         var state: UInt32
-        /// The version before, as its position in `versions` plus one; 0: the overlay knows none.
-        var previous: UInt32
-        var timestamp: Timestamp
 
         static let deleted = UInt32.max
         /// Deleted by a range tombstone, which hides what lies below: needs no deletion of its own.
@@ -53,15 +54,36 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         case below
     }
 
-    /// A state of a key that is no longer its newest.
+    /// A state of a key that is no longer its newest, as it lies in the arena.
+    ///
+    /// It is written over the key of the effect that superseded it: the entry has the key from the first effect, and so
+    /// a version takes no memory, and none that is not in the cache. Where the key is too short, it lies in `links`.
     struct Version {
         let value: UnsafeRawPointer
-        let state: UInt32
-        let previous: UInt32
         let timestamp: Timestamp
+        let previous: UnsafeRawPointer?
+        let state: UInt32
+
+        /// Bytes that it takes, aligned to nothing.
+        static let size = 28
 
         init(_ entry: Entry) {
             (value, state, previous, timestamp) = (entry.value, entry.state, entry.previous, entry.timestamp)
+        }
+
+        init(at place: UnsafeRawPointer) {
+            value = place.loadUnaligned(as: UnsafeRawPointer.self)
+            timestamp = Timestamp(rawValue: place.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+            previous = place.loadUnaligned(fromByteOffset: 16, as: UnsafeRawPointer?.self)
+            state = place.loadUnaligned(fromByteOffset: 24, as: UInt32.self)
+        }
+
+        @inline(__always)
+        func store(at place: UnsafeMutableRawPointer) {
+            place.storeBytes(of: value, as: UnsafeRawPointer.self)
+            place.storeBytes(of: timestamp.rawValue, toByteOffset: 8, as: UInt64.self)
+            place.storeBytes(of: previous, toByteOffset: 16, as: UnsafeRawPointer?.self)
+            place.storeBytes(of: state, toByteOffset: 24, as: UInt32.self)
         }
 
         var isDeleted: Bool { state >= Entry.covered }
@@ -69,7 +91,8 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
     }
 
     private(set) var entries: ContiguousArray<Entry> = []
-    private(set) var versions: ContiguousArray<Version> = []
+    /// Versions that were superseded here.
+    private(set) var versionCount = 0
     /// The commit timestamp of the effects being applied.
     private var timestamp = Timestamp.zero
     /// The newest commit timestamp of all effects.
@@ -82,6 +105,7 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
     private var runs: [[UInt32]] = []
     private var sortedCount = 0
     private var arena = Arena()
+    private var links = Arena()
     /// Slots that the effects being applied begin to look at.
     private var upcoming: [Int] = []
 
@@ -100,8 +124,7 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
     var count: Int { entries.count }
     /// Memory in use, without the room kept for the keys of a steady load: what a flush would give back.
     var byteCount: Int {
-        arena.byteCount + entries.count * (MemoryLayout<Entry>.stride + 8)
-            + versions.count * MemoryLayout<Version>.stride
+        arena.byteCount + links.byteCount + entries.count * (MemoryLayout<Entry>.stride + 8)
     }
 
     // MARK: Writing
@@ -167,9 +190,11 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
             if entries[position].hash == short, entries[position].keyView.equals(key) {
                 // Effects of one timestamp are seen together: the first of them was never a version.
                 if timestamp > entries[position].timestamp {
-                    versions.append(Version(entries[position]))
-                    entries[position].previous = UInt32(truncatingIfNeeded: versions.count)
+                    let place = room(over: key)
+                    Version(entries[position]).store(at: place)
+                    entries[position].previous = UnsafeRawPointer(place)
                     entries[position].timestamp = timestamp
+                    versionCount += 1
                 }
                 entries[position].value = value
                 entries[position].state = state
@@ -180,10 +205,17 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         let base = key.baseAddress ?? UnsafeRawPointer(arena.anchor)
         entries.append(
             Entry(
-                key: base, keyLength: UInt32(key.count), hash: short, value: value, state: state, previous: 0,
-                timestamp: timestamp))
+                key: base, keyLength: UInt32(key.count), hash: short, value: value, timestamp: timestamp,
+                previous: nil, state: state))
         slots[slot] = UInt32(entries.count)
         if entries.count * 4 > slots.count * 3 { rehash() }
+    }
+
+    /// Room for a version: that of a key in the arena which no entry has taken.
+    @inline(__always)
+    private func room(over key: ByteView) -> UnsafeMutableRawPointer {
+        guard key.count >= Version.size, let base = key.baseAddress else { return links.room(Version.size) }
+        return UnsafeMutableRawPointer(mutating: base)
     }
 
     private func rehash() {
@@ -206,7 +238,7 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
                 let entry = Int(run[position])
                 guard compareKeys(entries[entry].keyView, to) < 0 else { break }
                 entries[entry].state = Entry.covered
-                entries[entry].previous = 0
+                entries[entry].previous = nil
                 entries[entry].timestamp = max(entries[entry].timestamp, timestamp)
                 position += 1
             }
@@ -257,8 +289,8 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
                 return entry.isDeleted ? .deleted(entry.timestamp) : .found(entry.valueView, entry.timestamp)
             }
             var next = entry.previous
-            while next != 0, Int(next) <= versions.count {
-                let version = versions[Int(next) - 1]
+            while let place = next {
+                let version = Version(at: place)
                 if version.timestamp <= time {
                     return version.isDeleted
                         ? .deleted(version.timestamp) : .found(version.valueView, version.timestamp)

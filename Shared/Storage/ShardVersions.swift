@@ -27,8 +27,8 @@ extension ShardStore {
             guard let layer else { continue }
             if let entry = layer.entry(of: key) {
                 var version = Overlay.Version(entry)
-                while walk.meet(version, body), version.previous != 0 {
-                    version = layer.versions[Int(version.previous) - 1]
+                while walk.meet(version, body), let previous = version.previous {
+                    version = Overlay.Version(at: previous)
                 }
             }
             if walk.isOver || layer.tombstones.contains(key) { return }

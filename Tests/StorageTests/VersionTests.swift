@@ -59,8 +59,11 @@ struct VersionTests {
         func key() -> Bytes {
             if random.oneIn(6) { return Bytes((0..<random.next(below: 4)).map { _ in UInt8(random.next(below: 3)) }) }
             let bytes: [UInt8] = [0, 1, 0xfe, 0xff]
-            return [0, UInt8(random.next(below: 3)), 0, 0, 0, 1, 0]
-                + (0..<random.next(below: 4)).map { _ in bytes[Int(random.next(below: 4))] }
+            let key: Bytes =
+                [0, UInt8(random.next(below: 3)), 0, 0, 0, 1, 0]
+                + (0..<random.next(below: 3)).map { _ in bytes[Int(random.next(below: 4))] }
+            // A long key has room for a version, and differs from others far behind.
+            return random.oneIn(2) ? key : key + Bytes(repeating: 0xab, count: 24) + [bytes[Int(random.next(below: 2))]]
         }
 
         /// Time since the floor, or now and then any.
