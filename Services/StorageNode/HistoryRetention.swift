@@ -7,9 +7,10 @@ struct HistorySettings {
     var retentionMilliseconds: UInt64 = 600_000
     /// Bytes of superseded versions in the store, over all shards.
     var limitBytes = 1 << 30
-    /// Keys a second that versions are kept of when they are flushed. Each costs a worker a read and a write of the
-    /// store, so a load with more of them is not slowed by its past, and the past is short meanwhile.
-    var keysPerSecond = 10_000
+    /// Changes of keys a second that are kept when they are flushed. Each costs a worker microseconds and the store its
+    /// bytes, so a load with more of them is not slowed by its past, and the past is short meanwhile: `limitBytes`
+    /// would not hold ten minutes of it either.
+    var changesPerSecond = 10_000
 }
 
 /// Raises the history floors of a node's shards, so that the past takes no more time, room and work than it may.
@@ -35,14 +36,15 @@ final class HistoryRetention {
         store.raiseFloor(to: Timestamp(milliseconds: nowMilliseconds &- settings.retentionMilliseconds))
     }
 
-    /// The keys that a flush of these shards may keep versions of; all or none.
+    /// The changes that a flush of these shards may keep; all or none.
     func budget(for stores: [ShardStore], now nanoseconds: UInt64) -> Int {
         guard settings.retentionMilliseconds > 0 else { return 0 }
-        // At least a second's worth: a drain or a full disk flushes at once. At most a minute's, after a long silence.
-        let passed = min(max(nanoseconds &- lastFlush, 1_000_000_000), 60_000_000_000)
+        // At least a second's worth: a drain or a full disk flushes at once. At most what comes between two flushes of
+        // a steady load: who writes much at once after a long silence does not expect to pay for it.
+        let passed = min(max(nanoseconds &- lastFlush, 1_000_000_000), 30_000_000_000)
         lastFlush = nanoseconds
-        let allowed = settings.keysPerSecond * Int(passed / 1_000_000) / 1000
-        guard stores.reduce(0, { $0 + $1.overlayCount }) > allowed else { return .max }
+        let allowed = settings.changesPerSecond * Int(passed / 1_000_000) / 1000
+        guard stores.reduce(0, { $0 + $1.overlayChanges }) > allowed else { return .max }
         cuts += 1
         return 0
     }

@@ -122,6 +122,8 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
 
     var isEmpty: Bool { entries.isEmpty && tombstones.isEmpty }
     var count: Int { entries.count }
+    /// How often keys got another state at another time.
+    var changeCount: Int { entries.count + versionCount }
     /// Memory in use, without the room kept for the keys of a steady load: what a flush would give back.
     var byteCount: Int {
         arena.byteCount + links.byteCount + entries.count * (MemoryLayout<Entry>.stride + 8)

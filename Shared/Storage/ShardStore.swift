@@ -70,16 +70,19 @@ package final class ShardStore {
     /// The number of keys in the overlays.
     package var overlayCount: Int { overlay.count + (frozen?.overlay.count ?? 0) }
 
+    /// Changes in the overlays: what a flush would keep versions of.
+    package var overlayChanges: Int { overlay.changeCount + (frozen?.overlay.changeCount ?? 0) }
+
     package var isFlushing: Bool { frozen != nil }
 
     /// Freezes the overlay for a worker to write; nil when a flush or an install is under way, or nothing is
-    /// new. `historyBudget`: if more keys than that were changed, the flush keeps no superseded versions: the history
+    /// new. `historyBudget`: if there were more changes than that, the flush keeps no superseded versions: the history
     /// floor rises to the newest timestamp, or as far as holds allow.
     package func beginFlush(historyBudget: Int = .max) -> FlushJob? {
         guard frozen == nil, installing == nil, appliedIndex > flushedIndex else { return nil }
         let newest = newestTimestamp
         var floor = historyFloor
-        if overlay.count > historyBudget { floor = max(floor, history.oldestHold(above: floor) ?? newest) }
+        if overlay.changeCount > historyBudget { floor = max(floor, history.oldestHold(above: floor) ?? newest) }
         // At once: the worker takes away what is not kept while the frozen overlay is still read.
         history.wrote(floor: floor, newest: history.newest)
         let job = FlushJob(
