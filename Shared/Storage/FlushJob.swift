@@ -36,16 +36,14 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
     package func write() throws(StoreError) {
         // Once it is in the store, the store no longer shows what it has superseded.
         guard !isWritten else { return }
-        var batch = WriteBatch(capacity: 64 << 10)
+        let entries = overlay.entries
+        var batch = WriteBatch(capacity: entries.reduce(4096) { $0 + $1.storedSize })
         overlay.tombstones.forEach { batch.deleteRange(from: $0, to: $1) }
         let history = HistoryWriter()
         (historyKeys, historyBytes) = (0, 0)
         // In order of the keys: RocksDB's skip list then inserts beside its last place, and a flush costs half.
-        let entries = overlay.entries
-        var order = Array(entries.indices)
-        order.sort { compareKeys(entries[$0].keyView, entries[$1].keyView) < 0 }
-        for position in order {
-            let entry = entries[position]
+        for place in Self.sorted(entries) {
+            let entry = entries[place.position]
             if !entry.isDeleted {
                 batch.put(entry.keyView, entry.valueView, entry.timestamp)
             } else if entry.state == Overlay.Entry.deleted {
@@ -62,6 +60,36 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
         AppliedIndex(index: index, floor: floor, newest: newest).put(shard, into: &batch)
         try store.write(batch)
         isWritten = true
+    }
+
+    /// An entry, and the beginning of its key as numbers.
+    private struct Place {
+        let first: UInt64, second: UInt64
+        let position: Int
+
+        init(_ key: ByteView, _ position: Int) {
+            // What a short key has not counts as zero: nothing is less.
+            var words: (UInt64, UInt64) = (0, 0)
+            withUnsafeMutableBytes(of: &words) { words in
+                words.copyMemory(from: ByteView(rebasing: key.prefix(words.count)))
+            }
+            (first, second) = (UInt64(bigEndian: words.0), UInt64(bigEndian: words.1))
+            self.position = position
+        }
+    }
+
+    /// Entries in the order of their keys. Most comparisons look at neither entries nor keys, which lie all over the
+    /// memory: where an entry lies, and 16 bytes of its key, are enough.
+    private static func sorted(_ entries: ContiguousArray<Overlay.Entry>) -> [Place] {
+        var places: [Place] = []
+        places.reserveCapacity(entries.count)
+        for position in entries.indices { places.append(Place(entries[position].keyView, position)) }
+        places.sort { left, right in
+            if left.first != right.first { return left.first < right.first }
+            if left.second != right.second { return left.second < right.second }
+            return compareKeys(entries[left.position].keyView, entries[right.position].keyView) < 0
+        }
+        return places
     }
 
     private struct Superseded {

@@ -38,6 +38,8 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         var isDeleted: Bool { state >= Entry.covered }
         var keyView: ByteView { ByteView(start: key, count: Int(keyLength)) }
         var valueView: ByteView { ByteView(start: value, count: Int(state)) }
+        /// Bytes that the entry takes in a batch, about.
+        var storedSize: Int { Int(keyLength) + (isDeleted ? 0 : Int(state)) + 24 }
     }
 
     enum Lookup {
