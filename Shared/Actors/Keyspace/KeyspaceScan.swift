@@ -79,8 +79,8 @@ extension ActorRuntime {
     /// The activations that hide what the store shows, in order; the call depends on them.
     private func overlay(_ bucket: BucketID, _ database: UInt8, from hash: UInt32) -> [Activation] {
         var found: [Activation] = []
-        for activation in pending
-        where activation.bucket == bucket && activation.database == database && activation.hash >= hash {
+        pending.forEach { activation in
+            guard activation.bucket == bucket, activation.database == database, activation.hash >= hash else { return }
             found.append(activation)
             newest = max(newest, activation.pendingIndex)
         }

@@ -147,21 +147,15 @@ package final class ActorRuntime {
         guard index > committed else { return }
         committed = index
         guard !pending.isEmpty else { return }
-        var kept = 0
-        for position in pending.indices {
-            let activation = pending[position]
-            if activation.pendingIndex > index || activation.isDirty {
-                pending[kept] = activation
-                kept += 1
-                continue
-            }
+        pending.keep { activation in
+            if activation.pendingIndex > index || activation.isDirty { return true }
             activation.isPending = false
             if let fields = activation.fields, !fields.pending.isEmpty {
                 fields.settle(index)
                 recharge(activation)
             }
+            return false
         }
-        pending.removeSubrange(kept...)
     }
 
     /// Forgets everything, pending changes too: leadership is lost, or the store was replaced. `committed` is what the
@@ -186,8 +180,8 @@ package final class ActorRuntime {
         ring = []
         hand = 0
         memoryUsed = 0
-        pending = []
-        dirty = []
+        pending.removeAll()
+        dirty.removeAll()
         deferred = []
         entryBytes = 0
         flushIndex = [LogIndex](repeating: .zero, count: KeyCounters.databases)

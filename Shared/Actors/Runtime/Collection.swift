@@ -67,9 +67,7 @@ extension ActorRuntime {
             }
         }
         // Entries that are not committed, the scan has not seen.
-        for activation in pending where activation.storedExpiry != 0 {
-            earliest = min(earliest, activation.storedExpiry)
-        }
+        pending.forEach { if $0.storedExpiry != 0 { earliest = min(earliest, $0.storedExpiry) } }
         earliestExpiry = due.isEmpty ? earliest : 0
         return due
     }
@@ -217,9 +215,8 @@ extension ActorRuntime {
 
     /// Puts out all activations of the databases, pending ones too: the flush undoes what they hold.
     private func forget(_ databases: Range<Int>) {
-        let gone: (Activation) -> Bool = { databases.contains(Int($0.database)) }
-        dirty.removeAll(where: gone)
-        pending.removeAll(where: gone)
-        for activation in ring.filter(gone) { remove(activation) }
+        dirty.keep { !databases.contains(Int($0.database)) }
+        pending.keep { !databases.contains(Int($0.database)) }
+        for activation in ring.filter({ databases.contains(Int($0.database)) }) { remove(activation) }
     }
 }

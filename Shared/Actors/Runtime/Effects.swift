@@ -185,7 +185,7 @@ extension ActorRuntime {
             }
         }
         deferred.removeAll()
-        for activation in dirty {
+        dirty.forEach { activation in
             activation.isDirty = false
             activation.key.withUnsafeBytes { key in
                 writeRecord(activation, key, sink)

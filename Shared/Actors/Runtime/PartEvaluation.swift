@@ -21,13 +21,11 @@ extension ActorRuntime {
         let changes = counters.changes(since: before)
         counters = before
         countersBeforePart = nil
-        let changed = dirty
+        let changed = dirty.owned
         finishEntry(sink)
-        for activation in changed {
-            remove(activation)
-            activation.position = -1
-        }
-        if !changed.isEmpty { pending.removeAll { $0.position < 0 } }
+        for activation in changed { activation.isPending = false }
+        if !changed.isEmpty { pending.keep { $0.isPending } }
+        for activation in changed { remove(activation) }
         return changes
     }
 

@@ -12,9 +12,9 @@ struct Workspace: ~Copyable {
     /// All activations, in the order of the clock hand.
     var ring: [Activation] = []
     /// Activations whose last change may not be committed.
-    var pending: [Activation] = []
+    var pending = ActivationList()
     /// Activations that the entry being built has changed.
-    var dirty: [Activation] = []
+    var dirty = ActivationList()
     var counters: KeyCounters
     var statistics = ActorStatistics()
     var memoryUsed = 0
@@ -38,11 +38,11 @@ extension ActorRuntime {
         @inline(__always) _read { yield workspace.pointee.ring }
         @inline(__always) _modify { yield &workspace.pointee.ring }
     }
-    var pending: [Activation] {
+    var pending: ActivationList {
         @inline(__always) _read { yield workspace.pointee.pending }
         @inline(__always) _modify { yield &workspace.pointee.pending }
     }
-    var dirty: [Activation] {
+    var dirty: ActivationList {
         @inline(__always) _read { yield workspace.pointee.dirty }
         @inline(__always) _modify { yield &workspace.pointee.dirty }
     }

@@ -56,7 +56,9 @@ extension ActorRuntime {
 
     /// The entry after which the store shows all changes of all keys that were evaluated here.
     package var newestPendingIndex: LogIndex {
-        pending.reduce(flushIndex.max() ?? .zero) { max($0, $1.pendingIndex) }
+        var newest = flushIndex.max() ?? .zero
+        pending.forEach { newest = max(newest, $0.pendingIndex) }
+        return newest
     }
 
     /// A key was changed or removed by somebody else than the calls evaluated here, at a time that is not before that
