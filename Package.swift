@@ -68,7 +68,7 @@ let package = Package(
         // L2: siblings; none imports another.
         module("Net", ["Base", "Crypto", "CSystem", "CNghttp2", "CHTTPParser"]),
         module("Storage", ["Base", "DataModel", "CSystem", "CRocksDB"]),
-        module("Actors", ["Base", "DataModel", "Contracts"]),
+        module("Actors", ["Base", "DataModel", "Contracts", "CSystem"]),
         module("Replication", ["Base", "Raft", "CSystem"]),
         module("Transactions", ["Base", "DataModel"]),
         module("Feeds", ["Base", "DataModel", "Contracts"]),

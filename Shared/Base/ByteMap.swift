@@ -128,15 +128,27 @@ import Glibc
     /// For a map of objects: asks the memory for the object of the key that has this tag, as far as its home entry
     /// tells.
     @inlinable package func prefetchObject(_ tag: UInt64) where Value: AnyObject {
-        guard let entries, capacity > 0 else { return }
-        let slot = Int(truncatingIfNeeded: tag &>> shift)
-        guard Self.tag(entries, slot) == tag else { return }
-        // The reference itself is read, not retained: retaining would wait for the object.
-        let address = UnsafeRawPointer(entries + slot)
-            .advanced(by: MemoryLayout<Entry>.offset(of: \.value) ?? 0).load(as: UnsafeRawPointer.self)
+        guard let address = object(tag) else { return }
         orbit_prefetch(address)
         orbit_prefetch(address + 64)
         orbit_prefetch(address + 128)
+    }
+
+    /// The same for what the object refers to: `body` gets the object, which is there by now, and is not to keep it.
+    @inlinable @inline(__always)
+    package func withPrefetchedObject(_ tag: UInt64, _ body: (Value) -> Void) where Value: AnyObject {
+        guard let address = object(tag) else { return }
+        Unmanaged<Value>.fromOpaque(address)._withUnsafeGuaranteedRef(body)
+    }
+
+    /// The reference itself is read, not retained: retaining would wait for the object.
+    @inlinable @inline(__always)
+    func object(_ tag: UInt64) -> UnsafeRawPointer? where Value: AnyObject {
+        guard let entries, capacity > 0 else { return nil }
+        let slot = Int(truncatingIfNeeded: tag &>> shift)
+        guard Self.tag(entries, slot) == tag else { return nil }
+        return UnsafeRawPointer(entries + slot)
+            .advanced(by: MemoryLayout<Entry>.offset(of: \.value) ?? 0).load(as: UnsafeRawPointer.self)
     }
 
     // MARK: Changing

@@ -136,9 +136,10 @@ package final class ActorRuntime {
         upcoming.append(table.prefetch(lookupKey.readable))
     }
 
-    /// The second step of looking ahead: the table's entries are there, now the activations.
+    /// The other steps of looking ahead: the table's entries are there, now the activations, then their strings.
     package func prefetchActivations() {
         for tag in upcoming { table.prefetchObject(tag) }
+        for tag in upcoming { table.withPrefetchedObject(tag) { $0.prefetchBytes() } }
         upcoming.removeAll(keepingCapacity: true)
     }
 
