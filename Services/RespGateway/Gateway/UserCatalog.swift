@@ -12,22 +12,15 @@ import ServiceKit
 /// access checks need is refreshed from all shards every second, so a change made elsewhere is felt within a second.
 final class UserCatalog {
     static let refreshMilliseconds = 1_000
-    /// Logins under way; more are refused as *busy*, because each costs milliseconds of a worker.
-    private static let pendingLimit = 256
-    /// Users read at a time.
-    private static let scanLimit = 1_000
 
     private let router: NodeRouter
+    private let store: UserRecords
     private let server: ServerState
     private let loop: EventLoop
-    private let workers: WorkerPool
     private let logger: Logger
     /// The user that AUTH with nothing but a password means when there is no user `default`.
     private let soleUser: String
     private var records: [String: UserRecord] = [:]
-    private var waiting: [UInt64: (Int?) -> Void] = [:]
-    private var derivations: [UInt64: ([UserRecord.Verifier]?) -> Void] = [:]
-    private var lastTicket: UInt64 = 0
     private var isRefreshing = false
     /// Clients whose change is to be seen before they are answered: one entry each at most.
     private var waitingForRefresh: [() -> Void] = []
@@ -48,7 +41,7 @@ final class UserCatalog {
         self.router = router
         self.server = server
         self.loop = loop
-        self.workers = workers
+        store = UserRecords(router, loop: loop, workers: workers)
         self.logger = logger
         self.soleUser = soleUser
         loop.schedule(afterMilliseconds: Self.refreshMilliseconds, repeating: true) { [unowned self] in refresh() }
@@ -59,19 +52,19 @@ final class UserCatalog {
     /// `completion` is called later, never from inside.
     func authenticate(_ user: Bytes, _ password: Bytes, _ completion: @escaping (AuthenticationOutcome) -> Void) {
         let name = String(decoding: user, as: UTF8.self)
-        guard Bytes(name.utf8) == user, waiting.count < Self.pendingLimit else {
+        guard Bytes(name.utf8) == user, !store.isBusy else {
             let outcome: AuthenticationOutcome =
-                waiting.count < Self.pendingLimit
+                !store.isBusy
                 ? .refused : .failed(DatabaseError(.busy, "Too many logins at once, try again"))
             loop.runLater { completion(outcome) }
             return
         }
-        fetch(name) { [self] result in
+        store.fetch(name) { [self] result in
             switch result {
             case .failure(let error): completion(.failed(error))
             case .success(.some(let record)): verify(record, password, completion)
             case .success(nil) where name == "default" && soleUser != name:
-                fetch(soleUser) { [self] result in
+                store.fetch(soleUser) { [self] result in
                     switch result {
                     case .failure(let error): completion(.failed(error))
                     case .success(let record): verify(record, password, completion)
@@ -95,7 +88,7 @@ final class UserCatalog {
         {
             return completion(.accepted(user: user.name))
         }
-        check(password, verifiers.isEmpty ? [Self.decoy] : verifiers) { [self] match in
+        store.check(password, verifiers.isEmpty ? [Self.decoy] : verifiers) { [self] match in
             guard let match, let user, user.isEnabled, !verifiers.isEmpty else {
                 noteRefusal()
                 return completion(.refused)
@@ -116,21 +109,6 @@ final class UserCatalog {
     private func proof(of password: Bytes, _ verifier: String) -> Bytes {
         HMAC.sha256(key: proofKey, message: Bytes(verifier.utf8) + [0] + password)
     }
-
-    /// Which of the verifiers the password fits, on a worker.
-    private func check(_ password: Bytes, _ verifiers: [String], _ completion: @escaping (Int?) -> Void) {
-        lastTicket += 1
-        let ticket = lastTicket
-        waiting[ticket] = completion
-        let bound = LoopBound(self, loop: loop), loop = loop
-        let isAccepted = workers.submit {
-            let match = verifiers.firstIndex { SCRAMVerifier(parsing: $0)?.matches(password: password) ?? false }
-            loop.execute { bound.value.checked(ticket, match) }
-        }
-        if !isAccepted { loop.runLater { [self] in checked(ticket, nil) } }
-    }
-
-    private func checked(_ ticket: UInt64, _ match: Int?) { waiting.removeValue(forKey: ticket)?(match) }
 
     private static func scramTexts(_ record: UserRecord) -> [String] {
         record.verifiers.filter { $0.mechanism == UserRecord.scramSHA256 }.map(\.text)
@@ -154,9 +132,9 @@ final class UserCatalog {
             if let error { completion(error) } else { apply(Array(changes.dropFirst()), completion) }
         }
         switch change {
-        case .remove(let name): write(name, nil, next)
+        case .remove(let name): store.write(name, nil, next)
         case .put(let name, let isEnabled, let rules, let passwords, let dropped, let keepsPasswords):
-            fetch(name) { [self] result in
+            store.fetch(name) { [self] result in
                 guard case .success(let old) = result else {
                     if case .failure(let error) = result { next(error) }
                     return
@@ -180,7 +158,7 @@ final class UserCatalog {
     ) {
         guard let password = passwords.first else { return completion(.success(record)) }
         let texts = Self.scramTexts(record)
-        check(password, texts) { [self] match in
+        store.check(password, texts) { [self] match in
             guard let match else {
                 let why = "The password you are trying to remove from the user does not exist"
                 return completion(.failure(.acl("<…", why)))
@@ -194,85 +172,15 @@ final class UserCatalog {
     private func derive(
         _ passwords: [Bytes], for record: UserRecord, _ completion: @escaping (DatabaseError?) -> Void
     ) {
-        guard !passwords.isEmpty else { return write(record.name, record, completion) }
+        guard !passwords.isEmpty else { return store.write(record.name, record, completion) }
         guard record.verifiers.count + passwords.count <= UserRecord.maximumVerifiers else {
             return completion(DatabaseError(.limitExceeded, "a user has too many passwords"))
         }
-        lastTicket += 1
-        let ticket = lastTicket
-        derivations[ticket] = { [self] fresh in
+        store.derive(passwords) { [self] fresh in
             guard let fresh else { return completion(DatabaseError(.busy, "Too many logins at once, try again")) }
             var record = record
             record.verifiers += fresh
-            write(record.name, record, completion)
-        }
-        let bound = LoopBound(self, loop: loop), loop = loop
-        let isAccepted = workers.submit {
-            let fresh = passwords.compactMap { password in
-                (try? SCRAMVerifier(password: password)).map {
-                    UserRecord.Verifier(mechanism: UserRecord.scramSHA256, text: $0.description)
-                }
-            }
-            loop.execute {
-                bound.value.derivations.removeValue(forKey: ticket)?(fresh.count == passwords.count ? fresh : nil)
-            }
-        }
-        if !isAccepted { derivations.removeValue(forKey: ticket)?(nil) }
-    }
-
-    // MARK: Records
-
-    private func key(_ name: String) -> Bytes { KeyEncoding.encode([.text(name)]) }
-
-    private func fetch(_ name: String, _ completion: @escaping (Result<UserRecord?, DatabaseError>) -> Void) {
-        var operation = RecordOperationView()
-        operation.kind = .get
-        operation.collection = UserRecord.collection
-        send(operation, key(name)) { reply in
-            completion(
-                reply.flatMap { reply in
-                    guard case .data(let bytes) = reply else { return .success(nil) }
-                    return Self.decode(bytes).map { .some($0) }
-                })
-        }
-    }
-
-    private func write(_ name: String, _ record: UserRecord?, _ completion: @escaping (DatabaseError?) -> Void) {
-        var operation = RecordOperationView()
-        operation.kind = record == nil ? .delete : .put
-        operation.collection = UserRecord.collection
-        let value = record?.encode() ?? []
-        value.withUnsafeBytes { value in
-            operation.value = value
-            send(operation, key(name)) { reply in
-                switch reply {
-                case .success: completion(nil)
-                case .failure(let error): completion(error)
-                }
-            }
-        }
-    }
-
-    private func send(
-        _ operation: RecordOperationView, _ key: Bytes,
-        _ completion: @escaping (Result<StoredReply, DatabaseError>) -> Void
-    ) {
-        key.withUnsafeBytes { key in
-            var operation = operation
-            operation.key = key
-            let slot = UInt32(Slot.ofPartition(key).rawValue)
-            router.record(slot: slot, operation, receiver: RecordRequest(loop, completion), ticket: 0)
-        }
-    }
-
-    private static func decode(_ bytes: Bytes) -> Result<UserRecord, DatabaseError> {
-        do throws(DatabaseError) {
-            return .success(
-                try bytes.withView { (view: ByteView) throws(DatabaseError) in
-                    try UserRecord(decoding: view)
-                })
-        } catch {
-            return .failure(error)
+            store.write(record.name, record, completion)
         }
     }
 
@@ -293,7 +201,7 @@ final class UserCatalog {
         isRefreshing = true
         var missing = slots.count, found: [UserRecord]? = []
         for slot in slots {
-            read(slot, after: [], limit: Self.scanLimit, []) { [self] users in
+            store.readAll(slot: slot) { [self] users in
                 // What is known stays until all of it can be read again.
                 if let users { found?.append(contentsOf: users) } else { found = nil }
                 missing -= 1
@@ -306,35 +214,6 @@ final class UserCatalog {
                 waitingForRefresh = []
                 refresh { for completion in waiting { completion() } }
             }
-        }
-    }
-
-    /// Reads the users of a shard page by page, from behind `key`; nil when a page cannot be read.
-    private func read(
-        _ slot: UInt32, after key: Bytes, limit: Int, _ users: [UserRecord],
-        _ completion: @escaping ([UserRecord]?) -> Void
-    ) {
-        var operation = RecordOperationView()
-        operation.kind = .scan
-        operation.collection = UserRecord.collection
-        operation.limit = limit
-        let request = RecordRequest(loop) { [self] reply in
-            switch reply {
-            case .success(.list(let items)):
-                var users = users
-                for index in stride(from: 1, to: items.count, by: 2) {
-                    if case .success(let record) = Self.decode(items[index]) { users.append(record) }
-                }
-                guard items.count >= 2 * limit else { return completion(users) }
-                read(slot, after: items[items.count - 2], limit: limit, users, completion)
-            case .failure(let error) where error.code == .limitExceeded && limit > 1:
-                read(slot, after: key, limit: limit / 2, users, completion)  // Large records: fewer at a time.
-            case .success(.nothing), .success(.data), .failure: completion(nil)
-            }
-        }
-        key.withUnsafeBytes { key in
-            operation.key = key
-            router.record(slot: slot, operation, receiver: request, ticket: 0)
         }
     }
 
@@ -366,38 +245,5 @@ final class UserCatalog {
 
     private static func hexadecimal(_ bytes: Bytes) -> String {
         bytes.flatMap { [$0 >> 4, $0 & 15] }.map { String($0, radix: 16) }.joined()
-    }
-}
-
-/// A record operation's reply, copied out of its frame.
-enum StoredReply { case nothing, data(Bytes), list([Bytes]) }
-
-/// One record operation under way.
-final class RecordRequest: ReplyReceiver {
-    private let loop: EventLoop
-    private let completion: (Result<StoredReply, DatabaseError>) -> Void
-
-    init(_ loop: EventLoop, _ completion: @escaping (Result<StoredReply, DatabaseError>) -> Void) {
-        self.loop = loop
-        self.completion = completion
-    }
-
-    func completed(_ ticket: UInt64, _ reply: borrowing ReplyView) {
-        switch reply.kind {
-        case .error: completion(.failure(reply.error))
-        case .data: completion(.success(.data(reply.data.bytes)))
-        case .list:
-            var items = reply.items, list: [Bytes] = []
-            while let item = items.next() {
-                if case .data(let view) = item { list.append(view.bytes) } else { list.append([]) }
-            }
-            completion(.success(.list(list)))
-        case .null, .ok, .integer, .number, .batch: completion(.success(.nothing))
-        }
-    }
-
-    /// May come while the request is being made: told later, so that callers need not care.
-    func failed(_ ticket: UInt64, _ error: DatabaseError) {
-        loop.runLater { [self] in completion(.failure(error)) }
     }
 }
