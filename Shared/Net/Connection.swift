@@ -53,7 +53,7 @@ import Glibc
     private var isDormant = false
     private var ownerDeadline: UInt64 = 0
     private var ownDeadline: UInt64 = 0
-    private let tls: TLSLayer?
+    private var tls: TLSLayer?
     /// Called once: nil when the handshake is done, else why it failed.
     var handshakeEnded: ((CloseReason?) -> Void)?
     /// Called once, after the handler's `closed`.
@@ -162,6 +162,23 @@ import Glibc
     package func reset() {
         if phase != .closed { Socket.discardUnsent(fd) }
         finish(.local)
+    }
+
+    /// Puts an open connection under TLS, as the engine's role says: what is in `output` goes out as it is, everything
+    /// behind it is encrypted, and so is everything that the peer sends from now on. Nothing may have been received
+    /// that is not consumed. `handshakeEnded` is called with nil when the handshake is done, else with why it failed,
+    /// and nothing is delivered before.
+    package func startTLS(_ engine: TLSEngine, then handshakeEnded: @escaping (CloseReason?) -> Void) {
+        guard phase == .open, tls == nil else { return }
+        flush()
+        guard phase == .open else { return }
+        // A peer that has not even taken the answer to its request: encrypted, the rest of it would be nonsense.
+        guard store.buffer.isEmpty, input.isEmpty else { return finish(.stalled) }
+        tls = TLSLayer(engine: engine)
+        phase = .handshaking
+        self.handshakeEnded = handshakeEnded
+        setOwnDeadline(options.handshakeMilliseconds)
+        setNeedsFlush()
     }
 
     /// Calls `deadlineReached` about that long from now (100 ms coarse, never early), replacing the deadline before.
