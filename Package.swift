@@ -39,6 +39,7 @@ let package = Package(
     name: "orbit",
     products: [
         .executable(name: "resp-gw", targets: ["RespGateway"]),
+        .executable(name: "pg-gw", targets: ["PgGateway"]),
         .executable(name: "storage-node", targets: ["StorageNode"]),
         .executable(name: "coordinator", targets: ["Coordinator"]),
         .executable(name: "orbit", targets: ["Orbit"]),
@@ -89,6 +90,12 @@ let package = Package(
             "RespGateway",
             ["Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "ServiceKit", "GatewayKit"]),
         service(
+            "PgGateway",
+            [
+                "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "QueryLanguages", "ServiceKit",
+                "GatewayKit",
+            ]),
+        service(
             "StorageNode",
             [
                 "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Raft",
@@ -123,6 +130,7 @@ let package = Package(
         .testTarget(name: "TidyTests", path: "Tests/TidyTests", swiftSettings: strict),
         tests("Contracts", ["Base", "CProto", "TestKit"]),
         tests("RespGateway", ["Base", "Contracts"]),
+        tests("PgGateway", ["Base", "Contracts", "Crypto", "DataModel", "TestKit"]),
         tests("Peers", ["Base", "Contracts", "Crypto", "Net", "Raft", "Replication", "TestKit"]),
         tests("Crypto", ["Base"]),
         tests("Placement", ["Base", "TestKit"]),

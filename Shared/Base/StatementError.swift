@@ -197,6 +197,7 @@ extension SQLState {
     package static let lockNotAvailable = SQLState("55P03")
     package static let queryCanceled = SQLState("57014")
     package static let adminShutdown = SQLState("57P01")
+    package static let idleSessionTimeout = SQLState("57P05")
     package static let cannotConnectNow = SQLState("57P03")
     package static let snapshotTooOld = SQLState("72000")
     package static let dataCorrupted = SQLState("XX001")

@@ -10,7 +10,7 @@ struct LayerTests {
         "Net": 2, "QueryLanguages": 2, "Storage": 2, "Actors": 2, "Engine": 2, "Tiering": 2, "Replication": 2,
         "Transactions": 2, "Feeds": 2, "Backup": 2,
         "ServiceKit": 3, "Peers": 3, "GatewayKit": 3,
-        "RespGateway": 4, "StorageNode": 4, "Coordinator": 4, "Orbit": 4,
+        "RespGateway": 4, "PgGateway": 4, "StorageNode": 4, "Coordinator": 4, "Orbit": 4,
     ]
     /// The arrows that stay in their layer.
     static let sideways: Set<String> = ["Crypto→Base", "GatewayKit→ServiceKit"]

@@ -1,0 +1,35 @@
+import Glibc
+
+/// The time zones that the system has: the files below its zone directory.
+enum ZoneFiles {
+    private static let root = "/usr/share/zoneinfo"
+    /// Zones are three levels deep; a loop of links is not followed for ever.
+    private static let depth = 4
+
+    /// Names such as `Europe/Berlin`; without zone files only UTC and offsets are known.
+    static func names() -> [String] {
+        var names: [String] = []
+        collect("", depth, &names)
+        return names.sorted()
+    }
+
+    private static func collect(_ folder: String, _ depth: Int, _ names: inout [String]) {
+        guard depth > 0, let directory = opendir(folder.isEmpty ? root : "\(root)/\(folder)") else { return }
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            // `posix` and `right` hold the same zones again; other names of small letters are no zones.
+            guard let first = name.utf8.first, (0x41...0x5a).contains(first), !name.contains(".") else { continue }
+            let path = folder.isEmpty ? name : "\(folder)/\(name)"
+            var status = stat()
+            guard stat("\(root)/\(path)", &status) == 0 else { continue }
+            switch status.st_mode & S_IFMT {
+            case S_IFDIR: collect(path, depth - 1, &names)
+            case S_IFREG: names.append(path)
+            case _: break
+            }
+        }
+    }
+}
