@@ -48,7 +48,7 @@ package func watchPlacement(_ service: Service, _ router: NodeRouter, _ tls: TLS
 /// The TLS that clients see: options `client-cert`, `client-key` and `client-ca`.
 package func clientTLS(_ options: Configuration) throws -> TLSContext {
     guard let certificate = options.optionalString("client-cert"), let key = options.optionalString("client-key") else {
-        throw ConfigurationError("--tls-listen needs --client-cert and --client-key")
+        throw ConfigurationError("TLS for clients needs --client-cert and --client-key")
     }
     let disk = PosixDisk()
     let authorities = try options.optionalString("client-ca").map { try disk.read($0, limit: 1 << 20) }

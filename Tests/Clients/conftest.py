@@ -42,7 +42,7 @@ class Ports:
             self._lock = _locked(pathlib.Path(tempfile.gettempdir(), f"orbit-test-ports-{self.offset}"))
             if self._lock is None:
                 continue
-            if all(_is_free(port + self.offset) for port in (6379, 6380, *range(50048, 50054))):
+            if all(_is_free(port + self.offset) for port in (5432, 6379, 6380, *range(50048, 50054))):
                 return
             self.release()
         raise RuntimeError("no free ports")

@@ -17,7 +17,7 @@ def test_status_names_every_process(cluster):
     status = cluster.status()
     assert status["ready"] is True
     roles = [row["role"] for row in status["processes"]]
-    assert roles == ["coordinator", "storage-node", "resp-gw"]
+    assert roles == ["coordinator", "storage-node", "resp-gw", "pg-gw"]
     for row in status["processes"]:
         assert os.path.exists(f"/proc/{row['pid']}") and row["id"].startswith(row["role"])
         assert row["addresses"]
@@ -152,7 +152,7 @@ def test_help_and_mistakes():
 def test_config_check_checks_what_up_passes(tmp_path):
     with Cluster() as cluster:
         good = cluster.orbit("config", "check").stdout
-        assert good.count("the configuration is good") == 3
+        assert good.count("the configuration is good") == 4
         key = pathlib.Path(cluster.data, "tls", "resp-gw-1.clients.key")
         key.write_bytes(pathlib.Path(cluster.data, "tls", "storage-node-1.key").read_bytes())
         assert cluster.orbit("config", "check", check=False).returncode != 0
@@ -165,6 +165,8 @@ def test_config_check_checks_what_up_passes(tmp_path):
     (["resp-gw"], "--coordinator is needed"),
     (["resp-gw", "--coordinator", "unix:/c", "--tls-listen", "127.0.0.1:1"], "--client-cert and --client-key"),
     (["resp-gw", "--coordinator", "127.0.0.1:1"], "--tls-ca"),
+    (["pg-gw"], "--coordinator is needed"),
+    (["pg-gw", "--coordinator", "unix:/c", "--client-cert", "/x"], "--client-key"),
     (["storage-node", "--listen", "nonsense"], "is not an address"),
     (["storage-node", "--listen", "127.0.0.1:1"], "--insecure"),
     (["storage-node", "--tls-ca", "/x"], "go together"),
@@ -176,7 +178,7 @@ def test_config_check_of_one_service(words, complaint):
     assert result.returncode == 1 and complaint in result.stderr
 
 
-@pytest.mark.parametrize("role", ["coordinator", "storage-node", "resp-gw"])
+@pytest.mark.parametrize("role", ["coordinator", "storage-node", "resp-gw", "pg-gw"])
 def test_settings_show_where_they_come_from(role, tmp_path):
     def run(*words, **more):
         environment = {**os.environ, **more}

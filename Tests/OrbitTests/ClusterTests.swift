@@ -19,7 +19,8 @@ struct ClusterTests {
                 $0.portOffset = 100
                 $0.fsync = "everysec"
             })
-        #expect(plan.processes.map(\.id) == ["coordinator-1", "storage-node-1", "storage-node-2", "resp-gw-1"])
+        #expect(
+            plan.processes.map(\.id) == ["coordinator-1", "storage-node-1", "storage-node-2", "resp-gw-1", "pg-gw-1"])
         let node = plan.processes[2]
         #expect(node.addresses == ["unix:/d/run/n2", "127.0.0.1:50152"])
         #expect(
@@ -38,6 +39,14 @@ struct ClusterTests {
                 "--tls-listen", "127.0.0.1:6480", "--client-cert", "/d/tls/resp-gw-1.clients.pem", "--client-key",
                 "/d/tls/resp-gw-1.clients.key",
             ])
+        let postgres = plan.processes[4]
+        #expect(postgres.addresses == ["127.0.0.1:5532"] && postgres.tlsAddress == nil)
+        #expect(
+            postgres.arguments == [
+                "--listen", "127.0.0.1:5532", "--coordinator", "unix:/d/run/c1", "--admin", "unix:/d/run/p1.admin",
+                "--client-cert", "/d/tls/pg-gw-1.clients.pem", "--client-key", "/d/tls/pg-gw-1.clients.key",
+            ])
+        #expect(try !ClusterPlan(options { $0.servesPostgres = false }).processes.contains { $0.role == .pgGateway })
     }
 
     @Test("three nodes come with three coordinators, and everybody knows all of them")
@@ -76,7 +85,7 @@ struct ClusterTests {
         let given = plan.processes.map { spec in
             spec.arguments.firstIndex(of: "--zone").map { spec.arguments[$0 + 1] }
         }
-        #expect(given == [nil, "a", "b", "a", nil])
+        #expect(given == [nil, "a", "b", "a", nil, nil])
         #expect(try ClusterOptions.zones("", nodes: 1).isEmpty)
         #expect(try ClusterOptions.zones("rack-1,é", nodes: 2) == ["rack-1", "é"])
         let long = String(repeating: "x", count: 65)
@@ -106,7 +115,8 @@ struct ClusterTests {
         let insecure = try ClusterPlan(options { $0.isInsecure = true })
         #expect(insecure.processes.allSatisfy { !$0.arguments.contains("--tls-ca") })
         #expect(insecure.processes[0].arguments.contains("--insecure"))
-        #expect(try ClusterPlan(options { $0.listen = "::" }).processes.last?.addresses == ["[::]:6379", "[::]:6380"])
+        let everywhere = try ClusterPlan(options { $0.listen = "::" }).processes.suffix(2).map(\.addresses)
+        #expect(everywhere == [["[::]:6379", "[::]:6380"], ["[::]:5432"]])
         #expect(throws: UsageError.self) { try ClusterPlan(options { $0.listen = "no such host" }) }
         #expect(throws: UsageError.self) {
             try ClusterPlan(ClusterOptions(data: "/" + String(repeating: "x", count: 100)))
@@ -119,7 +129,7 @@ struct ClusterTests {
         for spec in plan.processes {
             let left = spec.argumentsWithoutCertificates
             #expect(!left.contains { $0.contains("/d/tls/") } && left.contains("--listen"))
-            #expect(left.contains("--insecure") == (spec.role != .respGateway))
+            #expect(left.contains("--insecure") == (!spec.role.isGateway))
         }
         let insecure = try ClusterPlan(options { $0.isInsecure = true }).processes[0]
         #expect(insecure.argumentsWithoutCertificates == insecure.arguments)
@@ -135,6 +145,7 @@ struct ClusterTests {
             $0.listen = "0.0.0.0"
             $0.isInsecure = true
             $0.restarts = false
+            $0.servesPostgres = false
             $0.zones = ["a", "b"]
         }
         let text = ClusterState(options: made).encode()

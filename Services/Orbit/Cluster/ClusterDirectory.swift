@@ -87,7 +87,7 @@ struct ClusterDirectory {
             try SmallFile.replace(paths.key(id), issued.privateKeyPEM, on: disk)
             try SmallFile.replace(paths.certificate(id), issued.certificatePEM, on: disk)
         }
-        for spec in plan.processes where spec.tlsAddress != nil {
+        for spec in plan.processes where spec.role.isGateway {
             try makeClientCertificate(spec, plan.options.listen, authority, now: now)
         }
         return isNew

@@ -15,6 +15,8 @@ package struct ClusterOptions: Hashable, Sendable {
     package var fsync = "always"
     package var isInsecure = false
     package var restarts = true
+    /// Whether there is a gateway for clients of PostgreSQL.
+    package var servesPostgres = true
     /// Replicas of a shard; nil leaves it to the coordinator.
     package var replicationFactor: Int?
     /// Given to the nodes in turn; empty: nodes have no zone.
@@ -60,6 +62,15 @@ package struct ProcessSpec: Hashable, Sendable {
         case coordinator
         case storageNode = "storage-node"
         case respGateway = "resp-gw"
+        case pgGateway = "pg-gw"
+
+        /// It serves clients, and shows them a certificate.
+        package var isGateway: Bool {
+            switch self {
+            case .coordinator, .storageNode: false
+            case .respGateway, .pgGateway: true
+            }
+        }
 
         /// Before any `--port-offset`; storage nodes count up from theirs, coordinators down.
         package var port: Int {
@@ -67,13 +78,14 @@ package struct ProcessSpec: Hashable, Sendable {
             case .coordinator: 50050
             case .storageNode: 50051
             case .respGateway: 6379
+            case .pgGateway: 5432
             }
         }
 
-        /// Where clients speak TLS; nil for those that have no clients but ourselves.
+        /// Where clients speak TLS from their first byte; nil where there is no such port.
         package var tlsPort: Int? {
             switch self {
-            case .coordinator, .storageNode: nil
+            case .coordinator, .storageNode, .pgGateway: nil
             case .respGateway: 6380
             }
         }
@@ -131,7 +143,8 @@ package struct ClusterPlan: Hashable, Sendable {
         var processes: [ProcessSpec] = []
         for number in 1...options.coordinators { processes.append(Self.coordinator(number, options, paths)) }
         for number in 1...options.nodes { processes.append(Self.node(number, options, paths)) }
-        processes.append(try Self.gateway(options, paths))
+        processes.append(try Self.gateway(.respGateway, "g1", options, paths))
+        if options.servesPostgres { processes.append(try Self.gateway(.pgGateway, "p1", options, paths)) }
         self.processes = processes
     }
 
@@ -170,25 +183,25 @@ package struct ClusterPlan: Hashable, Sendable {
             .storageNode, id, "n\(number)", ["unix:\(paths.run)/n\(number)", "127.0.0.1:\(port)"], paths, options, more)
     }
 
-    private static func gateway(_ options: ClusterOptions, _ paths: ClusterPaths) throws(UsageError) -> ProcessSpec {
-        let role = ProcessSpec.Role.respGateway, id = "resp-gw-1"
+    private static func gateway(
+        _ role: ProcessSpec.Role, _ socket: String, _ options: ClusterOptions, _ paths: ClusterPaths
+    ) throws(UsageError) -> ProcessSpec {
+        let id = "\(role.rawValue)-1"
         let host =
             options.listen.contains(":") && !options.listen.hasPrefix("[") ? "[\(options.listen)]" : options.listen
         let address = "\(host):\(role.port + options.portOffset)"
         do throws(DatabaseError) { _ = try SocketAddress(parsing: address) } catch {
             throw UsageError("--listen takes the address of an interface, such as 127.0.0.1 or ::; \(error.message)")
         }
-        let admin = "unix:\(paths.run)/g1.admin"
+        let admin = "unix:\(paths.run)/\(socket).admin"
         var addresses = [address]
         var arguments = ["--listen", address, "--coordinator", coordinators(options, paths), "--admin", admin]
         let tlsAddress = role.tlsPort.map { "\(host):\($0 + options.portOffset)" }
         if let tlsAddress {
             addresses.append(tlsAddress)
-            arguments += [
-                "--tls-listen", tlsAddress, "--client-cert", paths.clientCertificate(id), "--client-key",
-                paths.clientKey(id),
-            ]
+            arguments += ["--tls-listen", tlsAddress]
         }
+        arguments += ["--client-cert", paths.clientCertificate(id), "--client-key", paths.clientKey(id)]
         return ProcessSpec(
             role: role, id: id, arguments: arguments, addresses: addresses, tlsAddress: tlsAddress, admin: admin,
             dataDirectory: nil)

@@ -15,6 +15,7 @@ package struct ClusterState: Hashable, Sendable {
     /// The document that is stored.
     package func encode() -> String {
         var more = options.replicationFactor.map { [JSON.Member("replicationFactor", .integer(Int64($0)))] } ?? []
+        if !options.servesPostgres { more.append(.init("postgres", .bool(false))) }
         if !options.zones.isEmpty { more.append(.init("zones", .array(options.zones.map { .text($0) }))) }
         return JSON.object(
             [
@@ -60,6 +61,7 @@ package struct ClusterState: Hashable, Sendable {
             }
             options.replicationFactor = Int(factor)
         }
+        options.servesPostgres = document["postgres"]?.bool ?? true
         options.zones = (document["zones"]?.elements ?? []).compactMap(\.text)
         self.options = options
     }

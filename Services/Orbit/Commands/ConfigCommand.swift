@@ -48,7 +48,7 @@ extension ProcessSpec {
                 result.append(word)
             }
         }
-        if role != .respGateway, !result.contains("--insecure") { result.append("--insecure") }
+        if !role.isGateway, !result.contains("--insecure") { result.append("--insecure") }
         return result
     }
 }

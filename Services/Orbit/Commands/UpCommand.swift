@@ -19,6 +19,7 @@ extension Command {
             CommandOption("listen", "ADDR", "interface on which gateways serve clients (default 127.0.0.1)"),
             CommandOption("fsync", "POLICY", "always (default): durable before the reply; everysec: once a second"),
             CommandOption("insecure", nil, "no TLS between processes: anybody who reaches a port may connect"),
+            CommandOption("no-postgres", nil, "no gateway for clients of PostgreSQL"),
             CommandOption("no-restart", nil, "leave a process that dies where it is"),
         ]
     ) { arguments in try UpCommand(arguments).run() }
@@ -71,6 +72,7 @@ struct UpCommand {
         options.fsync = try arguments.choice("fsync", of: ["always", "everysec"]) ?? options.fsync
         options.isInsecure = arguments.has("insecure")
         options.restarts = !arguments.has("no-restart")
+        options.servesPostgres = !arguments.has("no-postgres")
         options.replicationFactor =
             try arguments.number("replication-factor", in: 1...9) ?? known?.replicationFactor
         let zones = try arguments.text("zone").map { (text) throws(UsageError) in
@@ -163,18 +165,35 @@ struct ReadyReport {
 
     /// Where a protocol is served.
     private struct Endpoint {
-        /// As in a URL: `redis`, `rediss`.
+        /// As in a URL: `redis`, `rediss`, `postgresql`.
         let scheme: String
         let address: String
-        let hasTLS: Bool
+        /// What follows the address in a URL.
+        let path: String
     }
 
     private var endpoints: [Endpoint] {
-        plan.processes.filter { $0.role == .respGateway }.flatMap { spec in
-            spec.addresses.map { address in
-                let hasTLS = address == spec.tlsAddress
-                return Endpoint(scheme: hasTLS ? "rediss" : "redis", address: host(address), hasTLS: hasTLS)
+        plan.processes.flatMap { spec in
+            spec.addresses.compactMap { address in
+                switch spec.role {
+                case .coordinator, .storageNode: nil
+                case .respGateway:
+                    Endpoint(
+                        scheme: address == spec.tlsAddress ? "rediss" : "redis", address: host(address), path: "")
+                case .pgGateway: Endpoint(scheme: "postgresql", address: host(address), path: "/orbit")
+                }
             }
+        }
+    }
+
+    /// The line that connects a client.
+    private func line(_ endpoint: Endpoint) -> String {
+        let url = "\(endpoint.scheme)://orbit:\(shownPassword)@\(endpoint.address)\(endpoint.path)"
+        let shown = console.styled(url, .bold)
+        switch endpoint.scheme {
+        case "rediss": return "  over TLS  redis-cli --tls --cacert \(shellWord(plan.paths.authority)) -u \(shown)"
+        case "redis": return "  redis     redis-cli -u \(shown)"
+        case _: return "  psql      psql \(shown)"
         }
     }
 
@@ -192,13 +211,7 @@ struct ReadyReport {
         console.out()
         console.out("\(console.styled("Ready", .green)) in \(seconds(took)). Connect:")
         console.out()
-        for endpoint in endpoints {
-            let url = console.styled("\(endpoint.scheme)://orbit:\(shownPassword)@\(endpoint.address)", .bold)
-            console.out(
-                endpoint.hasTLS
-                    ? "  over TLS  redis-cli --tls --cacert \(shellWord(plan.paths.authority)) -u \(url)"
-                    : "  redis     redis-cli -u \(url)")
-        }
+        for endpoint in endpoints { console.out(line(endpoint)) }
         console.out()
         if case .made(let text) = password {
             console.out("The password of user orbit is \(text)")
@@ -207,7 +220,7 @@ struct ReadyReport {
     }
 
     private func document(_ processes: [(id: String, role: String, pid: Int)], _ took: Int) -> JSON {
-        let urls = endpoints.map { JSON.Member($0.scheme, .text("\($0.scheme)://orbit@\($0.address)")) }
+        let urls = endpoints.map { JSON.Member($0.scheme, .text("\($0.scheme)://orbit@\($0.address)\($0.path)")) }
         var members: [JSON.Member] = [
             .init("data", .text(plan.options.data)), .init("ready", .bool(true)),
             .init("milliseconds", .integer(Int64(took))), .init("user", .text("orbit")),
