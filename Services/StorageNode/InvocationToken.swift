@@ -17,7 +17,7 @@ struct InvocationToken {
         }
         let expected: Slot? =
             switch invocation.operation {
-            case .call(let call): call.key.isEmpty ? nil : Slot.of(call.key)
+            case .call(let call): call.key.isEmpty || call.method.isKeyless ? nil : Slot.of(call.database, call.key)
             case .record(let record): Slot.ofPartition(record.key)
             case .batch, .step, .home, .unknown: nil
             }

@@ -165,9 +165,9 @@ final class SagaService {
             var calls = batch.calls, watches = batch.watches
             while let call = calls.next() {
                 if call.method.isKeyless { problem = "has a call without a key" }
-                call.forEachKey { slots.append(Slot.of($1)) }
+                call.forEachKey { slots.append(Slot.of($0, $1)) }
             }
-            while let watch = watches.next() { slots.append(Slot.of(watch.key)) }
+            while let watch = watches.next() { slots.append(Slot.of(watch.database, watch.key)) }
         }
         if let problem { throw DatabaseError(.invalidArgument, "\(what) \(problem)") }
         guard let first = slots.first else { throw DatabaseError(.invalidArgument, "\(what) has no keys") }

@@ -77,8 +77,8 @@ extension ShardExecutor {
         guard (scope.isolation == .readCommitted) == (scope.readTimestamp == .zero) else { return Self.noTime }
         var calls = batch.calls
         while let call = calls.next() {
-            guard call.method.isKeyless || runtime.owns(call.key) else { return Self.notHere }
-            if call.method.isKeyless, call.method.isWrite { return Self.noFlush }
+            guard call.method.isKeyless || runtime.owns(call.database, call.key) else { return Self.notHere }
+            if call.method.keys == .none, call.method.isWrite { return Self.noFlush }
         }
         return nil
     }
@@ -189,7 +189,7 @@ extension ShardExecutor {
             if locks.shard != nil, store.newestTimestamp > open.snapshot {
                 return PartRefusal.serializationFailure.error
             }
-            for key in locks.exclusive + locks.shared {
+            for key in locks.exclusive + locks.shared where !TouchedKeys.isCollection(key) {
                 if try isChanged(key, since: open.snapshot) { return PartRefusal.serializationFailure.error }
             }
             return nil
@@ -201,11 +201,14 @@ extension ShardExecutor {
     private func isChanged(_ key: LockKey, since time: Timestamp) throws(StoreError) -> Bool {
         var record = ByteBuffer(capacity: key.key.count + 32)
         key.key.withUnsafeBytes { view in
-            NativeKeyLayout.appendRecordPosition(
-                Slot.of(view).bucket(of: transactions.participant.bucketCount), database: key.database,
-                hash: NativeKeyLayout.hash32(view), into: &record)
+            if key.database == RowKey.database, RowKey.collection(of: view) == nil {
+                // What is asked of the catalog, or of a collection, is asked of the catalog.
+                SchemaKey.appendVersion(
+                    BucketID(rawValue: UInt16(truncatingIfNeeded: buckets.first?.lowerBound ?? 0)), into: &record)
+            } else {
+                NativeKeyLayout.appendRecord(slotOf: key.database, view, bucketCount: bucketCount, into: &record)
+            }
         }
-        record.append(key.key)
         return try store.isChanged(record.readable, since: time)
     }
 

@@ -57,7 +57,7 @@ extension ShardExecutor {
     private func ownsKeys(of batch: CallBatchView) -> Bool {
         var calls = batch.calls
         while let call = calls.next() {
-            guard call.method.isKeyless || runtime.owns(call.key) else { return false }
+            guard call.method.isKeyless || runtime.owns(call.database, call.key) else { return false }
         }
         return true
     }

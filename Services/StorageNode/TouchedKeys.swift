@@ -1,24 +1,45 @@
 import Base
 import Contracts
+import DataModel
 import Transactions
 
 /// Which keys calls change, and which they only look at: what has to be locked for them.
+///
+/// The catalog and each collection have a lock too: who changes a collection's descriptor has it alone, and statements
+/// of open transactions share it, whatever they do to its records, until they are over.
 struct TouchedKeys {
     private(set) var written: [LockKey] = []
     private(set) var read: [LockKey] = []
+    private var collections: [LockKey] = []
     private var shard: LockMode?
+
+    private static let catalog = LockKey(RowKey.database, [])
+
+    /// The lock of a collection: no record has a key that is so short.
+    static func isCollection(_ key: LockKey) -> Bool {
+        key.database == RowKey.database && key.key.count == RowKey.prefixSize
+    }
 
     mutating func add(_ call: ActorCallView) {
         let method = call.method
-        guard !method.isKeyless else {
-            if method.isWrite { shard = .exclusive } else if shard == nil { shard = .shared }
-            return
+        switch method.keys {
+        case .none: addShard(method.isWrite ? .exclusive : .shared)
+        case .collection:
+            add(collection: call.key)
+            addShard(.shared)
+        case .catalog: addCatalog(call)
+        case .first, .firstTwice, .two, .all, .pairs: addKeys(call)
         }
+    }
+
+    private mutating func addKeys(_ call: ActorCallView) {
+        let method = call.method
         var isFirst = true
         call.forEachKey { database, key in
             // The others of a call that writes are all written.
             let isWritten = method == .copy ? !isFirst : method == .bitOperation ? isFirst : method.isWrite
             isFirst = false
+            if database == RowKey.database { add(collection: key) }
             if isWritten {
                 written.append(LockKey(database, key.bytes))
             } else {
@@ -27,22 +48,50 @@ struct TouchedKeys {
         }
     }
 
+    private mutating func addShard(_ mode: LockMode) {
+        if shard == nil || mode == .exclusive { shard = mode }
+    }
+
+    /// The collection whose id the bytes begin with.
+    private mutating func add(collection bytes: ByteView) {
+        guard bytes.count >= RowKey.prefixSize else { return }
+        let key = LockKey(RowKey.database, bytes[..<RowKey.prefixSize].map { $0 })
+        if collections.last != key { collections.append(key) }
+    }
+
+    private mutating func addCatalog(_ call: ActorCallView) {
+        guard call.method.isWrite else { return read.append(Self.catalog) }
+        written.append(Self.catalog)
+        guard call.flags & 1 == 0 else { return }  // Namespaces.
+        for start in stride(from: 0, to: call.key.count - call.key.count % RowKey.prefixSize, by: RowKey.prefixSize) {
+            written.append(LockKey(RowKey.database, call.key[start..<start + RowKey.prefixSize].map { $0 }))
+        }
+    }
+
     mutating func add(_ batch: CallBatchView) {
         var calls = batch.calls, watches = batch.watches
         while let call = calls.next() { add(call) }
-        while let watch = watches.next() { read.append(LockKey(watch.database, watch.key.bytes)) }
+        while let watch = watches.next() {
+            if watch.database == RowKey.database { add(collection: watch.key) }
+            read.append(LockKey(watch.database, watch.key.bytes))
+        }
     }
 
     /// All of it.
-    var scope: LockScope { LockScope(exclusive: written, shared: read, shard: shard) }
+    var scope: LockScope { LockScope(exclusive: written, shared: read + collections, shard: shard) }
 
     /// What a statement of an open transaction locks, and what it only reads.
     func divided(_ mode: InvocationScope.LockMode) -> (locks: LockScope, reads: LockScope) {
-        let locked = LockScope(exclusive: written, shard: shard == .exclusive ? .exclusive : nil)
+        let locked = LockScope(
+            exclusive: written, shared: collections, shard: shard == .exclusive ? .exclusive : nil)
         switch mode {
         case .none: return (locked, LockScope(shared: read, shard: shard == .shared ? .shared : nil))
         case .share: return (scope, LockScope())
-        case .update: return (LockScope(exclusive: written + read, shard: shard == nil ? nil : .exclusive), LockScope())
+        case .update:
+            return (
+                LockScope(exclusive: written + read, shared: collections, shard: shard == nil ? nil : .exclusive),
+                LockScope()
+            )
         }
     }
 }

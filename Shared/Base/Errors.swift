@@ -54,6 +54,8 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
     /// A text that is no value of the type that was asked for.
     case invalidText = 40
     case divisionByZero = 41
+    /// The call was made by another version of the schema than the shard has.
+    case staleSchema = 42
     /// A write where only reads are possible.
     case readOnly = 38
 
@@ -108,6 +110,7 @@ package enum ErrorCode: Int32, CaseIterable, Hashable, Sendable {
         case .idleTimeout: Self.row("25P03", 1613, 0x1000, 10, 408, "EXECABORT", .newTransaction, false)
         case .invalidText: Self.row("22P02", 1366, 0x2200, 3, 400, "ERR", .never, true)
         case .divisionByZero: Self.row("22012", 1365, 0x2200, 11, 400, "ERR", .never, true)
+        case .staleSchema: Self.row("57P03", 1053, 0x1000, 14, 503, "TRYAGAIN", .afterRefresh, false)
         case .readOnly: Self.row("25006", 1792, 0x2200, 9, 409, "READONLY", .never, false)
         }
     }

@@ -33,6 +33,11 @@ extension Identifier {
     @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
 }
 
+extension CollectionID {
+    /// What `database` is in a call for records of collections: Redis has databases 0 to 15.
+    @inlinable package static var callDatabase: UInt8 { 255 }
+}
+
 /// The position of an entry in a shard's log; the first entry has index 1.
 @usableFromInline package struct LogIndex: Identifier {
     @usableFromInline package let rawValue: UInt64

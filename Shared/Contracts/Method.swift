@@ -149,6 +149,37 @@ import Base
     /// value, …
     case hashScan = 77
 
+    // MARK: Records of collections
+
+    // `database` is `RowKey.database`, a key is one as `RowKey` makes it, and numbers begin with the version of the
+    // collection's descriptor: a shard that has another one answers staleSchema.
+
+    /// `key` and `arguments` are the keys, of one collection; numbers `[schema version]`. List of Data (the record) or
+    /// Null; with flag 1, before each Integer: its version, as `version` answers.
+    case rowGet = 96
+    /// `key`, then arguments `[record, key, record, …]`, of one collection; numbers `[schema version]`; flags
+    /// `RowPutFlags`. List of Integer: 0 nothing done, 1 made, 2 replaced.
+    case rowPut = 97
+    /// `key` and `arguments` are the keys, of one collection; numbers `[schema version]`. List of Integer 0 or 1.
+    case rowDelete = 98
+    /// What a shard has of a collection, bucket after bucket, in the order of the keys within each. `key` is the
+    /// collection (u32, big-endian); numbers `[schema version, first bucket, end of buckets (0: all), most records (0:
+    /// no limit), most bytes (0: the limit of replies)]`; arguments `[from, to, resume]`, encoded primary keys: from the
+    /// first (empty: all) to before the second (empty: all), and in the first bucket not before the third. Flag 1:
+    /// without records. List: encoded primary key, record, …; at the end Integer: the bucket to go on with, and Data:
+    /// what `resume` must be there. It is over when that bucket is the end of buckets; it may be another shard's.
+    case rowScan = 99
+    /// Objects of the catalog, new or changed: numbers `[version of the catalog, version that it was made by]`,
+    /// arguments the objects (`CatalogObject`), `key` the ids of those that are collections (u32, big-endian). Ok. A
+    /// call for every shard, in a transaction.
+    case schemaPut = 100
+    /// Objects of the catalog go, and what the collections among them hold: numbers as of `schemaPut`, `key` the ids;
+    /// flag 1: they are namespaces. Ok.
+    case schemaDrop = 101
+    /// The shard's catalog, as the transaction sees it: numbers `[version that is known, or -1]`. List: Integer: its
+    /// version; if that is another one, the objects as Data.
+    case schemaRead = 102
+
     /// Which parts of a call are keys.
     package enum Keys: Hashable, Sendable {
         /// The method is for a whole database, or for all.
@@ -163,6 +194,10 @@ import Base
         case all
         /// `key`, and every second argument from the second on.
         case pairs
+        /// `key` is the id of a collection: the method is for all that the shard has of it.
+        case collection
+        /// The method is for the catalog; `key` has ids of objects.
+        case catalog
     }
 
     package var keys: Keys {
@@ -170,8 +205,10 @@ import Base
         case .randomKey, .scan, .keys, .databaseSize, .flushDatabase, .flushAll: .none
         case .move: .firstTwice
         case .rename, .copy, .longestCommonSubsequence: .two
-        case .delete, .exists, .touch, .multiGet, .bitOperation: .all
-        case .multiSet: .pairs
+        case .delete, .exists, .touch, .multiGet, .bitOperation, .rowGet, .rowDelete: .all
+        case .multiSet, .rowPut: .pairs
+        case .rowScan: .collection
+        case .schemaPut, .schemaDrop, .schemaRead: .catalog
         case .type, .expire, .persist, .timeToLive, .expireTime, .objectEncoding, .objectIdleTime, .memoryUsage,
             .version, .get, .set, .getDelete, .getExpire, .append, .stringLength, .getRange, .setRange, .incrementBy,
             .incrementByFloat, .setBit, .getBit, .bitCount, .bitPosition, .bitField, .hashSet, .hashGet, .hashMultiGet,
@@ -182,22 +219,29 @@ import Base
         }
     }
 
-    /// The method is for a whole database, or for all: a call of it goes to every shard, and meets every lock.
-    package var isKeyless: Bool { keys == .none }
+    /// The method has no key whose slot would say which shard it is for: a call of it goes to every shard.
+    package var isKeyless: Bool {
+        switch keys {
+        case .none, .collection, .catalog: true
+        case .first, .firstTwice, .two, .all, .pairs: false
+        }
+    }
 
     /// Whether the method may change data: such a call needs write access and space on disk.
     package var isWrite: Bool {
         switch self {
         case .delete, .expire, .persist, .rename, .copy, .move, .flushDatabase, .flushAll, .set, .getDelete, .getExpire,
             .append, .setRange, .incrementBy, .incrementByFloat, .multiSet, .setBit, .bitOperation, .bitField,
-            .hashSet, .hashDelete, .hashIncrementBy, .hashIncrementByFloat, .install, .bitOperationOfValues:
+            .hashSet, .hashDelete, .hashIncrementBy, .hashIncrementByFloat, .install, .bitOperationOfValues, .rowPut,
+            .rowDelete, .schemaPut, .schemaDrop:
             true
         case .exists, .touch, .type, .timeToLive, .expireTime, .randomKey, .scan, .keys, .databaseSize, .objectEncoding,
             .objectIdleTime, .memoryUsage, .version, .get, .stringLength, .getRange, .multiGet,
             .longestCommonSubsequence, .getBit, .bitCount, .bitPosition, .hashGet, .hashMultiGet, .hashGetAll,
             .hashKeys, .hashValues, .hashLength,
             .hashExists,
-            .hashStringLength, .hashRandomField, .hashScan, .dump, .longestCommonSubsequenceOfValues:
+            .hashStringLength, .hashRandomField, .hashScan, .dump, .longestCommonSubsequenceOfValues, .rowGet,
+            .rowScan, .schemaRead:
             false
         }
     }
@@ -207,10 +251,10 @@ extension ActorCallView {
     /// The keys that the call may look at or change, with their databases. One that comes twice is told twice; of a
     /// database that does not exist, none.
     package func forEachKey(_ body: (_ database: UInt8, _ key: ByteView) -> Void) {
-        guard method.keys != .none else { return }
+        guard !method.isKeyless else { return }
         body(database, key)
         switch method.keys {
-        case .none, .first: break
+        case .none, .collection, .catalog, .first: break
         case .firstTwice: other(numbers[0]).map { body($0, key) }
         case .two:
             let number = method == .copy && numbers[0] != -1 ? numbers[0] : Int64(database)
@@ -219,6 +263,11 @@ extension ActorCallView {
         case .pairs:
             for position in stride(from: 1, to: arguments.count, by: 2) { body(database, arguments[position]) }
         }
+    }
+
+    /// It is for records of collections, or the catalog of them, and for nothing else.
+    package var isOfRecords: Bool {
+        database == CollectionID.callDatabase && (method.rawValue >= Method.rowGet.rawValue || method == .version)
     }
 
     private func other(_ number: Int64) -> UInt8? { (0..<16).contains(number) ? UInt8(number) : nil }
@@ -252,4 +301,17 @@ extension ActorCallView {
     @usableFromInline package static let ifLess = ExpireFlags(rawValue: 8)
     /// `numbers[0]` is milliseconds from now; else since 1970.
     @usableFromInline package static let relativeTime = ExpireFlags(rawValue: 16)
+}
+
+/// Flags of `Method.rowPut`. Without any, a record is put whether there is one or not.
+package struct RowPutFlags: OptionSet, Hashable, Sendable {
+    package let rawValue: UInt32
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// Only where there is none.
+    package static let insert = RowPutFlags(rawValue: 1)
+    /// Only where there is one.
+    package static let update = RowPutFlags(rawValue: 2)
+    /// All or none: if one cannot be put, the others are not either.
+    package static let whole = RowPutFlags(rawValue: 4)
 }

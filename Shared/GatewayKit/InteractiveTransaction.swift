@@ -367,7 +367,7 @@ package struct InteractiveTransaction: Sendable {
             case .lockNotAvailable, .lockTimeout, .busy, .limitExceeded, .transactionTooLarge, .invalidArgument,
                 .featureNotSupported, .unavailable, .permissionDenied, .crossShard, .syntax, .overflow, .wrongType,
                 .invalidText, .divisionByZero, .notAnInteger, .notAFloat, .noSuchKey, .unknownCommand, .outOfMemory,
-                .diskFull, .readOnly:
+                .diskFull, .readOnly, .staleSchema:
                 self = .statement
             case .tooStale: self = .stale
             case .serializationFailure, .deadlock, .snapshotTooOld, .transactionConflict: self = .transaction

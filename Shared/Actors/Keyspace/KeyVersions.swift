@@ -56,7 +56,9 @@ extension ActorRuntime {
     }
 
     /// Whether the key is this shard's.
-    package func owns(_ key: ByteView) -> Bool { buckets.contains(Int(Slot.of(key).bucket(of: bucketCount).rawValue)) }
+    package func owns(_ database: UInt8, _ key: ByteView) -> Bool {
+        buckets.contains(Int(Slot.of(database, key).bucket(of: bucketCount).rawValue))
+    }
 
     /// Whether the condition on a key holds at wall time `now`, and the newest index that this depends on.
     package func holds(_ watch: WatchView, now: UInt64) throws(DatabaseError) -> (Bool, LogIndex) {

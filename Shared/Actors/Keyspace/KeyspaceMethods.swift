@@ -31,7 +31,7 @@ extension ActorRuntime {
         switch try visible(call.database, call.key)?.kind ?? .absent {
         case .absent: reply.data("none")
         case .string: reply.data(NativeType.string.name)
-        case .hash: reply.data(NativeType.hash.name)
+        case .hash, .row: reply.data(NativeType.hash.name)
         }
     }
 

@@ -11,7 +11,7 @@ import DataModel
 /// An absent key has an activation too: it remembers that there is nothing to find, and, until the deletion is
 /// committed, that what the store still shows is gone.
 final class Activation {
-    enum Kind: UInt8 { case absent, string, hash }
+    enum Kind: UInt8 { case absent, string, hash, row }
 
     // The first fields are those that every call looks at: they share the object's first line of the processor's
     // cache.
@@ -31,7 +31,7 @@ final class Activation {
     /// The index of the last entry that changed the key; while it is not committed the activation stays.
     var pendingIndex = LogIndex.zero
     var lastUsed: UInt64 = 0
-    /// The string.
+    /// The string, or the fields of a record of a collection.
     var bytes: Bytes = []
     var updated = Timestamp.zero
 

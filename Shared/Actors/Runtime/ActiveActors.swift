@@ -24,6 +24,7 @@ package struct ActiveActor: Hashable, Sendable {
         case .absent: return nil
         case .string: type = .string
         case .hash: type = .hash
+        case .row: return nil  // Listed are the keys of Redis.
         }
         database = activation.database
         key = activation.key

@@ -64,6 +64,8 @@ package final class ActorRuntime {
     package var isWhole = false
     /// What is known of keys that have no record.
     var absences = Absences(floor: .zero)
+    /// What is known of the shard's catalog.
+    var schema = SchemaMemory()
 
     // The call being evaluated.
 
@@ -118,7 +120,7 @@ package final class ActorRuntime {
         newest = .zero
         if memoryUsed > limits.memoryBytes { evict(steps: 16) }
         do throws(DatabaseError) {
-            guard Int(call.database) < KeyCounters.databases else { throw Failure.database }
+            guard Int(call.database) < KeyCounters.databases || call.isOfRecords else { throw Failure.database }
             try dispatch(call, Reply(id: id, encoder: replies))
         } catch {
             if isWhole || call.method == .install { brokenTransfer = error }
@@ -164,6 +166,7 @@ package final class ActorRuntime {
     /// versions).
     package func reset(committed: LogIndex, floor: Timestamp) {
         absences = Absences(floor: floor)
+        schema.reset(committed: self.committed)
         forgetAll()
         collectIndex = .zero
         earliestExpiry = 0
@@ -255,6 +258,13 @@ package final class ActorRuntime {
         case .hashIncrementByFloat: try hashIncrementByFloat(call, reply)
         case .hashRandomField: try hashRandomField(call, reply)
         case .hashScan: try hashScan(call, reply)
+        case .rowGet: try rowGet(call, reply)
+        case .rowPut: try rowPut(call, reply)
+        case .rowDelete: try rowDelete(call, reply)
+        case .rowScan: try rowScan(call, reply)
+        case .schemaPut: try schemaPut(call, reply)
+        case .schemaDrop: try schemaDrop(call, reply)
+        case .schemaRead: try schemaRead(call, reply)
         }
     }
 }
@@ -312,6 +322,10 @@ enum Failure {
     static let replyTooLarge = DatabaseError(.limitExceeded, "the reply exceeds the maximum allowed size")
     static let otherShard = DatabaseError(.staleMap, "the key's slot is not served by this shard")
     static let crossShard = DatabaseError(.crossShard, "Keys in request don't hash to the same slot")
+    static let noRecord = DatabaseError(.invalidArgument, "the key is none of a record of the collection")
+    static let noCollection = DatabaseError(.invalidArgument, "the call names other objects than it changes")
+    static let recordTooLong = DatabaseError(.limitExceeded, "the record exceeds the maximum allowed size")
+    static let staleSchema = DatabaseError(.staleSchema, "the shard has another version of the schema")
     static let damaged = DatabaseError(.corruption, "a stored record is damaged")
     static func expireTime(_ command: StaticString) -> DatabaseError {
         DatabaseError(.invalidArgument, "invalid expire time in '\(command)' command")

@@ -49,9 +49,10 @@ extension ActorRuntime {
     private func dueEntries(_ limit: Int) throws(DatabaseError) -> [DueEntry] {
         var due: [DueEntry] = []
         var earliest = UInt64.max
-        let now = now
+        let now = now, hasRows = try hasCollections()
         for bucket in buckets where due.count < limit {
             let id = BucketID(rawValue: UInt16(truncatingIfNeeded: bucket))
+            if hasRows { try addDueRows(id, limit, &due, &earliest) }
             keyBuffer.removeAll()
             NativeKeyLayout.appendExpiryPosition(id, atMilliseconds: 0, into: &keyBuffer)
             endBuffer.removeAll()
@@ -70,6 +71,28 @@ extension ActorRuntime {
         pending.forEach { if $0.storedExpiry != 0 { earliest = min(earliest, $0.storedExpiry) } }
         earliestExpiry = due.isEmpty ? earliest : 0
         return due
+    }
+
+    /// The same of records of collections in a bucket.
+    private func addDueRows(
+        _ bucket: BucketID, _ limit: Int, _ due: inout [DueEntry], _ earliest: inout UInt64
+    ) throws(DatabaseError) {
+        keyBuffer.removeAll()
+        NativeKeyLayout.appendPrefix(bucket, .systemRowExpiry, into: &keyBuffer)
+        endBuffer.removeAll()
+        endBuffer.append(keyBuffer.readable)
+        NativeKeyLayout.makeRangeEnd(&endBuffer)
+        var (found, next, now) = (due, earliest, now)
+        try reader.scan(from: keyBuffer.readable, to: endBuffer.readable) { entry, _ in
+            guard let (time, key) = RowKey.parseExpiry(entry) else { return true }
+            guard time <= now else {
+                next = min(next, time)
+                return false
+            }
+            found.append(DueEntry(database: RowKey.database, time: time, key: key.bytes, entry: entry.bytes))
+            return found.count < limit
+        }
+        (due, earliest) = (found, next)
     }
 
     /// Removes the sub-records of up to `limit` generations whose key is gone, for reads of the past too. Returns how
@@ -103,6 +126,7 @@ extension ActorRuntime {
                 return found.count < limit
             }
         }
+        let dropped = try collectDropped(limit: limit - found.count, isWaiting: &isWaiting)
         if !isWaiting, garbageIndex <= committed { mayHaveGarbage = false }
         for item in found {
             if item.record.count == Self.lostGenerations {
@@ -118,7 +142,7 @@ extension ActorRuntime {
             statistics.collectedGenerations &+= 1
             collectIndex = entryIndex
         }
-        return found.count
+        return found.count + dropped
     }
 
     private func deferRemoval(_ bucket: BucketID, _ collection: CollectionID, _ generation: Timestamp) {
@@ -181,7 +205,7 @@ extension ActorRuntime {
             counters.clear(database, entryIndex)
         }
         forget(databases)
-        if isAll { deferred.removeAll() }
+        if isAll { deferred.removeAll { !$0.isOfRecords } }
         for bucket in buckets {
             let id = BucketID(rawValue: UInt16(truncatingIfNeeded: bucket))
             if isAll || isOnly {

@@ -49,7 +49,7 @@ extension ActorRuntime {
     func drop(_ activation: Activation) {
         guard activation.kind != .absent else { return }
         retireParts(activation)
-        counters.add(-1, activation.bucket, activation.database, entryIndex)
+        if activation.kind != .row { counters.add(-1, activation.bucket, activation.database, entryIndex) }
         clear(activation)
         changed(activation, bytes: 0)
     }
@@ -212,6 +212,7 @@ extension ActorRuntime {
     private func writeRecord(_ activation: Activation, _ key: ByteView, _ sink: some EffectSink) {
         // A key that an open transaction has made and removed again: at commit its version must not be as before.
         guard activation.kind != .absent || activation.isRecordStored || isScope else { return }
+        if activation.database == RowKey.database { return writeRow(activation, key, sink) }
         keyBuffer.removeAll()
         NativeKeyLayout.appendRecordPosition(
             activation.bucket, database: activation.database, hash: activation.hash, into: &keyBuffer)
@@ -284,20 +285,24 @@ extension ActorRuntime {
     private func writeExpiry(_ activation: Activation, _ key: ByteView, _ sink: some EffectSink) {
         guard activation.storedExpiry != activation.expiresAt else { return }
         if activation.storedExpiry != 0 {
-            keyBuffer.removeAll()
-            NativeKeyLayout.appendExpiry(
-                activation.bucket, atMilliseconds: activation.storedExpiry, database: activation.database, key: key,
-                into: &keyBuffer)
+            setExpiryKey(activation, activation.storedExpiry, key)
             sink.delete(key: keyBuffer.readable)
         }
         if activation.expiresAt != 0 {
-            keyBuffer.removeAll()
-            NativeKeyLayout.appendExpiry(
-                activation.bucket, atMilliseconds: activation.expiresAt, database: activation.database, key: key,
-                into: &keyBuffer)
+            setExpiryKey(activation, activation.expiresAt, key)
             sink.put(key: keyBuffer.readable, value: ByteView(start: nil, count: 0))
         }
         activation.storedExpiry = activation.expiresAt
         if activation.expiresAt != 0 { earliestExpiry = min(earliestExpiry, activation.expiresAt) }
+    }
+
+    private func setExpiryKey(_ activation: Activation, _ time: UInt64, _ key: ByteView) {
+        keyBuffer.removeAll()
+        if activation.database == RowKey.database {
+            RowKey.appendExpiry(activation.bucket, atMilliseconds: time, key: key, into: &keyBuffer)
+        } else {
+            NativeKeyLayout.appendExpiry(
+                activation.bucket, atMilliseconds: time, database: activation.database, key: key, into: &keyBuffer)
+        }
     }
 }

@@ -13,6 +13,7 @@ extension ActorRuntime {
     package func beginPart() throws(DatabaseError) {
         try loadCounters()
         countersBeforePart = counters
+        schema.beginPart()
     }
 
     /// After the last: writes its effects, and returns how it changes the number of keys.
@@ -23,6 +24,7 @@ extension ActorRuntime {
         countersBeforePart = nil
         let changed = dirty.owned
         finishEntry(sink)
+        if schema.index == entryIndex { schema.undoPart() }
         for activation in changed { activation.isPending = false }
         if !changed.isEmpty { pending.keep { $0.isPending } }
         for activation in changed { remove(activation) }
@@ -52,6 +54,8 @@ extension ActorRuntime {
 
     /// Forgets what memory knows of a key, unless an entry brings it that is not committed.
     package func forget(_ database: UInt8, _ key: ByteView) {
+        // The lock of a collection comes with that of the catalog.
+        if database == RowKey.database, key.isEmpty { return schema.forget() }
         lookupKey.removeAll()
         lookupKey.append(database)
         lookupKey.append(key)

@@ -64,7 +64,12 @@ extension ActorRuntime {
     private func activate(_ database: UInt8, _ key: ByteView) throws(DatabaseError) -> Activation {
         statistics.misses &+= 1
         guard key.count <= limits.keyBytes else { throw Failure.keyTooLong }
-        guard Int(database) < KeyCounters.databases else { throw Failure.database }
+        guard Int(database) < KeyCounters.databases else {
+            guard database == RowKey.database else { throw Failure.database }
+            let fresh = try makeRow(key)
+            admit(fresh)
+            return fresh
+        }
         let bucket = Slot.of(key).bucket(of: bucketCount)
         guard buckets.contains(Int(bucket.rawValue)) else {
             throw key.baseAddress == callKey ? Failure.otherShard : Failure.crossShard

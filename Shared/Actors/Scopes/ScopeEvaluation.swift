@@ -55,6 +55,7 @@ package final class ScopeEvaluation {
         self.isRepeatable = isRepeatable
         // Counters of a time would not tell of what was committed at it and applied later.
         runtime.hasExactCounters = !isRepeatable
+        runtime.restartSchema()
         startOver()
     }
 
@@ -69,6 +70,7 @@ package final class ScopeEvaluation {
 
     /// Takes back all statements above `number`.
     package func rollBack(to number: UInt32) {
+        runtime.rollBackSchema(to: number)
         if records.rollBack(to: number) { startOver() }
     }
 
@@ -89,6 +91,7 @@ package final class ScopeEvaluation {
             if !runtime.countsDifferences { startOver() }
         }
         runtime.beginStatement(floor: floor)
+        runtime.beginSchema(number)
     }
 
     /// Evaluates a call at wall time `now`, and appends its reply.
@@ -119,7 +122,18 @@ package final class ScopeEvaluation {
     }
 
     /// Instead of `end`: nothing of the statement has happened.
-    package func undo() { startOver() }
+    package func undo() {
+        if statement > 0 { runtime.rollBackSchema(to: statement - 1) }
+        startOver()
+    }
+
+    /// The shard's catalog, with what the transaction has changed of it.
+    package func catalog() throws(DatabaseError) -> Catalog { try runtime.catalog() }
+
+    /// Calls are made by the catalog of the shard, and by what the transaction makes of it.
+    package func shareCatalog(_ source: @escaping () throws(DatabaseError) -> Catalog) {
+        runtime.shareCatalog(isChecked: true, source)
+    }
 
     /// Reads everything again that is not in `records`.
     private func startOver() { runtime.restartScope(committed: entry, counters: records.counterChanges) }

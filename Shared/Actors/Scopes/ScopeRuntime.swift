@@ -47,6 +47,7 @@ extension ActorRuntime {
     /// it does already.
     package func pendingIndex(_ database: UInt8, _ key: ByteView) -> LogIndex {
         var index = Int(database) < flushIndex.count ? flushIndex[Int(database)] : .zero
+        if database == RowKey.database, RowKey.collection(of: key) == nil { return pendingIndex(ofCollection: key) }
         lookupKey.removeAll()
         lookupKey.append(database)
         lookupKey.append(key)
@@ -54,9 +55,22 @@ extension ActorRuntime {
         return index
     }
 
+    /// The same of the catalog, and of all records of a collection.
+    private func pendingIndex(ofCollection key: ByteView) -> LogIndex {
+        guard let collection = RowKey.collection(prefix: key) else { return schema.index }
+        var newest = schema.index
+        pending.forEach { item in
+            guard item.database == RowKey.database,
+                item.key.withUnsafeBytes({ RowKey.collection(of: $0) }) == collection
+            else { return }
+            newest = max(newest, item.pendingIndex)
+        }
+        return newest
+    }
+
     /// The entry after which the store shows all changes of all keys that were evaluated here.
     package var newestPendingIndex: LogIndex {
-        var newest = flushIndex.max() ?? .zero
+        var newest = max(schema.index, flushIndex.max() ?? .zero)
         pending.forEach { newest = max(newest, $0.pendingIndex) }
         return newest
     }
@@ -64,8 +78,12 @@ extension ActorRuntime {
     /// A key was changed or removed by somebody else than the calls evaluated here, at a time that is not before that
     /// of the change: a version that was told of it while it was absent is not told again.
     package func noteChange(ofRecord key: ByteView, at time: Timestamp) {
-        guard case .record(_, let database, let hash, _)? = NativeKey(parsing: key) else { return }
-        absences.note(database, hash, time)
+        if case .record(_, let database, let hash, _)? = NativeKey(parsing: key) {
+            absences.note(database, hash, time)
+        } else if let (_, collection, primaryKey) = RowKey.parse(key) {
+            let hash = RowKey.make(collection, primaryKey: primaryKey).withUnsafeBytes { NativeKeyLayout.hash32($0) }
+            absences.note(RowKey.database, hash, time)
+        }
     }
 
     /// The same of all keys.

@@ -33,7 +33,7 @@ package struct CallBatchEncoder: ~Copyable {
 
     private mutating func append(_ key: ByteView, _ database: UInt8, version: UInt64, isAbsent: Bool) {
         var size = 0
-        if database != 0 { size += 2 }
+        if database != 0 { size += 1 + varintSize(UInt64(database)) }
         if key.count != 0 { size += 1 + varintSize(UInt64(key.count)) + key.count }
         if version != 0 { size += 9 }
         if isAbsent { size += 2 }
@@ -41,7 +41,7 @@ package struct CallBatchEncoder: ~Copyable {
         buffer.append(varint: UInt64(size))
         if database != 0 {
             buffer.append(1 << 3)
-            buffer.append(database)
+            buffer.append(varint: UInt64(database))
         }
         if key.count != 0 { buffer.append(delimited: key, tag: 2 << 3 | 2) }
         if version != 0 {
@@ -259,7 +259,7 @@ package struct CallBatchView {
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
         }
-        guard database < 16 else { return nil }
+        guard ActorCallView.isDatabase(database) else { return nil }
         return WatchView(
             database: UInt8(database), key: key, condition: isAbsent ? .absent : .version(version))
     }
@@ -277,7 +277,7 @@ struct ActorCallSize {
         _ arguments: UnsafeBufferPointer<ByteView>
     ) {
         var size = 1 + varintSize(UInt64(method.rawValue)), packed = 0
-        if database != 0 { size += 2 }
+        if database != 0 { size += 1 + varintSize(UInt64(database)) }
         if key.count != 0 { size += 1 + varintSize(UInt64(key.count)) + key.count }
         if flags != 0 { size += 1 + varintSize(UInt64(flags)) }
         if numbers.count != 0 {
@@ -300,7 +300,7 @@ extension ByteBuffer {
         append(varint: UInt64(method.rawValue))
         if database != 0 {
             append(2 << 3)
-            append(database)
+            append(varint: UInt64(database))
         }
         if key.count != 0 { append(delimited: key, tag: 3 << 3 | 2) }
         if flags != 0 {

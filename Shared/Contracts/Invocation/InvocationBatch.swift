@@ -77,6 +77,10 @@ package struct ActorCallView {
         self.numbers = numbers
         self.arguments = arguments
     }
+
+    /// Redis has sixteen; records of collections are called as if they had one too.
+    @inline(__always)
+    static func isDatabase(_ number: UInt64) -> Bool { number < 16 || number == CollectionID.callDatabase }
 }
 
 /// `RecordOperation` as it lies in its frame.
@@ -494,7 +498,7 @@ package final class InvocationBatchDecoder {
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
         }
-        guard database < 16, let raw = UInt32(exactly: method), let known = Method(rawValue: raw) else {
+        guard ActorCallView.isDatabase(database), let raw = UInt32(exactly: method), let known = Method(rawValue: raw) else {
             return .unknown
         }
         return .call(
