@@ -283,17 +283,18 @@ final class Node {
         runtime.reset(committed: group.committedIndex, floor: .zero)  // Again before it serves.
         let reads = CommittedReads(
             records, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
+        let past = PastReads(
+            records, buckets: buckets, bucketCount: bucketCount, limits: limits, catalog: runtime.catalog,
+            seed: random.next())
         let executor = ShardExecutor(
             shard: shard.id, buckets: shard.buckets, clock: clock, group: group, log: log, store: records,
             runtime: runtime,
             records: RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount),
             outcomes: OutcomeMemory(reader: reader, buckets: buckets, limits: settings.outcomes),
-            reads: reads,
-            past: PastReads(
-                records, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next()),
+            reads: reads, past: past,
             transactions: ShardTransactions(
                 bucketCount: bucketCount, limits: settings.transactions,
-                scopes: scopes(over: records, buckets, bucketCount: bucketCount, limits)),
+                scopes: scopes(beside: runtime, over: records, buckets, bucketCount: bucketCount, limits)),
             sagas: ShardSagas(limits: settings.sagas),
             onFatal: { [fatal] error in fatal("shard \(shard.id) cannot apply a committed entry", error) })
         executor.onServing = { [unowned self, unowned executor] in
@@ -326,13 +327,16 @@ final class Node {
 
     /// What open transactions of a shard do.
     private func scopes(
-        over store: ShardStore, _ buckets: Range<Int>, bucketCount: Int, _ actorLimits: ActorLimits
+        beside runtime: ActorRuntime, over store: ShardStore, _ buckets: Range<Int>, bucketCount: Int,
+        _ actorLimits: ActorLimits
     ) -> ShardScopes {
         let (limits, seed) = (settings.scopes, random.next())
         return ShardScopes(limits: limits, store: store) {
-            ScopeEvaluation(
+            let scope = ScopeEvaluation(
                 reader: CommittedRecords(store), buckets: buckets, bucketCount: bucketCount, actorLimits: actorLimits,
                 limits: limits.scope, seed: seed)
+            scope.shareCatalog(runtime.catalog)
+            return scope
         }
     }
 

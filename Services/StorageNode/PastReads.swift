@@ -57,7 +57,11 @@ final class PastReads {
     private(set) var answered: UInt64 = 0
     private(set) var refused: UInt64 = 0
 
-    init(_ store: ShardStore, buckets: Range<Int>, bucketCount: Int, limits: ActorLimits, seed: UInt64) {
+    /// `catalog` is that of now: records of any time can be read by it.
+    init(
+        _ store: ShardStore, buckets: Range<Int>, bucketCount: Int, limits: ActorLimits,
+        catalog: @escaping () throws(DatabaseError) -> Catalog, seed: UInt64
+    ) {
         self.store = store
         let reader = PastRecords(store)
         self.reader = reader
@@ -68,6 +72,7 @@ final class PastReads {
             let runtime = ActorRuntime(
                 reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: seed)
             runtime.hasExactCounters = false
+            runtime.shareCatalog(isChecked: false, catalog)
             return runtime
         }
     }

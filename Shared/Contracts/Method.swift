@@ -152,7 +152,8 @@ import Base
     // MARK: Records of collections
 
     // `database` is `RowKey.database`, a key is one as `RowKey` makes it, and numbers begin with the version of the
-    // collection's descriptor: a shard that has another one answers staleSchema.
+    // collection's descriptor: a shard that has another one answers staleSchema. Methods that ask nothing but of a
+    // key itself take such keys too: `exists`, `expire`, `timeToLive`, `version` …
 
     /// `key` and `arguments` are the keys, of one collection; numbers `[schema version]`. List of Data (the record) or
     /// Null; with flag 1, before each Integer: its version, as `version` answers.
@@ -265,10 +266,16 @@ extension ActorCallView {
         }
     }
 
-    /// It is for records of collections, or the catalog of them, and for nothing else.
+    /// It is for records of collections, or the catalog of them.
     package var isOfRecords: Bool {
-        database == CollectionID.callDatabase && (method.rawValue >= Method.rowGet.rawValue || method == .version)
+        guard database == CollectionID.callDatabase else { return false }
+        return method.rawValue >= Method.rowGet.rawValue || Self.general.contains(method)
     }
+
+    /// What can be asked of a record as of any key.
+    private static let general: Set<Method> = [
+        .exists, .touch, .type, .expire, .persist, .timeToLive, .expireTime, .objectIdleTime, .memoryUsage, .version,
+    ]
 
     private func other(_ number: Int64) -> UInt8? { (0..<16).contains(number) ? UInt8(number) : nil }
 }

@@ -15,6 +15,7 @@ final class ScopeRig {
         scope = ScopeEvaluation(
             reader: rig.records, buckets: 0..<64, bucketCount: 64, actorLimits: rig.limits, limits: limits,
             seed: rig.seed)
+        scope.shareCatalog { [unowned rig] () throws(DatabaseError) in try rig.runtime.catalog() }
         open(isRepeatable: isRepeatable)
     }
 
@@ -63,6 +64,12 @@ final class ScopeRig {
                     rig.runtime.noteChange(ofRecord: key, at: time)
                     if case .record(_, let database, _, let name)? = NativeKey(parsing: key) {
                         rig.runtime.forget(database, name)
+                    } else if let (_, collection, primaryKey) = RowKey.parse(key) {
+                        RowKey.make(collection, primaryKey: primaryKey).withUnsafeBytes {
+                            rig.runtime.forget(RowKey.database, $0)
+                        }
+                    } else if SchemaKey.isOfCatalog(key) {
+                        rig.runtime.forget(RowKey.database, ByteView(start: nil, count: 0))
                     }
                 }
             case .deleteRange:
