@@ -165,8 +165,8 @@ import Base
     case rowDelete = 98
     /// What a shard has of a collection, bucket after bucket, in the order of the keys within each. `key` is the
     /// collection (u32, big-endian); numbers `[schema version, first bucket, end of buckets (0: all), most records (0:
-    /// no limit), most bytes (0: the limit of replies)]`; arguments `[from, to, resume]`, encoded primary keys: from the
-    /// first (empty: all) to before the second (empty: all), and in the first bucket not before the third. Flag 1:
+    /// no limit), most bytes (0: the limit of replies)]`; arguments `[from, to, resume]`, encoded primary keys: from
+    /// the first (empty: all) to before the second (empty: all), and in the first bucket not before the third. Flag 1:
     /// without records. List: encoded primary key, record, …; at the end Integer: the bucket to go on with, and Data:
     /// what `resume` must be there. It is over when that bucket is the end of buckets; it may be another shard's.
     case rowScan = 99

@@ -4,9 +4,9 @@ import Base
 ///
 ///     in a call, a lock, in memory   database 255, key = collection u32 | encoded primary key (`KeyEncoding`)
 ///     in the store                   bucket u16 | collection u32 | index u8 = 0 | encoded primary key → `RowRecord`
-///     when it expires                bucket u16 | collection u32 = 25 | index u8 = 0 | expiresAt ms u64 | key as called
+///     when it expires                bucket u16 | collection u32 = 25 | index u8 = 0 | time in ms u64 | key as above
 ///
-/// All integers are big-endian. The bucket is that of the slot of the encoded primary key, every byte of which counts.
+/// All integers are big-endian. The bucket is that of the slot of the encoded primary key; every byte of that counts.
 /// Example: the row 42 of collection 16385 is called 00004001 192a; in bucket 5 it lies under 0005 00004001 00 192a.
 package enum RowKey {
     /// What `database` is in a call for records of collections; those of Redis keys are below 16.
@@ -52,7 +52,8 @@ package enum RowKey {
     }
 
     /// The collection and primary key of a record's place in the store; nil for other keys.
-    package static func parse(_ stored: ByteView) -> (bucket: BucketID, collection: CollectionID, primaryKey: ByteView)? {
+    package static func parse(_ stored: ByteView) -> (bucket: BucketID, collection: CollectionID, primaryKey: ByteView)?
+    {
         var reader = ByteReader(stored)
         guard let bucket = reader.bigEndian(UInt16.self), Int(bucket) < Slot.count,
             let number = reader.bigEndian(UInt32.self), number >= CollectionID.firstUnreserved.rawValue,

@@ -5,8 +5,8 @@ extension CollectionID {
     @inlinable package static var systemSchema: CollectionID { CollectionID(rawValue: 24) }
 }
 
-/// Where a shard keeps the catalog: all of it in each of its buckets, so that a bucket that goes to another shard, or is
-/// restored into another cluster, brings what its records mean.
+/// Where a shard keeps the catalog: all of it in each of its buckets, so that a bucket that goes to another shard, or
+/// is restored into another cluster, brings what its records mean.
 ///
 ///     version   bucket u16 | collection u32 = 24 | index u8 = 0                     → version of the catalog u64 LE
 ///     object    bucket u16 | collection u32 = 24 | index u8 = 0 | kind u8 | id u32  → the object

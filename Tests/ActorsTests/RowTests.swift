@@ -46,8 +46,9 @@ struct RowTests {
         #expect(put(.insert, keys) == .list([.integer(1), .integer(0), .integer(1)]))
         #expect(put([.update, .whole], keys) == .list([.integer(2), .integer(2), .integer(2)]))
         #expect(rows.get(1, 2, 3) == ["x", "x", "x"])
-        #expect(rows.call(.rowDelete, keys[0], [RowRig.key(9), keys[2], keys[2]])
-            == .list([.integer(1), .integer(0), .integer(1), .integer(0)]))
+        #expect(
+            rows.call(.rowDelete, keys[0], [RowRig.key(9), keys[2], keys[2]])
+                == .list([.integer(1), .integer(0), .integer(1), .integer(0)]))
         let mixed = rows.call(.rowPut, keys[0], ["y", RowRig.key(1, of: RowRig.orders), "y"])
         #expect(mixed == noRecord && rows.get(1) == [nil])
     }
@@ -80,8 +81,9 @@ struct RowTests {
         #expect(version() == first)
         rows.put(1, "b")
         #expect(version() != first)
-        #expect(rows.call(.expire, RowRig.key(1), numbers: [1000], flags: ExpireFlags.relativeTime.rawValue)
-            == .integer(1))
+        #expect(
+            rows.call(.expire, RowRig.key(1), numbers: [1000], flags: ExpireFlags.relativeTime.rawValue)
+                == .integer(1))
         rows.put(1, "c")
         rig.settle()
         rig.restart()
@@ -97,7 +99,7 @@ struct RowTests {
     func scans() {
         rows.define([RowRig.descriptor(), RowRig.descriptor(RowRig.orders, "orders")])
         for number in 0..<50 { rows.put(Int64(number * 2), "r\(number)") }
-        rows.call(.rowPut, RowRig.key(7, of: RowRig.orders), ["o"])
+        _ = rows.call(.rowPut, RowRig.key(7, of: RowRig.orders), ["o"])
         rig.settle()
         for number in stride(from: Int64(1), to: 20, by: 2) { rows.put(number, "new") }
         rows.delete(10)
@@ -149,8 +151,9 @@ struct RowTests {
     func flush() {
         rows.define([RowRig.descriptor()])
         rows.put(1, "a")
-        #expect(rows.call(.expire, RowRig.key(1), numbers: [1000], flags: ExpireFlags.relativeTime.rawValue)
-            == .integer(1))
+        #expect(
+            rows.call(.expire, RowRig.key(1), numbers: [1000], flags: ExpireFlags.relativeTime.rawValue)
+                == .integer(1))
         _ = rig.call(.set, "k", ["v"])
         #expect(rig.call(.flushAll) == .ok)
         rig.settle()

@@ -15,10 +15,18 @@ extension CallBatchEncoder {
         _ method: Contracts.Method, _ key: String = "", _ arguments: [Bytes] = [], numbers: [Int64] = [],
         flags: UInt32 = 0
     ) -> Bytes {
-        let all = Bytes(key.utf8) + arguments.joined()
+        encoded(method, key: Bytes(key.utf8), arguments, numbers: numbers, flags: flags, database: 0)
+    }
+
+    /// A call on its own, whose key is no text.
+    static func encoded(
+        _ method: Contracts.Method, key: Bytes, _ arguments: [Bytes] = [], numbers: [Int64] = [], flags: UInt32 = 0,
+        database: UInt8
+    ) -> Bytes {
+        let all = key + arguments.joined()
         var alone = ByteBuffer(capacity: 64)
         all.withUnsafeBytes { all in
-            var views: [ByteView] = [], start = key.utf8.count
+            var views: [ByteView] = [], start = key.count
             for argument in arguments {
                 views.append(ByteView(rebasing: all[start..<start + argument.count]))
                 start += argument.count
@@ -26,8 +34,8 @@ extension CallBatchEncoder {
             numbers.withUnsafeBufferPointer { numbers in
                 views.withUnsafeBufferPointer { views in
                     CallBatchEncoder.encode(
-                        method: method, database: 0, key: ByteView(rebasing: all.prefix(key.utf8.count)), flags: flags,
-                        numbers: numbers, arguments: views, into: &alone)
+                        method: method, database: database, key: ByteView(rebasing: all.prefix(key.count)),
+                        flags: flags, numbers: numbers, arguments: views, into: &alone)
                 }
             }
         }

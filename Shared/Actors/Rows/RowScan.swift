@@ -46,6 +46,12 @@ private struct PendingRow {
     let activation: Activation
 }
 
+extension Activation {
+    fileprivate func comparePrimaryKey(with other: ByteView) -> Int {
+        key.withUnsafeBytes { compareKeys(RowKey.primaryKey(of: $0), other) }
+    }
+}
+
 extension ActorRuntime {
     func rowScan(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
         guard call.database == RowKey.database, call.key.count == RowKey.prefixSize,
@@ -87,9 +93,7 @@ extension ActorRuntime {
         _ bucket: Int, _ collection: CollectionID, _ from: ByteView, _ to: ByteView, _ all: [PendingRow],
         _ given: inout RowScanRoom, _ reply: Reply
     ) throws(DatabaseError) {
-        let overlay = all.filter { row in
-            row.bucket == bucket && row.activation.key.withUnsafeBytes { compareKeys(RowKey.primaryKey(of: $0), from) >= 0 }
-        }
+        let overlay = all.filter { $0.bucket == bucket && $0.activation.comparePrimaryKey(with: from) >= 0 }
         let id = BucketID(rawValue: UInt16(truncatingIfNeeded: bucket))
         keyBuffer.removeAll()
         NativeKeyLayout.appendPrefix(id, collection, into: &keyBuffer)
@@ -108,7 +112,7 @@ extension ActorRuntime {
             let key = ByteView(rebasing: stored[min(NativeKeyLayout.prefixSize, stored.count)...])
             var isHidden = false
             while next < overlay.count, !isOver, !isHidden {
-                let order = overlay[next].activation.key.withUnsafeBytes { compareKeys(RowKey.primaryKey(of: $0), key) }
+                let order = overlay[next].activation.comparePrimaryKey(with: key)
                 guard order <= 0 else { break }
                 isHidden = order == 0
                 show(overlay[next].activation)

@@ -4,8 +4,8 @@ import DataModel
 
 /// What a runtime knows of its shard's catalog.
 ///
-/// It is read when it is needed, and again when somebody else may have changed it: a transaction does that with the lock
-/// of the catalog, and what it has locked is forgotten when it is applied (`ActorRuntime.forget`).
+/// It is read when it is needed, and again when somebody else may have changed it: a transaction does that with the
+/// lock of the catalog, and what it has locked is forgotten when it is applied (`ActorRuntime.forget`).
 struct SchemaMemory {
     /// Nil: it must be read.
     var catalog: Catalog?

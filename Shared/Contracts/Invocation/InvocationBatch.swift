@@ -498,7 +498,8 @@ package final class InvocationBatchDecoder {
                 guard tag >> 3 != 0, Wire.skip(tag & 7, in: &reader) else { throw Wire.malformed }
             }
         }
-        guard ActorCallView.isDatabase(database), let raw = UInt32(exactly: method), let known = Method(rawValue: raw) else {
+        guard ActorCallView.isDatabase(database), let raw = UInt32(exactly: method), let known = Method(rawValue: raw)
+        else {
             return .unknown
         }
         return .call(
