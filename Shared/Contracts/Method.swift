@@ -180,6 +180,11 @@ import Base
     /// The shard's catalog, as the transaction sees it: numbers `[version that is known, or -1]`. List: Integer: its
     /// version; if that is another one, the objects as Data.
     case schemaRead = 102
+    /// nextval: `key` is the record of the sequence, whose primary key is the integer 0; numbers `[schema version, how
+    /// many]`. List of Integer: those drawn, fewer at the end of the sequence. Not in a transaction.
+    case sequenceNext = 103
+    /// setval: numbers `[schema version, value, 1 if it counts as drawn]`. Integer: the value. Not in a transaction.
+    case sequenceSet = 104
 
     /// Which parts of a call are keys.
     package enum Keys: Hashable, Sendable {
@@ -215,7 +220,7 @@ import Base
             .incrementByFloat, .setBit, .getBit, .bitCount, .bitPosition, .bitField, .hashSet, .hashGet, .hashMultiGet,
             .hashGetAll, .hashKeys, .hashValues, .hashLength, .hashExists, .hashDelete, .hashStringLength,
             .hashIncrementBy, .hashIncrementByFloat, .hashRandomField, .hashScan, .dump, .install,
-            .bitOperationOfValues, .longestCommonSubsequenceOfValues:
+            .bitOperationOfValues, .longestCommonSubsequenceOfValues, .sequenceNext, .sequenceSet:
             .first
         }
     }
@@ -234,7 +239,7 @@ import Base
         case .delete, .expire, .persist, .rename, .copy, .move, .flushDatabase, .flushAll, .set, .getDelete, .getExpire,
             .append, .setRange, .incrementBy, .incrementByFloat, .multiSet, .setBit, .bitOperation, .bitField,
             .hashSet, .hashDelete, .hashIncrementBy, .hashIncrementByFloat, .install, .bitOperationOfValues, .rowPut,
-            .rowDelete, .schemaPut, .schemaDrop:
+            .rowDelete, .schemaPut, .schemaDrop, .sequenceNext, .sequenceSet:
             true
         case .exists, .touch, .type, .timeToLive, .expireTime, .randomKey, .scan, .keys, .databaseSize, .objectEncoding,
             .objectIdleTime, .memoryUsage, .version, .get, .stringLength, .getRange, .multiGet,

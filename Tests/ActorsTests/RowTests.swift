@@ -198,6 +198,32 @@ struct RowTests {
         #expect(rows.get(1) == ["a"])
     }
 
+    @Test("a sequence gives each number once, in order, to its end and around")
+    func sequences() {
+        var numbers = RowRig.descriptor()
+        (numbers.kind, numbers.sequence) = (.sequence, .init())
+        numbers.sequence?.maximum = 5
+        rows.define([numbers])
+        let key = RowRig.key(0), end = "nextval: reached maximum value of sequence \"users\" (5)"
+        func draw(_ count: Int64) -> Answer { rows.call(.sequenceNext, key, numbers: [1, count]) }
+        func set(_ value: Int64, _ isCalled: Int64) -> Answer {
+            rows.call(.sequenceSet, key, numbers: [1, value, isCalled])
+        }
+        #expect(draw(1) == .list([.integer(1)]) && draw(2) == .list([.integer(2), .integer(3)]))
+        rig.settle()
+        rig.restart()
+        #expect(draw(9) == .list([.integer(4), .integer(5)]) && draw(1) == .error(end))
+        #expect(set(2, 0) == .integer(2) && draw(1) == .list([.integer(2)]))
+        #expect(set(4, 1) == .integer(4) && draw(1) == .list([.integer(5)]))
+        #expect(set(6, 0) == .error("setval: value 6 is out of bounds for sequence \"users\" (1..5)"))
+        #expect(draw(0) == .error("value is out of range"))
+        #expect(rows.call(.sequenceNext, RowRig.key(1), numbers: [1, 1]) == noRecord)
+        numbers.version = 2
+        numbers.sequence?.cycles = true
+        rows.define([numbers], by: 1)
+        #expect(rows.call(.sequenceNext, key, numbers: [2, 2]) == .list([.integer(1), .integer(2)]))
+    }
+
     @Test("no call traps, whatever is in it", arguments: 1...8 as ClosedRange<UInt64>)
     func garbage(_ seed: UInt64) {
         var random = SplitMix64(seed: seed)

@@ -101,7 +101,7 @@ struct RowTests {
                         $0.scan(from: OpenTransaction.slot(key) == 0 ? 0 : 32)
                     }
                 }
-                tickets.append(caller.batch(at: keys.0) { $0.put(numbers[0], "too early") })
+                tickets.append(caller.batch(at: keys.0, isWrite: false) { $0.get(numbers[0]) })
             }
             play.when({ one.isSettled && caller.isSettled }) {
                 for (position, next) in ["32", "64"].enumerated() {
@@ -232,12 +232,12 @@ struct RowTests {
     @Test("records and schema are there when the node begins again")
     func restart() throws {
         try Stage.withDirectory { directory in
-            try Stage.run(directory, shards: 1) { stage in
+            try Stage.run(directory, disk: PosixDisk(), store: nil) { stage in
                 stage.caller.batch(at: "k") { $0.define(1) }
                 stage.caller.batch(at: "k") { $0.put(1, "kept") }
                 Play.whenSettled(stage) { stage.finish() }
             }
-            try Stage.run(directory, shards: 1) { stage in
+            try Stage.run(directory, disk: PosixDisk(), store: nil) { stage in
                 let read = stage.caller.batch(at: "k", isWrite: false) {
                     $0.get(1)
                     $0.row(.schemaRead, [], numbers: [1])

@@ -265,6 +265,8 @@ package final class ActorRuntime {
         case .schemaPut: try schemaPut(call, reply)
         case .schemaDrop: try schemaDrop(call, reply)
         case .schemaRead: try schemaRead(call, reply)
+        case .sequenceNext: try sequenceNext(call, reply)
+        case .sequenceSet: try sequenceSet(call, reply)
         }
     }
 }
