@@ -113,7 +113,7 @@ let package = Package(
             dependencies: ["Base", "DataModel", "Raft", "Storage", "Actors", "Replication", "ServiceKit", "TestKit"],
             path: "Tests/Simulation", swiftSettings: strict),
         tests("Base", ["TestKit"]),
-        tests("DataModel", ["Base", "TestKit"]),
+        tests("DataModel", ["Base", "TestKit"], excluding: ["Corpus"]),
         tests("Actors", ["Base", "Contracts", "DataModel", "TestKit"]),
         tests("TestKit", ["Base"]),
         tests("Storage", ["Base", "DataModel", "TestKit"]),

@@ -143,6 +143,23 @@ extension Decimal {
         self = exact.rounded(toSignificant: digits).trimmed
     }
 
+    /// A whole number, or one half, without rounding.
+    init(exactly value: Double) {
+        guard value >= 1 else {
+            self = Decimal(isNegative: false, decimalDigits: value == 0.5 ? [5] : [], point: 0, scale: 1)
+            return
+        }
+        let significand = value.significandBitPattern | 1 << 52
+        var exponent = Int(value.exponent) - 52
+        var number = Decimal(Int64(exponent < 0 ? significand >> UInt64(-exponent) : significand))
+        while exponent > 0 {
+            let step = min(exponent, 30)
+            number = (try? number.multiplied(by: Decimal(Int64(1) << Int64(step)))) ?? number
+            exponent -= step
+        }
+        self = number
+    }
+
     private init?(exactText: String) {
         guard let value = try? Decimal(parsing: exactText) else { return nil }
         self = value
