@@ -4,6 +4,9 @@
 usage: generate.py <psql options>      (UTF-8, time zones of its own; nothing is left behind in the database)
 
 inputs.txt: a line with a type in brackets, then one text a line; \\n \\t \\\\ are escapes, the empty text is \\e.
+A type that begins with `= ` is an expression instead, its arguments stand in the line with ` | ` between them;
+`= extract T` is extract(argument from argument of type T).
+
 values.txt: type, text, then `ok` and what it prints, or SQLSTATE and message, and the detail if any; tabs between.
 """
 import pathlib
@@ -31,20 +34,33 @@ def escape(text):
 
 FUNCTION = """
 SET client_min_messages = error; SET timezone = 'America/New_York';
-CREATE FUNCTION pg_temp.reading(type text, input text) RETURNS text[] LANGUAGE plpgsql AS $$
+CREATE FUNCTION pg_temp.answer(expression text) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE result text; state text; message text; detail text;
 BEGIN
-  EXECUTE format('SELECT format(''%%s'', %L::%s)', input, type) INTO result;
+  EXECUTE 'SELECT format(''%s'', ' || expression || ')' INTO result;
   RETURN ARRAY['ok', result];
 EXCEPTION WHEN others THEN
   GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
   RETURN ARRAY[state, message, detail];
 END $$;
+CREATE FUNCTION pg_temp.reading(type text, input text) RETURNS text[] LANGUAGE sql AS
+$$ SELECT pg_temp.answer(format('%L::%s', input, type)) $$;
 """
 
 
 def quoted(text):
     return "E'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", "\\r") + "'"
+
+
+def question(kind, text):
+    if not kind.startswith("= "):
+        return f"pg_temp.reading({quoted(kind)}, {quoted(text)})"
+    first, *rest = [f"E'{part}'" for part in text.split(" | ")]
+    if kind.startswith("= extract "):
+        expression = f"extract({text.split(' | ')[0]} from {rest[0]}::{kind[10:]})"
+    else:
+        expression = kind[2:].replace("$1", first).replace("$2", rest[0] if rest else "")
+    return f"pg_temp.answer({quoted(expression)})"
 
 
 def main():
@@ -55,7 +71,7 @@ def main():
         elif line:
             questions.append((kind, unescape(line)))
     script = FUNCTION + "".join(
-        f"SELECT array_to_json(pg_temp.reading({quoted(kind)}, {quoted(text)}))::text;\n" for kind, text in questions)
+        f"SELECT array_to_json({question(kind, text)})::text;\n" for kind, text in questions)
     answer = subprocess.run(
         ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *sys.argv[1:]], input=script, text=True, check=True,
         capture_output=True).stdout.splitlines()
