@@ -37,7 +37,8 @@ class Pair:
         self.cluster.start()
         self.run = pathlib.Path(self.cluster.data, "run")
         self.second = f"{self.run}/g2"
-        words = ["--listen", f"unix:{self.second}", "--coordinator", f"unix:{self.run}/c1"]
+        coordinators = ",".join(f"unix:{self.run}/c{number}" for number in range(1, NODES + 1))
+        words = ["--listen", f"unix:{self.second}", "--coordinator", coordinators]
         self.gateway = subprocess.Popen(
             [str(BIN / "resp-gw"), *words, "--admin", f"unix:{self.run}/g2.admin"], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.cluster.environment)
