@@ -71,7 +71,7 @@ extension Value {
     private static func rounded(moment: Int64, _ precision: Int?) -> Int64 {
         guard moment != .max, moment != .min else { return moment }
         let (shifted, isOver) = moment.subtractingReportingOverflow(ValueBinary.epoch)
-        return isOver ? moment : rounded(shifted, precision) + ValueBinary.epoch
+        return isOver ? moment : rounded(shifted, precision) &+ ValueBinary.epoch
     }
 
     fileprivate static func roundedTime(_ microseconds: Int64, _ precision: Int?) -> Int64 {

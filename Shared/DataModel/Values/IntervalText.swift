@@ -57,8 +57,8 @@ struct IntervalText {
     }
 
     private func result(isNegated: Bool = false) throws(Failure) -> Interval {
-        guard let months = Int32(exactly: isNegated ? -months : months),
-            let days = Int32(exactly: isNegated ? -days : days), !isNegated || microseconds != .min
+        guard let months = Int32(exactly: isNegated ? 0 &- months : months),
+            let days = Int32(exactly: isNegated ? 0 &- days : days), !isNegated || microseconds != .min
         else { throw .outOfRange }
         return Interval(months: months, days: days, microseconds: isNegated ? -microseconds : microseconds)
     }
