@@ -27,11 +27,11 @@ final class ClientConnection: ConnectionHandler {
     /// Calls `body` with the session: the only way to it once the connection serves. Never from inside another call.
     func event(_ body: (PgSession) -> Void) {
         gateway.beginEvent()
-        let before = connection.output.count
         swap(&connection.output, &session.output)
         body(session)
         swap(&connection.output, &session.output)
-        if connection.output.count != before { connection.setNeedsFlush() }
+        // Also when there is nothing to send: the memory that the connection has borrowed is given back then.
+        connection.setNeedsFlush()
         if session.hasActions { for action in session.takeActions() { perform(action) } }
     }
 

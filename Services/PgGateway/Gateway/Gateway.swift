@@ -70,7 +70,7 @@ final class Gateway {
 
     private func everySecond() {
         beginEvent()
-        for client in clients.values { client.event { $0.checkIdle() } }
+        for client in clients.values where client.session.isIdleTooLong { client.event { $0.checkIdle() } }
         // Said once a second at most: whoever guesses passwords must not fill the log, too.
         guard server.loginsRefused != lastRefusals else { return }
         lastRefusals = server.loginsRefused

@@ -244,7 +244,8 @@ package final class PgSession {
             act(.awaitDrain)
         }
         if phase == .closing || phase == .closed { return }
-        let isFull = mustWait && backlog.count >= server.limits.input
+        let limit = phase == .ready ? server.limits.input : server.limits.login
+        let isFull = mustWait && backlog.count >= limit
         if isFull != isReadingPaused {
             isReadingPaused = isFull
             act(isFull ? .pauseReading : .resumeReading)
@@ -316,13 +317,18 @@ package final class PgSession {
 
     // MARK: Time
 
-    /// Called every second or so: ends the connection of a client that has been idle for longer than it wanted.
-    package func checkIdle() {
-        guard phase == .ready, !isBusy, backlog.isEmpty else { return }
+    /// The client has been idle for longer than it wanted to be.
+    package var isIdleTooLong: Bool {
+        guard phase == .ready, !isBusy, backlog.isEmpty else { return false }
         let idle = server.monotonicMilliseconds &- lastActive
         let name = status == .idle ? "idle_session_timeout" : "idle_in_transaction_session_timeout"
         let limit = settings.milliseconds(name)
-        guard limit > 0, idle >= UInt64(limit) else { return }
+        return limit > 0 && idle >= UInt64(limit)
+    }
+
+    /// Called every second or so: ends the connection of a client that has been idle for longer than it wanted.
+    package func checkIdle() {
+        guard isIdleTooLong else { return }
         end(
             status == .idle
                 ? StatementError(.idleSessionTimeout, "terminating connection due to idle-session timeout")
