@@ -74,6 +74,7 @@ let package = Package(
         module("Transactions", ["Base", "DataModel"]),
         module("Feeds", ["Base", "DataModel", "Contracts"]),
         module("Backup", ["Base", "Crypto", "DataModel"]),
+        module("Engine", ["Base", "DataModel", "Contracts"]),
         module("QueryLanguages", ["Base", "Contracts"]),
 
         // L3: what every process shares; the way between replicas; what every gateway shares.
@@ -135,6 +136,7 @@ let package = Package(
         tests("Crypto", ["Base"]),
         tests("Placement", ["Base", "TestKit"]),
         tests("QueryLanguages", ["Base", "Contracts", "TestKit"]),
+        tests("Engine", ["Base", "Contracts", "DataModel", "QueryLanguages", "TestKit"]),
         tests("Transactions", ["Base", "DataModel", "TestKit"]),
         tests("Feeds", ["Base", "Contracts", "DataModel", "TestKit"]),
         tests("Backup", ["Base", "Crypto", "DataModel", "TestKit"]),

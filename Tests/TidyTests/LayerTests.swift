@@ -18,7 +18,9 @@ struct LayerTests {
         "Storage", "Actors", "Engine", "Tiering", "Raft", "Replication", "Peers", "Backup",
     ]
     /// No clock, disk, socket, randomness or `await` in these.
-    static let pure: Set<String> = ["Raft", "DataModel", "QueryLanguages", "Placement", "Transactions", "Feeds"]
+    static let pure: Set<String> = [
+        "Raft", "DataModel", "QueryLanguages", "Placement", "Transactions", "Feeds", "Engine",
+    ]
     static let pureFolders = ["/Wire/", "/Session/", "/Translate/"]
 
     /// Target name → dependencies, read from the `module(…)` and `service(…)` rows of Package.swift.

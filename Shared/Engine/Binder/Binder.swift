@@ -1,0 +1,193 @@
+import Base
+import Contracts
+import DataModel
+
+/// Resolves the names and types of a statement against the catalog: from the plan that a parser made to one that can
+/// be executed. The rules are PostgreSQL's; what is not supported is refused.
+final class Binder {
+    let plan: LogicalPlan
+    let catalog: any CatalogReading
+    let settings: EngineSettings
+    private(set) var attributeCount: Int32 = 0
+    private var recursionCount: Int32 = 0
+    private var commonCount: Int32 = 0
+    /// What is known of `$1` …; unknown until something says.
+    var parameterTypes: [DataType]
+    /// The collections that were looked at: a plan holds as long as they have these versions.
+    var versions: [CollectionID: UInt64] = [:]
+    /// Views that are being bound, against endless recursion.
+    private var viewDepth = 0
+
+    init(_ plan: LogicalPlan, catalog: any CatalogReading, settings: EngineSettings, parameterTypes: [DataType]) {
+        self.plan = plan
+        self.catalog = catalog
+        self.settings = settings
+        self.parameterTypes = parameterTypes
+    }
+
+    /// A binder for another plan within the same statement: a view's, a default's.
+    init(_ plan: LogicalPlan, within outer: Binder) {
+        self.plan = plan
+        catalog = outer.catalog
+        settings = outer.settings
+        parameterTypes = []
+        attributeCount = outer.attributeCount
+        recursionCount = outer.recursionCount
+        commonCount = outer.commonCount
+        viewDepth = outer.viewDepth + 1
+    }
+
+    /// Takes over what a binder made with `init(_:within:)` has counted.
+    func absorb(_ inner: Binder) {
+        attributeCount = inner.attributeCount
+        recursionCount = inner.recursionCount
+        commonCount = inner.commonCount
+        versions.merge(inner.versions) { $1 }
+    }
+
+    func checkViewDepth() throws(StatementError) {
+        if viewDepth > 50 { throw StatementError(.statementTooComplex, "stack depth limit exceeded") }
+    }
+
+    func newAttribute() -> Attribute {
+        attributeCount += 1
+        return Attribute(id: attributeCount - 1)
+    }
+
+    func newRecursion() -> RecursionID {
+        recursionCount += 1
+        return RecursionID(id: recursionCount - 1)
+    }
+
+    func newCommonTable(_ name: String, _ plan: RelationalPlan, _ outputs: [OutputColumn]) -> CommonTable {
+        commonCount += 1
+        return CommonTable(id: commonCount - 1, name: name, plan: plan, outputs: outputs)
+    }
+
+    func unsupported(_ what: String, at position: Int32) -> StatementError {
+        StatementError(.featureNotSupported, "\(what) is not supported", position: position)
+    }
+
+    /// A bound query.
+    struct Query {
+        var plan: RelationalPlan
+        var outputs: [OutputColumn]
+    }
+
+    /// What the root of the plan comes to.
+    func bindStatement() throws(StatementError) -> (query: Query, kind: StatementKind) {
+        let node = plan[plan.root]
+        switch node.kind {
+        case .select, .setOperation, .values:
+            return (try bindQuery(plan.root, in: nil), .select)
+        case .insert: return (try bindInsert(node), .insert)
+        case .update: return (try bindUpdate(node), .update)
+        case .delete: return (try bindDelete(node), .delete)
+        case _: throw unsupported("this statement", at: node.position)  // Not a statement on rows.
+        }
+    }
+
+    /// A lone expression without columns, as a query of one row.
+    func bindLone(_ index: Int32) throws(StatementError) -> Query {
+        let expression = try bindExpression(index, Scope(parent: nil), .columnDefault)
+        let output = OutputColumn(attribute: newAttribute(), name: targetName(index), type: expression.type)
+        return Query(
+            plan: .project(.single, [Projection(attribute: output.attribute, expression: expression)]),
+            outputs: [output])
+    }
+
+    /// `a.b.c` from a `name` node, outermost first.
+    func nameParts(_ index: Int32) -> [String] {
+        var parts: [String] = []
+        var current = index
+        while current != 0, plan[current].kind == .name {
+            parts.append(plan[current].name)
+            current = plan[current].children.first ?? 0
+        }
+        return parts.reversed()
+    }
+
+    /// The collection that a name means, by the search path.
+    func findCollection(_ name: String, qualifier: [String], at position: Int32) throws(StatementError)
+        -> CollectionDescriptor
+    {
+        var namespaces = settings.searchPath
+        if let namespace = qualifier.last {
+            if qualifier.count > 2 {
+                throw StatementError(
+                    .syntaxError,
+                    "improper qualified name (too many dotted names): "
+                        + (qualifier + [name]).joined(separator: "."), position: position)
+            }
+            if qualifier.count == 2, qualifier[0] != settings.database {
+                throw StatementError(
+                    .featureNotSupported,
+                    "cross-database references are not implemented: \"\((qualifier + [name]).joined(separator: "."))\"",
+                    position: position)
+            }
+            namespaces = [namespace]
+        } else if !namespaces.contains("pg_catalog") {
+            namespaces.insert("pg_catalog", at: 0)
+        }
+        for namespace in namespaces {
+            let actual = namespace == "$user" ? settings.user : namespace
+            if let found = catalog.collection(named: name, in: actual), found.entriesOf == nil {
+                versions[found.id] = found.version
+                return found
+            }
+        }
+        let full = (qualifier.suffix(1) + [name]).joined(separator: ".")
+        throw StatementError(.undefinedTable, "relation \"\(full)\" does not exist", position: position)
+    }
+
+    /// The type that a `typeName` node means.
+    func bindType(_ index: Int32) throws(StatementError) -> DataType {
+        let node = plan[index]
+        let qualifier = nameParts(node.children.first ?? 0)
+        if node.flags.contains(.isAll) || node.flags.contains(.isMarked) {
+            throw unsupported("SETOF or %TYPE", at: node.position)
+        }
+        let isKnownPlace = qualifier.isEmpty || qualifier == ["pg_catalog"]
+        guard isKnownPlace, var type = PostgresTypes.type(named: node.name) else {
+            let full = (qualifier + [node.name]).joined(separator: ".")
+            throw StatementError(.undefinedObject, "type \"\(full)\" does not exist", position: node.position)
+        }
+        var numbers: [Int32] = []
+        for modifier in plan.list(node.children.count > 1 ? node.children[1] : 0) {
+            guard plan[modifier].kind == .integer, let number = Int32(exactly: plan[modifier].number) else {
+                throw StatementError(
+                    .syntaxError, "type modifiers must be simple constants or identifiers", position: node.position)
+            }
+            numbers.append(number)
+        }
+        if type.kind == .interval, !numbers.isEmpty {
+            let fields = IntervalFields(mask: numbers[0], precision: numbers.count > 1 ? numbers[1] : nil)
+            type = DataType(.interval, modifier: fields.modifier)
+        } else if !numbers.isEmpty {
+            do throws(StatementError) {
+                type = try type.constrained(by: numbers)
+            } catch {
+                throw error.placed(at: node.position)
+            }
+        }
+        return node.number > 0 ? type.array : type
+    }
+}
+
+/// What a statement does.
+package enum StatementKind: Hashable, Sendable { case select, insert, update, delete }
+
+extension StatementError {
+    /// With the position of a node.
+    init(_ state: SQLState, _ message: String, detail: String? = nil, hint: String? = nil, position: Int32) {
+        self.init(state, message, detail: detail, hint: hint, position: Int(position))
+    }
+
+    /// With a position, unless it has one.
+    func placed(at position: Int32) -> StatementError {
+        guard self.position == 0 else { return self }
+        var error = self
+        error.position = Int(position)
+        return error
+    }
+}

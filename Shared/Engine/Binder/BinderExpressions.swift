@@ -1,0 +1,522 @@
+import Base
+import Contracts
+import DataModel
+
+// Expressions: names, literals, and what is made of them.
+
+extension Binder {
+    /// A condition: boolean, or an error that names the clause.
+    func bindCondition(_ index: Int32, _ scope: Scope, _ place: ExpressionPlace, _ clause: String)
+        throws(StatementError) -> BoundExpression
+    {
+        let bound = try bindExpression(index, scope, place)
+        return try requireBool(bound, clause, at: plan[index].position)
+    }
+
+    func requireBool(_ expression: BoundExpression, _ clause: String, at position: Int32) throws(StatementError)
+        -> BoundExpression
+    {
+        let expression = try resolveUnknown(expression, as: .bool)
+        guard expression.type == .bool else {
+            throw StatementError(
+                .datatypeMismatch, "argument of \(clause) must be type boolean, not type \(expression.type.title)",
+                position: position)
+        }
+        return expression
+    }
+
+    /// An expression; `allowsRows` lets one that gives rows stand at the top.
+    func bindExpression(_ index: Int32, _ scope: Scope, _ place: ExpressionPlace, allowsRows: Bool = false)
+        throws(StatementError) -> BoundExpression
+    {
+        do throws(StatementError) {
+            let bound = try bindNode(index, scope, place)
+            if !allowsRows, !place.allowsRows, bound.contains({ if case .rows = $0.form { true } else { false } }) {
+                throw StatementError(
+                    .featureNotSupported, "set-returning functions are not allowed in \(place.title)")
+            }
+            return bound
+        } catch {
+            throw error.placed(at: plan[index].position)
+        }
+    }
+
+    private func bindNode(_ index: Int32, _ scope: Scope, _ place: ExpressionPlace) throws(StatementError)
+        -> BoundExpression
+    {
+        let node = plan[index]
+        func operand(_ number: Int) throws(StatementError) -> BoundExpression {
+            try bindExpression(node.children[number], scope, place)
+        }
+        switch node.kind {
+        case .null, .boolean, .integer, .decimal, .string, .bits, .parameter: return try bindLiteral(node)
+        case .columnReference: return try bindColumn(node, scope)
+        case .star: throw StatementError(.syntaxError, "row expansion via \"*\" is not supported here")
+        case .specialValue: return try bindSpecialValue(node, scope, place)
+        case .operator:
+            if node.children[0] != 0, plan[node.children[0]].kind == .row, plan[node.children[1]].kind == .row {
+                return try bindRowComparison(node, scope, place)
+            }
+            let right = try operand(1)
+            guard node.children[0] != 0 else { return try bindOperator(node.name, nil, right, at: node.position) }
+            return try bindOperator(node.name, try operand(0), right, at: node.position)
+        case .and, .or:
+            var parts: [BoundExpression] = []
+            let clause = node.kind == .and ? "AND" : "OR"
+            for child in node.children {
+                parts.append(try bindCondition(child, scope, place, clause))
+            }
+            return BoundExpression(form: node.kind == .and ? .and(parts) : .or(parts), type: .bool)
+        case .not:
+            let part = try bindCondition(node.children[0], scope, place, "NOT")
+            return BoundExpression(form: .not(part), type: .bool)
+        case .nullTest:
+            return BoundExpression(
+                form: .isNull(try operand(0), isNegated: node.flags.contains(.isNegated)), type: .bool)
+        case .booleanTest: return try bindBooleanTest(node, scope, place)
+        case .distinctTest: return try distinct(try operand(0), try operand(1), node)
+        case .between: return try bindBetween(node, try operand(0), try operand(1), try operand(2))
+        case .like: return try bindLike(node, scope, place)
+        case .inList: return try bindInList(node, scope, place)
+        case .inQuery, .quantifiedQuery, .scalarQuery, .exists, .arrayQuery:
+            return try bindSubquery(node, scope, place)
+        case .quantifiedArray: return try bindQuantifiedArray(node, try operand(0), try operand(1))
+        case .case: return try bindCase(node, scope, place)
+        case .cast:
+            let type = try bindType(node.children[1])
+            // An empty ARRAY[] gets its type from the cast.
+            if plan[node.children[0]].kind == .arrayConstructor, type.isArray {
+                return try bindArray(plan[node.children[0]], scope, place, element: type.element)
+            }
+            return try coerce(try operand(0), to: type, .explicit, at: node.position)
+        case .functionCall: return try bindCall(node, scope, place)
+        case _: return try bindForm(node, scope, place)  // Forms of the language.
+        }
+    }
+
+    private func bindForm(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace) throws(StatementError)
+        -> BoundExpression
+    {
+        func operand(_ number: Int) throws(StatementError) -> BoundExpression {
+            try bindExpression(node.children[number], scope, place)
+        }
+        switch node.kind {
+        case .coalesce, .greatest, .least: return try bindCommon(node, scope, place)
+        case .nullIf:
+            let left = try operand(0), right = try operand(1)
+            let isEqual = try bindOperator("=", left, right, at: node.position)
+            let value = left.type.kind == .unknown ? try resolveUnknown(left, as: .text) : left
+            let null = BoundExpression.constant(.null, value.type)
+            return BoundExpression(form: .choice([(isEqual, null)], otherwise: value), type: value.type)
+        case .collate:
+            let names = nameParts(node.children[1])
+            guard ["C", "POSIX", "default", "ucs_basic"].contains(names.last ?? "") else {
+                throw unsupported("collation \"\(names.joined(separator: "."))\"", at: node.position)
+            }
+            let text = try resolveUnknown(try operand(0), as: .text)
+            guard text.type.postgres.collation != 0 else {
+                throw StatementError(
+                    .datatypeMismatch, "collations are not supported by type \(text.type.title)")
+            }
+            return text
+        case .arrayConstructor: return try bindArray(node, scope, place, element: nil)
+        case .row:
+            var elements: [BoundExpression] = []
+            for child in node.children {
+                elements.append(try resolveUnknown(try bindExpression(child, scope, place), as: .text))
+            }
+            return BoundExpression(form: .row(elements), type: .record)
+        case .arraySubscript: return try bindSubscript(node, scope, place)
+        case .grouping: return try bindGroupingCall(node, scope, place)
+        case .arraySlice, .fieldSelection, .allFields, .currentOf, .namedArgument:
+            throw unsupported("this expression (\(node.kind))", at: node.position)
+        case .default:
+            throw StatementError(.syntaxError, "DEFAULT is not allowed in this context")
+        case _: throw unsupported("this expression", at: node.position)  // Not an expression.
+        }
+    }
+
+    private func bindLiteral(_ node: LogicalPlan.Node) throws(StatementError) -> BoundExpression {
+        let position = node.position
+        switch node.kind {
+        case .null: return .constant(.null, .unknown, at: position)
+        case .boolean: return .constant(.bool(node.number != 0), .bool, at: position)
+        case .integer:
+            let isSmall = Int32(exactly: node.number) != nil
+            return .constant(.integer(node.number), isSmall ? .int32 : .int64, at: position)
+        case .decimal:
+            do throws(DatabaseError) {
+                return .constant(.decimal(try Decimal(parsing: node.name)), .decimal, at: position)
+            } catch {
+                throw StatementError(error).placed(at: position)
+            }
+        case .string: return .constant(.text(node.name), .unknown, at: position)
+        case .parameter:
+            guard node.number > 0, node.number <= 65_535 else {
+                throw StatementError(.undefinedParameter, "there is no parameter $\(node.number)", position: position)
+            }
+            let index = Int(node.number) - 1
+            while parameterTypes.count <= index { parameterTypes.append(.unknown) }
+            return BoundExpression(form: .parameter(index), type: parameterTypes[index], position: position)
+        case _: throw unsupported("a bit string", at: position)  // Literals have no other kinds.
+        }
+    }
+
+    // MARK: Columns
+
+    func bindColumn(_ node: LogicalPlan.Node, _ scope: Scope) throws(StatementError) -> BoundExpression {
+        let qualifier = nameParts(node.children[0])
+        if qualifier.isEmpty {
+            if let found = try findColumn(node.name, scope) { return placed(found.expression, node.position) }
+            throw StatementError(
+                .undefinedColumn, "column \"\(node.name)\" does not exist", position: node.position)
+        }
+        let relation = try findRelation(qualifier, scope, at: node.position)
+        let found = relation.columns.filter { $0.name == node.name }
+        guard found.count <= 1 else {
+            throw StatementError(
+                .ambiguousColumn, "column reference \"\(node.name)\" is ambiguous", position: node.position)
+        }
+        guard let column = found.first else {
+            throw StatementError(
+                .undefinedColumn, "column \((qualifier.suffix(1) + [node.name]).joined(separator: ".")) does not exist",
+                position: node.position)
+        }
+        return placed(column.expression, node.position)
+    }
+
+    private func placed(_ expression: BoundExpression, _ position: Int32) -> BoundExpression {
+        var expression = expression
+        expression.position = position
+        return expression
+    }
+
+    /// By its bare name, from the inside out.
+    func findColumn(_ name: String, _ scope: Scope) throws(StatementError) -> ScopeColumn? {
+        var current: Scope? = scope
+        while let level = current {
+            let found = level.columns.filter { $0.name == name }
+            if found.count > 1 {
+                throw StatementError(.ambiguousColumn, "column reference \"\(name)\" is ambiguous")
+            }
+            if let column = found.first { return column }
+            current = level.parent
+        }
+        return nil
+    }
+
+    func findRelation(_ qualifier: [String], _ scope: Scope, at position: Int32) throws(StatementError)
+        -> ScopeRelation
+    {
+        let alias = qualifier[qualifier.count - 1]
+        var current: Scope? = scope
+        while let level = current {
+            let found = level.relations.filter { relation in
+                relation.alias == alias
+                    && (qualifier.count == 1 || relation.namespace == qualifier[qualifier.count - 2])
+            }
+            if found.count > 1 {
+                throw StatementError(
+                    .ambiguousAlias, "table reference \"\(alias)\" is ambiguous", position: position)
+            }
+            if let relation = found.first { return relation }
+            current = level.parent
+        }
+        throw StatementError(
+            .undefinedTable, "missing FROM-clause entry for table \"\(alias)\"", position: position)
+    }
+
+    // MARK: Tests and comparisons
+
+    private func bindBooleanTest(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace)
+        throws(StatementError) -> BoundExpression
+    {
+        let isNegated = node.flags.contains(.isNegated)
+        let clause = (isNegated ? "IS NOT " : "IS ") + ["TRUE", "FALSE", "UNKNOWN"][min(Int(node.number), 2)]
+        let operand = try bindCondition(node.children[0], scope, place, clause)
+        if node.number == 2 { return BoundExpression(form: .isNull(operand, isNegated: isNegated), type: .bool) }
+        let wanted = node.number == 0 ? operand : BoundExpression(form: .not(operand), type: .bool)
+        let known = BoundExpression(
+            form: .coalesce([wanted, .constant(.bool(false), .bool)]), type: .bool, position: node.position)
+        return isNegated ? BoundExpression(form: .not(known), type: .bool) : known
+    }
+
+    /// `a = b`, or both NULL; computed from three-valued parts.
+    private func distinct(_ left: BoundExpression, _ right: BoundExpression, _ node: LogicalPlan.Node)
+        throws(StatementError) -> BoundExpression
+    {
+        let isEqual = try bindOperator("=", left, right, at: node.position)
+        let mine = BoundExpression(form: .isNull(left, isNegated: false), type: .bool)
+        let theirs = BoundExpression(form: .isNull(right, isNegated: false), type: .bool)
+        let bothNull = BoundExpression(form: .and([mine, theirs]), type: .bool)
+        let isSame = BoundExpression(form: .coalesce([isEqual, bothNull]), type: .bool)
+        return node.flags.contains(.isNegated) ? isSame : BoundExpression(form: .not(isSame), type: .bool)
+    }
+
+    private func bindBetween(
+        _ node: LogicalPlan.Node, _ operand: BoundExpression, _ low: BoundExpression, _ high: BoundExpression
+    ) throws(StatementError) -> BoundExpression {
+        let position = node.position, isNegated = node.flags.contains(.isNegated)
+        func within(_ low: BoundExpression, _ high: BoundExpression) throws(StatementError) -> BoundExpression {
+            let first = try bindOperator(isNegated ? "<" : ">=", operand, low, at: position)
+            let second = try bindOperator(isNegated ? ">" : "<=", operand, high, at: position)
+            return BoundExpression(form: isNegated ? .or([first, second]) : .and([first, second]), type: .bool)
+        }
+        guard node.flags.contains(.isSymmetric) else { return try within(low, high) }
+        let both = [try within(low, high), try within(high, low)]
+        return BoundExpression(form: isNegated ? .and(both) : .or(both), type: .bool)
+    }
+
+    private func bindLike(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace) throws(StatementError)
+        -> BoundExpression
+    {
+        guard node.number < 2 else { throw unsupported("SIMILAR TO", at: node.position) }
+        let operand = try bindExpression(node.children[0], scope, place)
+        var pattern = try bindExpression(node.children[1], scope, place)
+        if node.children[2] != 0 {
+            let escape = try bindExpression(node.children[2], scope, place)
+            pattern = try bindFunction("like_escape", [pattern, escape], at: node.position)
+        }
+        let name = (node.flags.contains(.isNegated) ? "!~~" : "~~") + (node.number == 1 ? "*" : "")
+        return try bindOperator(name, operand, pattern, at: node.position)
+    }
+
+    private func bindInList(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace) throws(StatementError)
+        -> BoundExpression
+    {
+        let isNegated = node.flags.contains(.isNegated)
+        let left = node.children[0]
+        let items = plan.list(node.children[1])
+        if plan[left].kind == .row {
+            var parts: [BoundExpression] = []
+            for item in items {
+                guard plan[item].kind == .row else { throw unsupported("this IN over rows", at: node.position) }
+                let name = isNegated ? "<>" : "="
+                parts.append(try compareRows(name, left, item, scope, place, at: node.position))
+            }
+            return join(parts, isAnd: isNegated)
+        }
+        var operand = try bindExpression(left, scope, place)
+        var elements: [BoundExpression] = []
+        for item in items { elements.append(try bindExpression(item, scope, place)) }
+        // One type for all, as for the elements of an array, if they have one.
+        if let type = try? commonType([operand] + elements, place: "IN", at: node.position), elements.count > 1 {
+            operand = try coerce(operand, to: type, .implicit, at: node.position)
+            for index in elements.indices {
+                elements[index] = try coerce(elements[index], to: type, .implicit, at: node.position)
+            }
+        }
+        var parts: [BoundExpression] = []
+        for element in elements {
+            parts.append(try bindOperator(isNegated ? "<>" : "=", operand, element, at: node.position))
+        }
+        return join(parts, isAnd: isNegated)
+    }
+
+    private func join(_ parts: [BoundExpression], isAnd: Bool) -> BoundExpression {
+        if parts.count == 1 { return parts[0] }
+        return BoundExpression(form: isAnd ? .and(parts) : .or(parts), type: .bool)
+    }
+
+    private func bindRowComparison(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace)
+        throws(StatementError) -> BoundExpression
+    {
+        try compareRows(node.name, node.children[0], node.children[1], scope, place, at: node.position)
+    }
+
+    /// `(a, b) = (c, d)` column by column; `<` and its like lexicographically.
+    private func compareRows(
+        _ name: String, _ left: Int32, _ right: Int32, _ scope: Scope, _ place: ExpressionPlace, at position: Int32
+    ) throws(StatementError) -> BoundExpression {
+        let mine = plan[left].children, theirs = plan[right].children
+        guard mine.count == theirs.count, !mine.isEmpty else {
+            throw StatementError(.syntaxError, "unequal number of entries in row expressions", position: position)
+        }
+        func compare(_ name: String, _ index: Int) throws(StatementError) -> BoundExpression {
+            try bindOperator(
+                name, try bindExpression(mine[index], scope, place), try bindExpression(theirs[index], scope, place),
+                at: position)
+        }
+        switch name {
+        case "=", "<>":
+            var parts: [BoundExpression] = []
+            for index in mine.indices { parts.append(try compare(name, index)) }
+            return join(parts, isAnd: name == "=")
+        case "<", ">", "<=", ">=":
+            let strict = String(name.prefix(1))
+            var result = try compare(name, mine.count - 1)
+            for index in stride(from: mine.count - 2, through: 0, by: -1) {
+                let less = try compare(strict, index), equal = try compare("=", index)
+                result = join([less, join([equal, result], isAnd: true)], isAnd: false)
+            }
+            return result
+        case _:
+            throw StatementError(
+                .featureNotSupported, "could not determine interpretation of row comparison operator \(name)",
+                position: position)
+        }
+    }
+
+    private func bindQuantifiedArray(_ node: LogicalPlan.Node, _ operand: BoundExpression, _ array: BoundExpression)
+        throws(StatementError) -> BoundExpression
+    {
+        var array = array
+        if array.type.kind == .unknown, !array.type.isArray {
+            let element = operand.type.kind == .unknown ? DataType.text : operand.type
+            array = try resolveUnknown(array, as: element.unconstrained.array)
+        }
+        guard array.type.isArrayLike else {
+            throw StatementError(.wrongObjectType, "op ANY/ALL (array) requires array on right side")
+        }
+        let element = BoundExpression.attribute(Attribute(id: -1), array.type.element)
+        let comparison = try bindOperator(node.name, operand, element, at: node.position)
+        guard case .call(let function, let sides) = comparison.form, comparison.type == .bool else {
+            throw StatementError(.wrongObjectType, "op ANY/ALL (array) requires operator to yield boolean")
+        }
+        let type = sides[1].type
+        let elements = try coerce(array, to: type.unconstrained.array, .implicit, at: node.position)
+        let call = ArrayFunctions.quantified(function, isAll: node.flags.contains(.isAll))
+        return BoundExpression(form: .call(call, [sides[0], elements]), type: .bool, position: node.position)
+    }
+
+    // MARK: CASE and its like
+
+    private func bindCase(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace) throws(StatementError)
+        -> BoundExpression
+    {
+        let operand = node.children[0] == 0 ? nil : try bindExpression(node.children[0], scope, place)
+        var conditions: [BoundExpression] = [], results: [BoundExpression] = []
+        for when in plan.list(node.children[1]) {
+            let branch = plan[when]
+            if let operand {
+                let value = try bindExpression(branch.children[0], scope, place)
+                conditions.append(try bindOperator("=", operand, value, at: branch.position))
+            } else {
+                conditions.append(try bindCondition(branch.children[0], scope, place, "CASE/WHEN"))
+            }
+            results.append(try bindExpression(branch.children[1], scope, place))
+        }
+        let hasElse = node.children[2] != 0
+        if hasElse { results.append(try bindExpression(node.children[2], scope, place)) }
+        // PostgreSQL looks at ELSE first; with the others in order the outcome differs only in messages.
+        let type = try commonType(hasElse ? [results[results.count - 1]] + results : results, place: "CASE", at: 0)
+        for index in results.indices {
+            results[index] = try coerce(results[index], to: type, .implicit, at: results[index].position)
+        }
+        let pairs = conditions.indices.map { (condition: conditions[$0], result: results[$0]) }
+        return BoundExpression(
+            form: .choice(pairs, otherwise: hasElse ? results[results.count - 1] : nil), type: type,
+            position: node.position)
+    }
+
+    private func bindCommon(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace)
+        throws(StatementError) -> BoundExpression
+    {
+        let title = node.kind == .coalesce ? "COALESCE" : node.kind == .greatest ? "GREATEST" : "LEAST"
+        var parts: [BoundExpression] = []
+        for child in node.children { parts.append(try bindExpression(child, scope, place)) }
+        let type = try commonType(parts, place: title, at: 0)
+        for index in parts.indices {
+            parts[index] = try coerce(parts[index], to: type, .implicit, at: parts[index].position)
+        }
+        if node.kind == .coalesce {
+            return BoundExpression(form: .coalesce(parts), type: type, position: node.position)
+        }
+        let function = node.kind == .greatest ? ConditionalFunctions.greatest : ConditionalFunctions.least
+        return BoundExpression(form: .call(function, parts), type: type, position: node.position)
+    }
+
+    private func bindArray(
+        _ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace, element: DataType?
+    ) throws(StatementError) -> BoundExpression {
+        var elements: [BoundExpression] = []
+        for child in node.children {
+            let isNested = plan[child].kind == .arrayConstructor
+            elements.append(
+                isNested
+                    ? try bindArray(plan[child], scope, place, element: element)
+                    : try bindExpression(child, scope, place))
+        }
+        guard !elements.isEmpty || element != nil else {
+            throw StatementError(
+                .indeterminateDatatype, "cannot determine type of empty array",
+                hint: "Explicitly cast to the desired type, for example ARRAY[]::integer[].")
+        }
+        let isNested = elements.contains { $0.type.isArray }
+        var type: DataType
+        if let element {
+            type = element
+        } else {
+            type = try commonType(elements, place: "ARRAY", at: node.position).element
+        }
+        if type.kind == .unknown { type = .text }
+        let wanted = isNested ? type.array : type
+        let context: CastContext = element == nil ? .implicit : .explicit
+        for index in elements.indices {
+            elements[index] = try coerce(elements[index], to: wanted, context, at: elements[index].position)
+        }
+        return BoundExpression(form: .array(elements), type: type.array, position: node.position)
+    }
+
+    private func bindSubscript(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace)
+        throws(StatementError) -> BoundExpression
+    {
+        // a[1][2] is one look-up with two indices.
+        var indices: [BoundExpression] = []
+        var current = node
+        while true {
+            let index = try bindExpression(current.children[1], scope, place)
+            indices.insert(try coerce(index, to: .int32, .assignment, at: index.position), at: 0)
+            guard plan[current.children[0]].kind == .arraySubscript else { break }
+            current = plan[current.children[0]]
+        }
+        let operand = try bindExpression(current.children[0], scope, place)
+        guard operand.type.isArrayLike else {
+            throw StatementError(
+                .datatypeMismatch,
+                "cannot subscript type \(operand.type.title) because it does not support subscripting")
+        }
+        return BoundExpression(
+            form: .call(ArrayFunctions.subscription, [operand] + indices), type: operand.type.element,
+            position: node.position)
+    }
+
+    // MARK: Names of columns that are made
+
+    /// What a target without AS is called.
+    func targetName(_ index: Int32) -> String { strongName(index) ?? "?column?" }
+
+    private func strongName(_ index: Int32) -> String? {
+        let node = plan[index]
+        switch node.kind {
+        case .columnReference, .functionCall, .fieldSelection: return node.name
+        case .specialValue: return node.name
+        case .cast:
+            if let inner = strongName(node.children[0]) { return inner }
+            return plan[node.children[1]].name
+        case .case: return node.children[2] == 0 ? "case" : strongName(node.children[2]) ?? "case"
+        case .coalesce: return "coalesce"
+        case .nullIf: return "nullif"
+        case .greatest: return "greatest"
+        case .least: return "least"
+        case .exists: return "exists"
+        case .arrayConstructor, .arrayQuery: return "array"
+        case .row: return "row"
+        case .grouping: return "grouping"
+        case .collate, .arraySubscript, .arraySlice: return strongName(node.children[0])
+        case .scalarQuery: return queryName(node.children[0])
+        case _: return nil  // Operators, literals, tests.
+        }
+    }
+
+    private func queryName(_ index: Int32) -> String? {
+        let node = plan[index]
+        switch node.kind {
+        case .select:
+            guard let first = plan.list(node.children[2]).first else { return nil }
+            return plan[first].name.isEmpty ? strongName(plan[first].children[0]) : plan[first].name
+        case .setOperation: return queryName(node.children[1])
+        case _: return nil  // VALUES.
+        }
+    }
+}

@@ -1,0 +1,501 @@
+import Base
+import Contracts
+import DataModel
+
+// INSERT, UPDATE, DELETE.
+
+extension Binder {
+    /// The collection that is written, with an alias if it has one.
+    private func bindWritten(_ index: Int32, _ verb: String) throws(StatementError) -> (CollectionDescriptor, String) {
+        let node = plan[index]
+        let collection = try findCollection(node.name, qualifier: nameParts(node.children[0]), at: node.position)
+        switch collection.kind {
+        case .table: break
+        case .view:
+            throw StatementError(
+                .wrongObjectType, "cannot \(verb) view \"\(collection.name)\"", position: node.position)
+        case .sequence:
+            throw StatementError(
+                .wrongObjectType, "cannot change sequence \"\(collection.name)\"", position: node.position)
+        }
+        guard collection.foreignKeys.isEmpty else { throw unsupported("writing to a table with foreign keys", at: 0) }
+        return (collection, node.children[1] == 0 ? node.name : plan[node.children[1]].name)
+    }
+
+    private func column(_ name: String, _ collection: CollectionDescriptor, at position: Int32) throws(StatementError)
+        -> Int
+    {
+        guard let place = collection.columns.firstIndex(where: { $0.name == name }) else {
+            throw StatementError(
+                .undefinedColumn, "column \"\(name)\" of relation \"\(collection.name)\" does not exist",
+                position: position)
+        }
+        return place
+    }
+
+    /// A value as a column takes it.
+    private func assign(_ expression: BoundExpression, to column: CollectionDescriptor.Column, at position: Int32)
+        throws(StatementError) -> BoundExpression
+    {
+        let isKnown = expression.type.kind != .unknown || expression.type.isArray
+        guard !isKnown || Casts.find(from: expression.type, to: column.type, .assignment, at: position) != nil else {
+            throw StatementError(
+                .datatypeMismatch,
+                "column \"\(column.name)\" is of type \(column.type.title) but expression is of type "
+                    + expression.type.title,
+                hint: "You will need to rewrite or cast the expression.",
+                position: expression.position == 0 ? position : expression.position)
+        }
+        return try coerce(expression, to: column.type, .assignment, at: position)
+    }
+
+    /// What a column has if nothing is said: its DEFAULT, or NULL. Numbers of sequences are drawn elsewhere.
+    private func defaultValue(_ column: CollectionDescriptor.Column) throws(StatementError) -> BoundExpression {
+        guard column.sequence == nil, let stored = column.defaultValue else { return .constant(.null, column.type) }
+        let inner = Binder(try StoredPlans.decode(stored), within: self)
+        let bound = try inner.bindExpression(inner.plan.root, Scope(parent: nil), .columnDefault)
+        let value = try inner.assign(bound, to: column, at: 0)
+        absorb(inner)
+        return value
+    }
+
+    private func checks(_ collection: CollectionDescriptor, _ columns: [ScopeColumn]) throws(StatementError) -> [(
+        name: String, condition: BoundExpression
+    )] {
+        var checks: [(name: String, condition: BoundExpression)] = []
+        for check in collection.checks {
+            let inner = Binder(try StoredPlans.decode(check.condition), within: self)
+            let scope = Scope(parent: nil)
+            scope.columns = columns
+            scope.relations = [ScopeRelation(alias: collection.name, columns: columns)]
+            checks.append((check.name, try inner.bindCondition(inner.plan.root, scope, .check, "CHECK")))
+            absorb(inner)
+        }
+        return checks
+    }
+
+    private func uniqueIndexes(_ collection: CollectionDescriptor) throws(StatementError) -> [ModifyPlan.UniqueIndex] {
+        var indexes: [ModifyPlan.UniqueIndex] = []
+        for index in collection.indexes where index.isUnique {
+            guard let id = index.entries, let entries = catalog.collection(id) else {
+                throw unsupported("writing to a table with a unique index of this kind", at: 0)
+            }
+            let places = index.parts.compactMap { part in collection.columns.firstIndex { $0.id == part.column } }
+            versions[entries.id] = entries.version
+            indexes.append(ModifyPlan.UniqueIndex(name: index.name, entries: entries, columns: places))
+        }
+        return indexes
+    }
+
+    private func columns(_ collection: CollectionDescriptor, _ attributes: [Attribute]) -> [ScopeColumn] {
+        zip(collection.columns, attributes).map { column, attribute in
+            ScopeColumn(
+                name: column.name, expression: .attribute(attribute, column.type), collection: collection.id,
+                column: column.id)
+        }
+    }
+
+    private func bindReturning(_ list: Int32, _ scope: Scope, _ modify: inout ModifyPlan) throws(StatementError) {
+        for target in plan.list(list) {
+            let node = plan[target]
+            let value = plan[node.children[0]]
+            if value.kind == .star {
+                let qualifier = nameParts(value.children[0])
+                let found =
+                    qualifier.isEmpty
+                    ? scope.columns : try findRelation(qualifier, scope, at: value.position).columns
+                for column in found {
+                    append(column.name, column.expression, column.collection, column.column, to: &modify)
+                }
+                continue
+            }
+            let bound = try resolveUnknown(try bindExpression(node.children[0], scope, .returning), as: .text)
+            guard !bound.contains({ if case .subquery = $0.form { true } else { false } }) else {
+                throw unsupported("a subquery in RETURNING", at: node.position)
+            }
+            let source = scope.columns.first {
+                $0.expression.attribute != nil && $0.expression.attribute == bound.attribute
+            }
+            let name = node.name.isEmpty ? targetName(node.children[0]) : node.name
+            append(name, bound, source?.collection, source?.column, to: &modify)
+        }
+    }
+
+    private func append(
+        _ name: String, _ expression: BoundExpression, _ collection: CollectionID?, _ column: ColumnID?,
+        to modify: inout ModifyPlan
+    ) {
+        let attribute = newAttribute()
+        modify.returning.append(Projection(attribute: attribute, expression: expression))
+        modify.outputs.append(
+            OutputColumn(
+                attribute: attribute, name: name, type: expression.type, collection: collection, column: column))
+    }
+
+    // MARK: INSERT
+
+    func bindInsert(_ node: LogicalPlan.Node) throws(StatementError) -> Query {
+        let outer = Scope(parent: nil)
+        let tables = try bindWith(node.children[0], outer)
+        let (collection, alias) = try bindWritten(node.children[1], "insert into")
+        var places: [Int] = []
+        for item in plan.list(node.children[2]) {
+            let place = try column(plan[item].name, collection, at: plan[item].position)
+            guard !places.contains(place) else {
+                throw StatementError(
+                    .duplicateColumn, "column \"\(plan[item].name)\" specified more than once",
+                    position: plan[item].position)
+            }
+            places.append(place)
+        }
+        let isNamed = !places.isEmpty
+        if !isNamed { places = Array(collection.columns.indices) }
+        var source = try bindSource(node, collection, &places, isNamed: isNamed, outer)
+        // Every column of the table, in its order.
+        var projections: [Projection] = [], values: [Attribute] = [], draws: [ModifyPlan.Draw] = []
+        for (index, column) in collection.columns.enumerated() {
+            let given = places.firstIndex(of: index)
+            try checkIdentity(column, isGiven: given.map { source.isGiven[$0] } ?? false, node)
+            let attribute = newAttribute()
+            values.append(attribute)
+            if let given {
+                projections.append(Projection(attribute: attribute, expression: source.values[given]))
+            } else {
+                projections.append(Projection(attribute: attribute, expression: try defaultValue(column)))
+            }
+            guard let sequence = column.sequence else { continue }
+            if let given {
+                guard let flag = source.flags[given] else { continue }
+                projections.append(Projection(attribute: flag, expression: .attribute(flag, .bool)))
+                draws.append(ModifyPlan.Draw(value: attribute, flag: flag, sequence: sequence))
+            } else {
+                draws.append(ModifyPlan.Draw(value: attribute, flag: nil, sequence: sequence))
+            }
+        }
+        for index in projections.indices {
+            projections[index].expression = try extractSubqueries(projections[index].expression, &source.plan)
+        }
+        let target = columns(collection, values)
+        var old: [OutputColumn] = []
+        let action = try bindConflict(node.children[4], collection, alias, target, &old)
+        var modify = ModifyPlan(
+            child: .project(source.plan, projections), collection: collection, action: .insert(action), values: values,
+            old: old, draws: draws, indexes: try uniqueIndexes(collection), checks: try checks(collection, target))
+        if !modify.indexes.isEmpty, case .fail = action {
+        } else if !modify.indexes.isEmpty {
+            throw unsupported("ON CONFLICT on a table with unique indexes", at: node.position)
+        }
+        outer.relations = [ScopeRelation(alias: alias, columns: target, collection: collection)]
+        outer.columns = target
+        try bindReturning(node.children[5], outer, &modify)
+        let result = RelationalPlan.modify(modify)
+        return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: modify.outputs)
+    }
+
+    private func checkIdentity(_ column: CollectionDescriptor.Column, isGiven: Bool, _ node: LogicalPlan.Node)
+        throws(StatementError)
+    {
+        guard column.identity == .always, isGiven, node.number != 2 else { return }
+        if node.number == 1 { throw unsupported("OVERRIDING USER VALUE", at: node.position) }
+        throw StatementError(
+            .generatedAlways, "cannot insert a non-DEFAULT value into column \"\(column.name)\"",
+            detail: "Column \"\(column.name)\" is an identity column defined as GENERATED ALWAYS.",
+            hint: "Use OVERRIDING SYSTEM VALUE to override.")
+    }
+
+    private struct Source {
+        var plan: RelationalPlan
+        /// By place in the list of columns.
+        var values: [BoundExpression]
+        /// Of columns with DEFAULT in some rows: where.
+        var flags: [Attribute?]
+        /// Whether a value was said that is not DEFAULT.
+        var isGiven: [Bool]
+    }
+
+    private func bindSource(
+        _ node: LogicalPlan.Node, _ collection: CollectionDescriptor, _ places: inout [Int], isNamed: Bool,
+        _ scope: Scope
+    ) throws(StatementError) -> Source {
+        let index = node.children[3]
+        guard index != 0 else {
+            places = []
+            return Source(plan: .single, values: [], flags: [], isGiven: [])
+        }
+        let query = plan[index]
+        let isPlain = query.kind == .values && query.children[0] == 0 && query.children[2...].allSatisfy { $0 == 0 }
+        if isPlain { return try bindRows(query, collection, &places, isNamed: isNamed, scope) }
+        let bound = try bindQuery(index, in: scope)
+        try checkCount(bound.outputs.count, &places, isNamed: isNamed, at: query.position)
+        var values: [BoundExpression] = []
+        for (output, place) in zip(bound.outputs, places) {
+            values.append(
+                try assign(.attribute(output.attribute, output.type), to: collection.columns[place], at: query.position)
+            )
+        }
+        return Source(
+            plan: bound.plan, values: values, flags: values.map { _ in nil }, isGiven: values.map { _ in true })
+    }
+
+    private func checkCount(_ count: Int, _ places: inout [Int], isNamed: Bool, at position: Int32)
+        throws(StatementError)
+    {
+        if count > places.count {
+            throw StatementError(.syntaxError, "INSERT has more expressions than target columns", position: position)
+        }
+        if count < places.count {
+            guard !isNamed else {
+                throw StatementError(
+                    .syntaxError, "INSERT has more target columns than expressions", position: position)
+            }
+            places = Array(places.prefix(count))
+        }
+    }
+
+    /// VALUES of an INSERT: each row's values go to the columns on their own, and may be DEFAULT.
+    private func bindRows(
+        _ query: LogicalPlan.Node, _ collection: CollectionDescriptor, _ places: inout [Int], isNamed: Bool,
+        _ scope: Scope
+    ) throws(StatementError) -> Source {
+        var rows: [[BoundExpression]] = []
+        var isDefault: [[Bool]] = []
+        for row in plan.list(query.children[1]) {
+            let items = plan.list(row)
+            if let first = rows.first, first.count != items.count {
+                throw StatementError(
+                    .syntaxError, "VALUES lists must all be the same length", position: plan[row].position)
+            }
+            try checkCount(items.count, &places, isNamed: isNamed, at: plan[items.first ?? row].position)
+            var line: [BoundExpression] = [], defaults: [Bool] = []
+            for (item, place) in zip(items, places) {
+                let column = collection.columns[place]
+                let isSaid = plan[item].kind == .default
+                defaults.append(isSaid)
+                line.append(
+                    isSaid
+                        ? try defaultValue(column)
+                        : try assign(
+                            try bindExpression(item, scope, .values), to: column, at: plan[item].position))
+            }
+            rows.append(line)
+            isDefault.append(defaults)
+        }
+        var flags: [Attribute?] = [], isGiven: [Bool] = []
+        var extra: [Int] = []
+        for place in places.indices {
+            let hasDefault = isDefault.contains { $0[place] }
+            isGiven.append(isDefault.contains { !$0[place] })
+            let isDrawn = hasDefault && collection.columns[places[place]].sequence != nil
+            flags.append(isDrawn ? newAttribute() : nil)
+            if isDrawn { extra.append(place) }
+        }
+        for row in rows.indices { rows[row] += extra.map { .constant(.bool(isDefault[row][$0]), .bool) } }
+        var result = try valuesPlan(rows)
+        let values = result.outputs.prefix(places.count).map { BoundExpression.attribute($0.attribute, $0.type) }
+        // The flags under their attributes.
+        if !extra.isEmpty {
+            var projections = result.outputs.prefix(places.count).map {
+                Projection(attribute: $0.attribute, expression: .attribute($0.attribute, $0.type))
+            }
+            for (number, place) in extra.enumerated() {
+                guard let flag = flags[place] else { continue }
+                let output = result.outputs[places.count + number]
+                projections.append(Projection(attribute: flag, expression: .attribute(output.attribute, .bool)))
+            }
+            result.plan = .project(result.plan, projections)
+        }
+        return Source(plan: result.plan, values: Array(values), flags: flags, isGiven: isGiven)
+    }
+
+    private func bindConflict(
+        _ index: Int32, _ collection: CollectionDescriptor, _ alias: String, _ target: [ScopeColumn],
+        _ old: inout [OutputColumn]
+    ) throws(StatementError) -> ModifyPlan.ConflictAction {
+        guard index != 0 else { return .fail }
+        let node = plan[index]
+        let elements = plan.list(node.children[0]), assignments = plan.list(node.children[2])
+        guard node.children[1] == 0 else {
+            throw unsupported("ON CONFLICT with WHERE on its columns", at: node.position)
+        }
+        try checkArbiter(node, elements, collection, isUpdate: !assignments.isEmpty)
+        guard !assignments.isEmpty else { return .nothing }
+        old = collection.columns.map { OutputColumn(attribute: newAttribute(), name: $0.name, type: $0.type) }
+        let existing = columns(collection, old.map(\.attribute))
+        let scope = Scope(parent: nil)
+        scope.relations = [
+            ScopeRelation(alias: alias, columns: existing, collection: collection),
+            ScopeRelation(alias: "excluded", columns: target),
+        ]
+        scope.columns = existing
+        var values = existing.map(\.expression)
+        try bindAssignments(assignments, collection, scope, &values)
+        var condition: BoundExpression?
+        if node.children[3] != 0 { condition = try bindCondition(node.children[3], scope, .condition, "WHERE") }
+        for expression in values + (condition.map { [$0] } ?? [])
+        where expression.contains({ if case .subquery = $0.form { true } else { false } }) {
+            throw unsupported("a subquery in ON CONFLICT", at: node.position)
+        }
+        let isKeyChanged = collection.primaryKey.contains { id in
+            guard let place = collection.columns.firstIndex(where: { $0.id == id }) else { return true }
+            return values[place].attribute != old[place].attribute
+        }
+        if isKeyChanged { throw unsupported("a change of the primary key in ON CONFLICT", at: node.position) }
+        return .update(values, condition: condition)
+    }
+
+    private func checkArbiter(
+        _ node: LogicalPlan.Node, _ elements: [Int32], _ collection: CollectionDescriptor, isUpdate: Bool
+    ) throws(StatementError) {
+        if !node.name.isEmpty {
+            guard node.name == collection.primaryKeyName else {
+                throw StatementError(
+                    .undefinedObject,
+                    "constraint \"\(node.name)\" for table \"\(collection.name)\" does not exist",
+                    position: node.position)
+            }
+            return
+        }
+        if elements.isEmpty {
+            guard !isUpdate else {
+                throw StatementError(
+                    .syntaxError, "ON CONFLICT DO UPDATE requires inference specification or constraint name",
+                    hint: "For example, ON CONFLICT (column_name).", position: node.position)
+            }
+            return
+        }
+        var named: Set<ColumnID> = []
+        for element in elements {
+            let value = plan[plan[element].children[0]]
+            guard value.kind == .columnReference else { throw unsupported("this ON CONFLICT", at: node.position) }
+            named.insert(collection.columns[try column(value.name, collection, at: value.position)].id)
+        }
+        guard named == Set(collection.primaryKey), !named.isEmpty else {
+            throw StatementError(
+                .invalidColumnReference,
+                "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+                position: node.position)
+        }
+    }
+
+    // MARK: UPDATE and DELETE
+
+    /// SET: into the values of all columns.
+    private func bindAssignments(
+        _ list: [Int32], _ collection: CollectionDescriptor, _ scope: Scope, _ values: inout [BoundExpression]
+    ) throws(StatementError) {
+        var seen: Set<Int> = []
+        func set(_ name: String, _ value: Int32, at position: Int32) throws(StatementError) {
+            let place = try column(name, collection, at: position)
+            guard seen.insert(place).inserted else {
+                throw StatementError(
+                    .syntaxError, "multiple assignments to same column \"\(name)\"", position: position)
+            }
+            let target = collection.columns[place]
+            if plan[value].kind == .default {
+                if target.sequence != nil { throw unsupported("SET to the next number of a sequence", at: position) }
+                values[place] = try defaultValue(target)
+                return
+            }
+            if target.identity == .always {
+                throw StatementError(
+                    .generatedAlways, "column \"\(name)\" can only be updated to DEFAULT",
+                    detail: "Column \"\(name)\" is an identity column defined as GENERATED ALWAYS.")
+            }
+            values[place] = try assign(
+                try bindExpression(value, scope, .assignment), to: target, at: plan[value].position)
+        }
+        for item in list {
+            let node = plan[item]
+            if node.kind == .assignment {
+                try set(node.name, node.children[0], at: node.position)
+                continue
+            }
+            let names = plan.list(node.children[0]), source = plan[node.children[1]]
+            guard source.kind == .row else { throw unsupported("SET (…) = (SELECT …)", at: node.position) }
+            guard names.count == source.children.count else {
+                throw StatementError(
+                    .syntaxError, "number of columns does not match number of values", position: node.position)
+            }
+            for (name, value) in zip(names, source.children) {
+                try set(plan[name].name, value, at: plan[name].position)
+            }
+        }
+    }
+
+    func bindUpdate(_ node: LogicalPlan.Node) throws(StatementError) -> Query {
+        let scope = Scope(parent: nil)
+        let tables = try bindWith(node.children[0], scope)
+        let (collection, alias) = try bindWritten(node.children[1], "update")
+        var (below, key, old) = try bindRowsToWrite(collection, alias, from: node.children[3], scope)
+        if node.children[4] != 0 {
+            let condition = try bindCondition(node.children[4], scope, .condition, "WHERE")
+            let flat = try extractSubqueries(condition, &below)
+            below = .filter(below, flat)
+        }
+        var values = old.map { BoundExpression.attribute($0.attribute, $0.type) }
+        try bindAssignments(plan.list(node.children[2]), collection, scope, &values)
+        var projections = [Projection(attribute: key, expression: .attribute(key, .bytes))]
+        for relation in scope.relations {
+            for column in relation.columns {
+                guard let attribute = column.expression.attribute else { continue }
+                projections.append(Projection(attribute: attribute, expression: column.expression))
+            }
+        }
+        var fresh: [Attribute] = []
+        for value in values {
+            let attribute = newAttribute()
+            fresh.append(attribute)
+            projections.append(Projection(attribute: attribute, expression: try extractSubqueries(value, &below)))
+        }
+        let target = columns(collection, fresh)
+        var modify = ModifyPlan(
+            child: .project(below, projections), collection: collection, action: .update(key: key), values: fresh,
+            old: old, indexes: try uniqueIndexes(collection), checks: try checks(collection, target))
+        scope.relations[0].columns = target
+        scope.columns.replaceSubrange(0..<target.count, with: target)
+        try bindReturning(node.children[5], scope, &modify)
+        let result = RelationalPlan.modify(modify)
+        return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: modify.outputs)
+    }
+
+    func bindDelete(_ node: LogicalPlan.Node) throws(StatementError) -> Query {
+        let scope = Scope(parent: nil)
+        let tables = try bindWith(node.children[0], scope)
+        let (collection, alias) = try bindWritten(node.children[1], "delete from")
+        var (below, key, old) = try bindRowsToWrite(collection, alias, from: node.children[2], scope)
+        if node.children[3] != 0 {
+            let condition = try bindCondition(node.children[3], scope, .condition, "WHERE")
+            let flat = try extractSubqueries(condition, &below)
+            below = .filter(below, flat)
+        }
+        var modify = ModifyPlan(
+            child: below, collection: collection, action: .delete(key: key), values: old.map(\.attribute), old: old,
+            indexes: try uniqueIndexes(collection))
+        try bindReturning(node.children[4], scope, &modify)
+        let result = RelationalPlan.modify(modify)
+        return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: modify.outputs)
+    }
+
+    /// The rows of the table that is written, joined with what FROM or USING says.
+    private func bindRowsToWrite(
+        _ collection: CollectionDescriptor, _ alias: String, from list: Int32, _ scope: Scope
+    ) throws(StatementError) -> (RelationalPlan, Attribute, [OutputColumn]) {
+        let (scan, columns) = scanPlan(collection)
+        guard let key = scan.key else { throw StatementError(.internalError, "a scan to write by has no key") }
+        scope.relations = [ScopeRelation(alias: alias, columns: columns, collection: collection, key: key)]
+        scope.columns = columns
+        var below = RelationalPlan.scan(scan)
+        let inner = Scope(parent: nil)
+        inner.commonTables = scope.commonTables
+        let others = try bindFrom(list, into: inner)
+        if !plan.list(list).isEmpty {
+            if inner.relations.contains(where: { $0.alias == alias }) {
+                throw StatementError(.duplicateAlias, "table name \"\(alias)\" specified more than once")
+            }
+            scope.relations += inner.relations
+            scope.columns += inner.columns
+            below = join(below, others, .inner, nil)
+        }
+        return (below, key, scan.outputs)
+    }
+}

@@ -1,0 +1,536 @@
+import Base
+import Contracts
+import DataModel
+
+// Queries: select blocks, set operations, VALUES, WITH, ORDER BY and LIMIT.
+
+extension Binder {
+    /// A query in a scope around it (nil: none). Its outputs are all that its plan makes.
+    func bindQuery(_ index: Int32, in outer: Scope?) throws(StatementError) -> Query {
+        let node = plan[index]
+        switch node.kind {
+        case .select: return try bindSelect(node, in: outer)
+        case .setOperation: return try bindSetOperation(node, in: outer)
+        case .values: return try bindValuesQuery(node, in: outer)
+        case .insert, .update, .delete: throw unsupported("a data-modifying statement in WITH", at: node.position)
+        case _: throw unsupported("this query", at: node.position)  // Queries have no other kinds.
+        }
+    }
+
+    // MARK: Select
+
+    /// One target of a select block.
+    private struct Target {
+        var name: String
+        var expression: BoundExpression
+        var collection: CollectionID?
+        var column: ColumnID?
+    }
+
+    private func bindSelect(_ node: LogicalPlan.Node, in outer: Scope?) throws(StatementError) -> Query {
+        let scope = Scope(parent: outer)
+        let tables = try bindWith(node.children[0], scope)
+        var below = try bindFrom(node.children[3], into: scope)
+        for window in plan.list(node.children[7]) {
+            scope.windows[plan[window].name] = plan[window].children[0]
+        }
+        if node.children[4] != 0 {
+            let condition = try bindCondition(node.children[4], scope, .condition, "WHERE")
+            let flat = try extractSubqueries(condition, &below)
+            below = .filter(below, flat)
+        }
+        var targets: [Target] = []
+        for target in plan.list(node.children[2]) { targets += try bindTarget(plan[target], scope) }
+        var order = try bindOrder(node.children[8], scope, &targets)
+        let visible = targets.count - order.hidden
+        var having: BoundExpression?
+        if node.children[6] != 0 { having = try bindCondition(node.children[6], scope, .having, "HAVING") }
+        let groups = try bindGroups(node.children[5], scope, targets.prefix(visible).map { ($0.name, $0.expression) })
+
+        var expressions = targets.map(\.expression)
+        try group(&expressions, &having, groups, scope, &below, isDistinct: node.flags.contains(.isGroupDistinct))
+        if let having { below = .filter(below, having) }
+        try unwindow(&expressions, &below)
+        for index in expressions.indices { expressions[index] = try extractSubqueries(expressions[index], &below) }
+        try unroll(&expressions, &below)
+        for index in targets.indices { targets[index].expression = expressions[index] }
+
+        var projections: [Projection] = [], outputs: [OutputColumn] = []
+        for target in targets {
+            // A column that goes through keeps its attribute, if it is there once.
+            let attribute = newAttribute()
+            projections.append(Projection(attribute: attribute, expression: target.expression))
+            outputs.append(
+                OutputColumn(
+                    attribute: attribute, name: target.name, type: target.expression.type,
+                    collection: target.collection, column: target.column))
+        }
+        for index in order.terms.indices {
+            let place = order.places[index]
+            order.terms[index].expression = .attribute(outputs[place].attribute, outputs[place].type)
+        }
+        var result: RelationalPlan = .project(below, projections)
+        result = try distinct(result, node, scope, outputs, visible, order.terms)
+        if !order.terms.isEmpty { result = .sort(result, order.terms, limit: nil) }
+        result = try lock(result, node.children[11], scope, &projections)
+        result = try limit(result, node.children[9], node.children[10], node.flags, order.terms, scope)
+        if order.hidden > 0 {
+            outputs.removeLast(order.hidden)
+            result = .project(
+                result,
+                outputs.map { Projection(attribute: $0.attribute, expression: .attribute($0.attribute, $0.type)) })
+        }
+        return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: outputs)
+    }
+
+    private func bindTarget(_ node: LogicalPlan.Node, _ scope: Scope) throws(StatementError) -> [Target] {
+        let value = plan[node.children[0]]
+        if value.kind == .star {
+            let qualifier = nameParts(value.children[0])
+            if qualifier.isEmpty, scope.relations.isEmpty {
+                throw StatementError(
+                    .syntaxError, "SELECT * with no tables specified is not valid", position: value.position)
+            }
+            let columns =
+                qualifier.isEmpty
+                ? scope.columns : try findRelation(qualifier, scope, at: value.position).columns
+            return columns.map {
+                Target(name: $0.name, expression: $0.expression, collection: $0.collection, column: $0.column)
+            }
+        }
+        let bound = try bindExpression(node.children[0], scope, .targets)
+        let expression = try resolveUnknown(bound, as: .text)
+        var target = Target(
+            name: node.name.isEmpty ? targetName(node.children[0]) : node.name, expression: expression)
+        if value.kind == .columnReference, let attribute = expression.attribute {
+            for column in scope.columns where column.expression.attribute == attribute {
+                (target.collection, target.column) = (column.collection, column.column)
+            }
+        }
+        return [target]
+    }
+
+    // MARK: Order
+
+    private struct Order {
+        var terms: [SortTerm] = []
+        /// Of each term: which target it is.
+        var places: [Int] = []
+        /// Targets that were added for the order only.
+        var hidden = 0
+    }
+
+    private func bindOrder(_ list: Int32, _ scope: Scope, _ targets: inout [Target]) throws(StatementError) -> Order {
+        var order = Order()
+        let visible = targets.count
+        for item in plan.list(list) {
+            let node = plan[item]
+            let place: Int
+            let bound = try bindOrderItem(
+                node.children[0], scope, .order, targets.prefix(visible).map { ($0.name, $0.expression) })
+            switch bound {
+            case .target(let index): place = index
+            case .expression(let expression):
+                if let same = targets.firstIndex(where: { $0.expression.isSame(as: expression) }) {
+                    place = same
+                } else {
+                    place = targets.count
+                    targets.append(Target(name: "", expression: try resolveUnknown(expression, as: .text)))
+                    order.hidden += 1
+                }
+            }
+            order.places.append(place)
+            order.terms.append(try sortTerm(node, targets[place].expression))
+        }
+        return order
+    }
+
+    func sortTerm(_ node: LogicalPlan.Node, _ expression: BoundExpression) throws(StatementError) -> SortTerm {
+        var isDescending = node.flags.contains(.isDescending)
+        switch node.name {
+        case "", "<": break
+        case ">": isDescending = true
+        case let name:
+            throw StatementError(
+                .wrongObjectType, "operator \(name) is not a valid ordering operator", position: node.position)
+        }
+        try requireOrder(expression, at: node.position)
+        let isFirst =
+            node.flags.contains(.isNullsFirst) || (isDescending && !node.flags.contains(.isNullsLast))
+        return SortTerm(expression: expression, isDescending: isDescending, isNullsFirst: isFirst)
+    }
+
+    func requireOrder(_ expression: BoundExpression, at position: Int32) throws(StatementError) {
+        guard expression.type.kind == .json, !expression.type.isArray else { return }
+        throw StatementError(
+            .undefinedFunction, "could not identify an ordering operator for type json",
+            hint: "Use an explicit ordering operator or modify the query.", position: position)
+    }
+
+    private enum OrderItem { case target(Int), expression(BoundExpression) }
+
+    /// A name or number of a target, or any expression. ORDER BY prefers names of targets, GROUP BY columns.
+    private func bindOrderItem(
+        _ index: Int32, _ scope: Scope, _ place: ExpressionPlace,
+        _ targets: [(name: String, expression: BoundExpression)]
+    ) throws(StatementError) -> OrderItem {
+        let node = plan[index]
+        if node.kind == .integer {
+            guard node.number >= 1, node.number <= targets.count else {
+                throw StatementError(
+                    .invalidColumnReference, "\(place.title) position \(node.number) is not in select list",
+                    position: node.position)
+            }
+            return .target(Int(node.number) - 1)
+        }
+        if node.kind == .string || node.kind == .null || node.kind == .decimal {
+            throw StatementError(
+                .syntaxError, "non-integer constant in \(place.title)", position: node.position)
+        }
+        if node.kind == .columnReference, node.children[0] == 0 {
+            let isColumn = place == .grouping && scope.columns.contains { $0.name == node.name }
+            let found = isColumn ? [] : targets.indices.filter { targets[$0].name == node.name }
+            if let first = found.first {
+                guard found.allSatisfy({ targets[$0].expression.isSame(as: targets[first].expression) }) else {
+                    throw StatementError(
+                        .ambiguousColumn, "\(place.title) \"\(node.name)\" is ambiguous", position: node.position)
+                }
+                return .target(first)
+            }
+        }
+        return .expression(try bindExpression(index, scope, place))
+    }
+
+    /// An element of GROUP BY.
+    func bindGroupItem(_ index: Int32, _ scope: Scope, _ targets: [(name: String, expression: BoundExpression)])
+        throws(StatementError) -> BoundExpression
+    {
+        switch try bindOrderItem(index, scope, .grouping, targets) {
+        case .target(let place):
+            if targets[place].expression.contains({ if case .aggregate = $0.form { true } else { false } }) {
+                throw StatementError(
+                    .groupingError, "aggregate functions are not allowed in GROUP BY", position: plan[index].position)
+            }
+            return targets[place].expression
+        case .expression(let expression): return try resolveUnknown(expression, as: .text)
+        }
+    }
+
+    private func distinct(
+        _ below: RelationalPlan, _ node: LogicalPlan.Node, _ scope: Scope, _ outputs: [OutputColumn], _ visible: Int,
+        _ order: [SortTerm]
+    ) throws(StatementError) -> RelationalPlan {
+        guard node.flags.contains(.isDistinct) else { return below }
+        let on = plan.list(node.children[1])
+        guard !on.isEmpty else {
+            guard outputs.count == visible else {
+                throw StatementError(
+                    .invalidColumnReference,
+                    "for SELECT DISTINCT, ORDER BY expressions must appear in select list")
+            }
+            for output in outputs where output.type.kind == .json {
+                throw StatementError(.undefinedFunction, "could not identify an equality operator for type json")
+            }
+            return .distinct(below, on: nil)
+        }
+        // Each expression is a target already, or is one of ORDER BY; the first rows are those of the order.
+        var keys: [BoundExpression] = []
+        guard case .project(let child, let projections) = below else { return below }
+        var all = projections
+        let targets = projections.prefix(visible).enumerated().map { (outputs[$0.offset].name, $0.element.expression) }
+        for item in on {
+            let expression: BoundExpression
+            switch try bindOrderItem(item, scope, .order, targets) {
+            case .target(let place): expression = projections[place].expression
+            case .expression(let bound): expression = bound
+            }
+            if let same = all.first(where: { $0.expression.isSame(as: expression) }) {
+                keys.append(.attribute(same.attribute, expression.type))
+            } else {
+                let attribute = newAttribute()
+                all.append(Projection(attribute: attribute, expression: expression))
+                keys.append(.attribute(attribute, expression.type))
+            }
+        }
+        for term in order.prefix(keys.count) {
+            guard keys.contains(where: { $0.isSame(as: term.expression) }) else {
+                throw StatementError(
+                    .invalidColumnReference,
+                    "SELECT DISTINCT ON expressions must match initial ORDER BY expressions")
+            }
+        }
+        let terms =
+            order
+            + keys.filter { key in !order.contains { $0.expression.isSame(as: key) } }.map {
+                SortTerm(expression: $0)
+            }
+        return .distinct(.sort(.project(child, all), terms, limit: nil), on: keys)
+    }
+
+    private func limit(
+        _ below: RelationalPlan, _ count: Int32, _ offset: Int32, _ flags: PlanFlags, _ order: [SortTerm],
+        _ scope: Scope
+    ) throws(StatementError) -> RelationalPlan {
+        guard count != 0 || offset != 0 else { return below }
+        func bound(_ index: Int32, _ clause: String) throws(StatementError) -> BoundExpression? {
+            guard index != 0, plan[index].kind != .null else { return nil }
+            let outer = Scope(parent: scope.parent)
+            let expression: BoundExpression
+            do throws(StatementError) {
+                expression = try bindExpression(index, outer, .limit)
+            } catch {
+                guard error.state == .undefinedColumn else { throw error }
+                throw StatementError(
+                    .invalidColumnReference, "argument of \(clause) must not contain variables",
+                    position: plan[index].position)
+            }
+            guard !expression.contains({ if case .subquery = $0.form { true } else { false } }) else {
+                throw unsupported("a subquery in \(clause)", at: plan[index].position)
+            }
+            return try coerce(expression, to: .int64, .assignment, at: plan[index].position)
+        }
+        var limits = LimitPlan(count: try bound(count, "LIMIT"), offset: try bound(offset, "OFFSET"))
+        if flags.contains(.isWithTies) {
+            guard !order.isEmpty else {
+                throw StatementError(.syntaxError, "WITH TIES cannot be specified without ORDER BY clause")
+            }
+            limits.ties = order
+        }
+        return .limit(below, limits)
+    }
+
+    private func lock(
+        _ below: RelationalPlan, _ list: Int32, _ scope: Scope, _ projections: inout [Projection]
+    ) throws(StatementError) -> RelationalPlan {
+        guard let first = plan.list(list).first else { return below }
+        throw unsupported("FOR UPDATE or SHARE", at: plan[first].position)
+    }
+
+    // MARK: Set operations
+
+    private func bindSetOperation(_ node: LogicalPlan.Node, in outer: Scope?) throws(StatementError) -> Query {
+        let scope = Scope(parent: outer)
+        let tables = try bindWith(node.children[0], scope)
+        let operation: SetOperation = node.number == 0 ? .union : node.number == 1 ? .intersect : .except
+        let left = try bindQuery(node.children[1], in: scope), right = try bindQuery(node.children[2], in: scope)
+        let combined = try combine(operation, node.flags.contains(.isAll), left, right, at: node.position)
+        let result = try finish(
+            combined, order: node.children[3], node.children[4], node.children[5], node.flags, scope)
+        guard plan.list(node.children[6]).isEmpty else {
+            throw StatementError(.featureNotSupported, "FOR UPDATE is not allowed with UNION/INTERSECT/EXCEPT")
+        }
+        return Query(plan: tables.isEmpty ? result.plan : .with(tables, result.plan), outputs: result.outputs)
+    }
+
+    func combine(_ operation: SetOperation, _ isAll: Bool, _ left: Query, _ right: Query, at position: Int32)
+        throws(StatementError) -> Query
+    {
+        let title = operation == .union ? "UNION" : operation == .intersect ? "INTERSECT" : "EXCEPT"
+        guard left.outputs.count == right.outputs.count else {
+            throw StatementError(
+                .syntaxError, "each \(title) query must have the same number of columns", position: position)
+        }
+        var outputs: [OutputColumn] = []
+        for (mine, theirs) in zip(left.outputs, right.outputs) {
+            let type = try commonType(
+                [.attribute(mine.attribute, mine.type), .attribute(theirs.attribute, theirs.type)], place: title,
+                at: position)
+            outputs.append(OutputColumn(attribute: newAttribute(), name: mine.name, type: type))
+        }
+        let (leftPlan, leftAttributes) = try retype(left, to: outputs.map(\.type), at: position)
+        let (rightPlan, rightAttributes) = try retype(right, to: outputs.map(\.type), at: position)
+        let combined = CombinePlan(
+            operation: operation, isAll: isAll, left: leftPlan, right: rightPlan, leftAttributes: leftAttributes,
+            rightAttributes: rightAttributes, outputs: outputs)
+        return Query(plan: .combine(combined), outputs: outputs)
+    }
+
+    /// The query with its columns cast to `types`, where they differ.
+    func retype(_ query: Query, to types: [DataType], at position: Int32) throws(StatementError)
+        -> (RelationalPlan, [Attribute])
+    {
+        var projections: [Projection] = []
+        var isSame = true
+        for (output, type) in zip(query.outputs, types) {
+            let value = BoundExpression.attribute(output.attribute, output.type)
+            if output.type == type {
+                projections.append(Projection(attribute: output.attribute, expression: value))
+            } else {
+                isSame = false
+                projections.append(
+                    Projection(
+                        attribute: newAttribute(), expression: try coerce(value, to: type, .implicit, at: position)))
+            }
+        }
+        return (isSame ? query.plan : .project(query.plan, projections), projections.map(\.attribute))
+    }
+
+    /// ORDER BY and LIMIT behind a set operation or VALUES: over its columns by name or number only.
+    private func finish(
+        _ query: Query, order list: Int32, _ count: Int32, _ offset: Int32, _ flags: PlanFlags, _ scope: Scope
+    ) throws(StatementError) -> Query {
+        let inner = Scope(parent: nil)
+        inner.columns = query.outputs.map { ScopeColumn(name: $0.name, expression: .attribute($0.attribute, $0.type)) }
+        let targets = query.outputs.map { ($0.name, BoundExpression.attribute($0.attribute, $0.type)) }
+        var terms: [SortTerm] = []
+        for item in plan.list(list) {
+            let node = plan[item]
+            guard case .target(let place) = try bindOrderItem(node.children[0], inner, .order, targets) else {
+                throw StatementError(
+                    .featureNotSupported, "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",
+                    detail: "Only result column names can be used, not expressions or functions.",
+                    hint: "Add the expression/function to every SELECT, or move the UNION into a FROM clause.",
+                    position: plan[node.children[0]].position)
+            }
+            terms.append(try sortTerm(node, targets[place].1))
+        }
+        let sorted: RelationalPlan = terms.isEmpty ? query.plan : .sort(query.plan, terms, limit: nil)
+        return Query(plan: try limit(sorted, count, offset, flags, terms, scope), outputs: query.outputs)
+    }
+
+    // MARK: VALUES
+
+    private func bindValuesQuery(_ node: LogicalPlan.Node, in outer: Scope?) throws(StatementError) -> Query {
+        let scope = Scope(parent: outer)
+        let tables = try bindWith(node.children[0], scope)
+        var rows: [[BoundExpression]] = []
+        for row in plan.list(node.children[1]) {
+            var line: [BoundExpression] = []
+            for item in plan.list(row) { line.append(try bindExpression(item, scope, .values)) }
+            if let first = rows.first, first.count != line.count {
+                throw StatementError(
+                    .syntaxError, "VALUES lists must all be the same length", position: plan[row].position)
+            }
+            rows.append(line)
+        }
+        let query = try valuesPlan(rows)
+        let result = try finish(query, order: node.children[2], node.children[3], node.children[4], node.flags, scope)
+        return Query(plan: tables.isEmpty ? result.plan : .with(tables, result.plan), outputs: result.outputs)
+    }
+
+    /// Rows of expressions, each column of one type. Subqueries among them make it a union of selects.
+    func valuesPlan(_ rows: [[BoundExpression]]) throws(StatementError) -> Query {
+        var rows = rows
+        var outputs: [OutputColumn] = []
+        for column in (rows.first ?? []).indices {
+            let type = try commonType(rows.map { $0[column] }, place: "VALUES", at: 0)
+            for row in rows.indices {
+                rows[row][column] = try coerce(rows[row][column], to: type, .implicit, at: rows[row][column].position)
+            }
+            outputs.append(OutputColumn(attribute: newAttribute(), name: "column\(column + 1)", type: type))
+        }
+        let isPlain = !rows.contains { row in
+            row.contains { $0.contains { if case .subquery = $0.form { true } else { false } } }
+        }
+        if isPlain { return Query(plan: .values(rows: rows, outputs: outputs), outputs: outputs) }
+        var result: Query?
+        for row in rows {
+            var below = RelationalPlan.single
+            var projections: [Projection] = [], columns: [OutputColumn] = []
+            for (expression, output) in zip(row, outputs) {
+                let flat = try extractSubqueries(expression, &below)
+                let attribute = newAttribute()
+                projections.append(Projection(attribute: attribute, expression: flat))
+                columns.append(OutputColumn(attribute: attribute, name: output.name, type: flat.type))
+            }
+            let query = Query(plan: .project(below, projections), outputs: columns)
+            result = if let before = result { try combine(.union, true, before, query, at: 0) } else { query }
+        }
+        return result ?? Query(plan: .values(rows: [], outputs: outputs), outputs: outputs)
+    }
+
+    // MARK: WITH
+
+    /// The tables of a WITH clause, in the order in which they may use one another.
+    func bindWith(_ index: Int32, _ scope: Scope) throws(StatementError) -> [CommonTable] {
+        guard index != 0 else { return [] }
+        let node = plan[index]
+        var tables: [CommonTable] = []
+        for child in node.children {
+            let item = plan[child]
+            guard scope.commonTables[item.name] == nil else {
+                throw StatementError(
+                    .duplicateAlias, "WITH query name \"\(item.name)\" specified more than once",
+                    position: item.position)
+            }
+            let names = plan.list(item.children[0]).map { plan[$0].name }
+            let body = plan[item.children[1]]
+            var query: Query
+            if node.flags.contains(.isRecursive), body.kind == .setOperation, refersTo(item.name, item.children[1]) {
+                query = try bindRecursive(item, body, names, scope)
+            } else {
+                query = try bindQuery(item.children[1], in: scope)
+            }
+            guard names.count <= query.outputs.count else {
+                throw StatementError(
+                    .invalidColumnReference,
+                    "WITH query \"\(item.name)\" has \(query.outputs.count) columns available but \(names.count) "
+                        + "columns specified", position: item.position)
+            }
+            for (place, name) in names.enumerated() { query.outputs[place].name = name }
+            let table = newCommonTable(item.name, query.plan, query.outputs)
+            scope.commonTables[item.name] = .made(table)
+            tables.append(table)
+        }
+        return tables
+    }
+
+    /// Whether a table of that name is read somewhere below.
+    private func refersTo(_ name: String, _ index: Int32) -> Bool {
+        let node = plan[index]
+        if node.kind == .table, node.name == name, node.children[0] == 0 { return true }
+        return node.children.contains { $0 != 0 && refersTo(name, $0) }
+    }
+
+    private func bindRecursive(
+        _ item: LogicalPlan.Node, _ body: LogicalPlan.Node, _ names: [String], _ scope: Scope
+    ) throws(StatementError) -> Query {
+        guard body.number == 0 else {
+            throw StatementError(
+                .invalidRecursion,
+                "recursive query \"\(item.name)\" does not have the form non-recursive-term UNION [ALL] recursive-term",
+                position: item.position)
+        }
+        guard body.children[3] == 0, body.children[4] == 0, body.children[5] == 0 else {
+            throw StatementError(
+                .featureNotSupported, "ORDER BY or LIMIT in a recursive query is not implemented",
+                position: item.position)
+        }
+        let inner = Scope(parent: scope)
+        let innerTables = try bindWith(body.children[0], inner)
+        guard innerTables.isEmpty else { throw unsupported("WITH within a recursive query", at: item.position) }
+        let start = try bindQuery(body.children[1], in: inner)
+        let id = newRecursion()
+        var columns = start.outputs
+        for index in columns.indices {
+            if index < names.count { columns[index].name = names[index] }
+            columns[index].attribute = newAttribute()
+            (columns[index].collection, columns[index].column) = (nil, nil)
+        }
+        inner.commonTables[item.name] = .working(id, name: item.name, outputs: columns)
+        let step = try bindQuery(body.children[2], in: inner)
+        guard step.outputs.count == columns.count else {
+            throw StatementError(
+                .syntaxError, "each UNION query must have the same number of columns", position: body.position)
+        }
+        for (index, (mine, theirs)) in zip(columns, step.outputs).enumerated()
+        where mine.type.unconstrained != theirs.type.unconstrained {
+            let type = try commonType(
+                [.attribute(mine.attribute, mine.type), .attribute(theirs.attribute, theirs.type)], place: "UNION",
+                at: body.position)
+            guard type.unconstrained == mine.type.unconstrained else {
+                throw StatementError(
+                    .datatypeMismatch,
+                    "recursive query \"\(item.name)\" column \(index + 1) has type \(mine.type.title) in non-recursive "
+                        + "term but type \(type.title) overall",
+                    hint: "Cast the output of the non-recursive term to the correct type.", position: item.position)
+            }
+        }
+        let (stepPlan, stepAttributes) = try retype(step, to: columns.map(\.type), at: body.position)
+        let recursive = RecursivePlan(
+            id: id, isAll: body.flags.contains(.isAll), start: start.plan,
+            startAttributes: start.outputs.map(\.attribute), step: stepPlan, stepAttributes: stepAttributes,
+            outputs: columns)
+        return Query(plan: .recursive(recursive), outputs: columns)
+    }
+}

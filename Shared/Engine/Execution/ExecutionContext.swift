@@ -1,0 +1,82 @@
+import Base
+import DataModel
+
+/// What a session says beside its statement, and what the process knows: clocks, zones and chance come in here.
+package struct EngineSettings: Sendable {
+    /// Names of the namespaces in which unqualified names are looked for, in this order.
+    package var searchPath = ["public"]
+    package var user = "orbit"
+    package var database = "orbit"
+    /// Microseconds since 1970: `now()`, and the moment at which the statement began.
+    package var transactionTime: Int64 = 0
+    package var statementTime: Int64 = 0
+    /// Asked at every call: `clock_timestamp()`.
+    package var clock: @Sendable () -> Int64 = { 0 }
+    /// Asked at every call: `random()`, `gen_random_uuid()`.
+    package var random: @Sendable () -> UInt64 = { 0 }
+    /// How values are read and written: the zone, the order of dates.
+    package var text = TextSettings()
+    package var version = "PostgreSQL 15.0 (Orbit)"
+    /// What one statement may hold in memory.
+    package var memoryLimit = 256 << 20
+
+    package init() {}
+}
+
+/// One execution: its parameters, and the outer rows of whatever is being executed anew for each of them.
+final class ExecutionContext {
+    let settings: EngineSettings
+    let parameters: [Value]
+    let access: (any RowAccess)?
+    /// By attribute; set by the applies around.
+    private var outer: [Column?]
+    /// Tables of WITH queries that have been made, and of recursion.
+    var common: [Int32: CommonRows] = [:]
+    var working: [RecursionID: [ColumnBatch]] = [:]
+    private(set) var memoryUsed = 0
+    var rowsChanged = 0
+    /// Set from outside: the next step fails.
+    var isCancelled = false
+
+    init(settings: EngineSettings, parameters: [Value], access: (any RowAccess)?, attributes: Int) {
+        self.settings = settings
+        self.parameters = parameters
+        self.access = access
+        outer = Array(repeating: nil, count: attributes)
+    }
+
+    func setOuter(_ attribute: Attribute, _ column: Column) {
+        let index = Int(attribute.id)
+        if index < outer.count { outer[index] = column }
+    }
+
+    /// The value of an outer attribute, as a constant.
+    func outerColumn(_ attribute: Attribute, _ type: DataType, count: Int) -> Column {
+        let index = Int(attribute.id)
+        guard index < outer.count, let column = outer[index] else { return .constant(.null, type, count: count) }
+        return column.recounted(count)
+    }
+
+    /// Accounts for memory that an operator keeps, negative when it lets go.
+    func charge(_ bytes: Int) throws(StatementError) {
+        memoryUsed += bytes
+        guard memoryUsed <= settings.memoryLimit else {
+            throw StatementError(
+                .outOfMemory, "out of memory",
+                detail: "The statement needs more than the \(settings.memoryLimit >> 20) MB that it may have.")
+        }
+    }
+
+    func checkCancelled() throws(StatementError) {
+        if isCancelled { throw StatementError(.queryCanceled, "canceling statement due to user request") }
+    }
+}
+
+/// The rows of a WITH query, made by whoever asks first.
+final class CommonRows {
+    var batches: [ColumnBatch] = []
+    /// Nil when all rows are there.
+    var source: Operator?
+
+    init(source: Operator) { self.source = source }
+}

@@ -1,0 +1,40 @@
+import Base
+import DataModel
+
+/// Makes the operators of one execution from a plan.
+enum PlanCompiler {
+    static func compile(_ plan: RelationalPlan, _ context: ExecutionContext) throws(StatementError) -> Operator {
+        switch plan {
+        case .single: return SingleOperator(layout: Layout([]), types: [], context: context)
+        case .scan(let scan): return try ScanOperator(scan, context: context)
+        case .values(let rows, let outputs): return try ValuesOperator(rows: rows, outputs: outputs, context: context)
+        case .filter(let child, let condition): return try FilterOperator(compile(child, context), condition)
+        case .project(let child, let projections): return try ProjectOperator(compile(child, context), projections)
+        case .join(let kind, let left, let right, let condition):
+            return try JoinOperator(kind, compile(left, context), compile(right, context), condition: condition)
+        case .apply(let left, let right, let kind):
+            let outer = try compile(left, context)
+            return try ApplyOperator(outer, compile(right, context), kind, free: right.freeAttributes)
+        case .aggregate(let plan): return try AggregateOperator(plan, compile(plan.child, context))
+        case .sort(let child, let terms, let limit):
+            return try SortOperator(compile(child, context), terms, limit: limit)
+        case .limit(let child, let plan): return try LimitOperator(compile(child, context), plan)
+        case .distinct(let child, let on): return try DistinctOperator(compile(child, context), on: on)
+        case .combine(let plan):
+            return try CombineOperator(plan, compile(plan.left, context), compile(plan.right, context))
+        case .rows(let plan): return try RowsOperator(plan, context: context)
+        case .unroll(let child, let calls): return try UnrollOperator(compile(child, context), calls)
+        case .window(let child, let calls): return try WindowOperator(compile(child, context), calls)
+        case .with(let tables, let child):
+            var sources: [(id: Int32, source: Operator)] = []
+            for table in tables { sources.append((table.id, try compile(table.plan, context))) }
+            return WithOperator(sources, try compile(child, context))
+        case .shared(let table, let outputs): return try SharedOperator(table, outputs: outputs, context: context)
+        case .working(let id, let outputs): return WorkingOperator(id, outputs: outputs, context: context)
+        case .recursive(let plan):
+            return try RecursiveOperator(plan, start: compile(plan.start, context), step: compile(plan.step, context))
+        case .modify(let plan): return try ModifyOperator(plan, compile(plan.child, context))
+        case .lock: throw StatementError(.featureNotSupported, "row locks are not supported yet")
+        }
+    }
+}

@@ -1,0 +1,86 @@
+import Base
+import DataModel
+
+/// Decodes stored rows into columns, without making values of what has typed storage.
+struct RecordColumns {
+    private let wanted: [(id: UInt32, place: Int, type: DataType)]
+    private let count: Int
+    private let hasKey: Bool
+
+    init(_ collection: CollectionDescriptor, _ columns: [ColumnID], hasKey: Bool) {
+        var wanted: [(id: UInt32, place: Int, type: DataType)] = []
+        for (place, id) in columns.enumerated() {
+            wanted.append((UInt32(id.rawValue), place, collection.column(id)?.type ?? .unknown))
+        }
+        // Records have their columns in ascending order.
+        self.wanted = wanted.sorted { $0.id < $1.id }
+        count = columns.count
+        self.hasKey = hasKey
+    }
+
+    func decode(_ rows: StoredRows, _ types: [DataType]) throws(StatementError) -> ColumnBatch {
+        var builders = types.map { ColumnBuilder($0) }
+        var taken = 0
+        for (index, record) in rows.records.enumerated() {
+            guard let record else { continue }
+            let isWhole = record.withUnsafeBytes { append($0, to: &builders) }
+            guard isWhole else {
+                throw StatementError(.dataCorrupted, "a stored row cannot be read")
+            }
+            if hasKey { rows.keys[index].withUnsafeBytes { builders[count].append(view: $0) } }
+            taken += 1
+        }
+        return ColumnBatch(builders.map { $0.finish() }, count: taken)
+    }
+
+    /// False where the record is damaged.
+    private func append(_ record: ByteView, to builders: inout [ColumnBuilder]) -> Bool {
+        guard var reader = ColumnReader(record) else { return false }
+        for (id, place, type) in wanted {
+            guard let field = reader.field(id), !field.isNull else {
+                builders[place].appendNull()
+                continue
+            }
+            if !append(field, type, to: &builders[place]) { return false }
+        }
+        return true
+    }
+
+    @inline(__always)
+    private func append(_ field: RecordField, _ type: DataType, to builder: inout ColumnBuilder) -> Bool {
+        switch type.form {
+        case .integers:
+            guard let number = field.integer ?? field.moment else { return false }
+            builder.append(integer: number)
+        case .floats:
+            guard let number = field.float else { return false }
+            builder.append(float: number)
+        case .booleans:
+            guard let flag = field.bool else { return false }
+            builder.append(boolean: flag)
+        case .bytes:
+            guard let view = field.text ?? field.bytes else { return false }
+            builder.append(view: view)
+        case .values:
+            guard let value = field.value else { return false }
+            builder.append(value)
+        }
+        return true
+    }
+}
+
+/// Keys of rows, as the shards have them.
+enum KeyForms {
+    static func encode(_ values: [Value], _ types: [DataType]) -> Bytes {
+        KeyEncoding.encode(zip(values, types).map { $0.forKey(as: $1) })
+    }
+
+    /// The first key behind all that begin so; nil if there is none.
+    static func successor(_ prefix: Bytes) -> Bytes? {
+        var key = prefix
+        while let last = key.popLast() {
+            if last < 255 { return key + [last + 1] }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,87 @@
+import Base
+import DataModel
+
+/// Functions that give rows.
+enum RowsFunctions {
+    static let rows: [RowsFunction] =
+        series + [
+            RowsFunction("unnest", [.anyArray], .element, example: ("unnest(ARRAY[1,2,3])", "1,2,3")) {
+                a, _ throws(StatementError) in ArrayFunctions.elements(a[0]).map { [$0] }
+            },
+            RowsFunction(
+                "string_to_table", [.of(.text), .of(.text)], .of(.text), example: ("string_to_table('a,b', ',')", "a,b")
+            ) { a, _ throws(StatementError) in
+                TextFunctions.split(TextFunctions.text(a[0]), TextFunctions.text(a[1])).map { [.text($0)] }
+            },
+            RowsFunction(
+                "generate_subscripts", [.anyArray, .of(.int32)], .of(.int32),
+                example: ("generate_subscripts(ARRAY[5,6], 1)", "1,2")
+            ) { a, _ throws(StatementError) in
+                guard case .array(let array) = a[0], case .integer(let number) = a[1], number >= 1,
+                    number <= array.dimensions.count
+                else { return [] }
+                let dimension = array.dimensions[Int(number) - 1]
+                return (0..<Int64(dimension.count)).map { [.integer(Int64(dimension.lowerBound) + $0)] }
+            },
+        ]
+
+    /// Stands for any other function in FROM: one row of its value.
+    static let single = RowsFunction("", [.any], .element, isStrict: false, example: ("", "")) {
+        a, _ throws(StatementError) in [[a[0]]]
+    }
+
+    /// The most rows of one call.
+    private static let limit = 10_000_000
+
+    private static let series: [RowsFunction] = {
+        var rows: [RowsFunction] = []
+        for type in [DataType.int32, .int64] {
+            rows.append(
+                RowsFunction(
+                    "generate_series", [.of(type), .of(type)], .of(type),
+                    example: ("generate_series(1::\(type.name), 3::\(type.name))", "1,2,3")
+                ) { a, _ throws(StatementError) in try integers(a[0], a[1], .integer(1)) })
+            rows.append(
+                RowsFunction(
+                    "generate_series", [.of(type), .of(type), .of(type)], .of(type),
+                    example: ("generate_series(5::\(type.name), 1::\(type.name), (-2)::\(type.name))", "5,3,1")
+                ) { a, _ throws(StatementError) in try integers(a[0], a[1], a[2]) })
+        }
+        rows.append(
+            RowsFunction(
+                "generate_series", [.of(.decimal), .of(.decimal), .of(.decimal)], .of(.decimal),
+                example: ("generate_series(1.0, 2.0, 0.5)", "1.0,1.5,2.0")
+            ) { a, _ throws(StatementError) in
+                guard case .decimal(var value) = a[0], case .decimal(let end) = a[1], case .decimal(let step) = a[2]
+                else { return [] }
+                guard !step.isZero else { throw zeroStep }
+                var rows: [[Value]] = []
+                while step.signum > 0 ? value <= end : value >= end {
+                    rows.append([.decimal(value)])
+                    guard rows.count < limit else { throw tooMany }
+                    value = try ArithmeticFunctions.compute(.add, value, step)
+                }
+                return rows
+            })
+        return rows
+    }()
+
+    static var zeroStep: StatementError { StatementError(.invalidParameterValue, "step size cannot equal zero") }
+    static var tooMany: StatementError { StatementError(.programLimitExceeded, "a function gives too many rows") }
+
+    private static func integers(_ start: Value, _ end: Value, _ step: Value) throws(StatementError) -> [[Value]] {
+        guard case .integer(var value) = start, case .integer(let end) = end, case .integer(let step) = step else {
+            return []
+        }
+        guard step != 0 else { throw zeroStep }
+        var rows: [[Value]] = []
+        while step > 0 ? value <= end : value >= end {
+            rows.append([.integer(value)])
+            guard rows.count < limit else { throw tooMany }
+            let (next, isOver) = value.addingReportingOverflow(step)
+            if isOver { break }
+            value = next
+        }
+        return rows
+    }
+}

@@ -1,0 +1,24 @@
+import Base
+import DataModel
+
+/// Rules, one file each, put to a plan in a fixed order.
+enum Optimizer {
+    static func optimize(_ plan: RelationalPlan, needed: Set<Attribute>) throws(StatementError) -> RelationalPlan {
+        var plan = try SemiJoinRule.apply(plan)
+        plan = try PredicatePushdownRule.apply(plan)
+        plan = try KeyLookupRule.apply(plan)
+        plan = TopRowsRule.apply(plan)
+        return ColumnPruningRule.apply(plan, needed: needed)
+    }
+}
+
+extension RelationalPlan {
+    /// The plan with `change` put to every node, from below.
+    func transformed(_ change: (RelationalPlan) throws(StatementError) -> RelationalPlan) throws(StatementError)
+        -> RelationalPlan
+    {
+        var fresh: [RelationalPlan] = []
+        for child in children { fresh.append(try child.transformed(change)) }
+        return try change(replacingChildren(fresh))
+    }
+}

@@ -1,0 +1,146 @@
+import DataModel
+
+// What a plan makes and what it needs from outside.
+
+extension RelationalPlan {
+    /// The attributes of its rows, in the order of their columns.
+    var attributes: [Attribute] {
+        switch self {
+        case .single: []
+        case .scan(let scan): scan.outputs.map(\.attribute) + (scan.key.map { [$0] } ?? [])
+        case .values(_, let outputs), .shared(_, let outputs), .working(_, let outputs): outputs.map(\.attribute)
+        case .filter(let child, _), .sort(let child, _, _), .limit(let child, _), .distinct(let child, _),
+            .with(_, let child), .lock(let child, _):
+            child.attributes
+        case .project(_, let projections): projections.map(\.attribute)
+        case .join(let kind, let left, let right, _):
+            kind == .semi || kind == .anti ? left.attributes : left.attributes + right.attributes
+        case .apply(let left, let right, let kind):
+            switch kind {
+            case .join: left.attributes + right.attributes
+            case .value(_, let attribute): left.attributes + [attribute]
+            }
+        case .aggregate(let plan):
+            plan.groups.map(\.attribute) + plan.calls.map(\.attribute) + (plan.groupingID.map { [$0] } ?? [])
+        case .combine(let plan): plan.outputs.map(\.attribute)
+        case .rows(let plan): plan.outputs.map(\.attribute) + (plan.ordinality.map { [$0] } ?? [])
+        case .unroll(let child, let calls): child.attributes + calls.map(\.attribute)
+        case .window(let child, let calls): child.attributes + calls.map(\.attribute)
+        case .recursive(let plan): plan.outputs.map(\.attribute)
+        case .modify(let plan): plan.outputs.map(\.attribute)
+        }
+    }
+
+    /// The plans right below, those of subqueries included.
+    var children: [RelationalPlan] {
+        switch self {
+        case .single, .scan, .values, .shared, .working, .rows: []
+        case .filter(let child, _), .sort(let child, _, _), .limit(let child, _), .distinct(let child, _),
+            .lock(let child, _), .project(let child, _), .unroll(let child, _), .window(let child, _):
+            [child]
+        case .with(let tables, let child): tables.map(\.plan) + [child]
+        case .join(_, let left, let right, _), .apply(let left, let right, _): [left, right]
+        case .aggregate(let plan): [plan.child]
+        case .combine(let plan): [plan.left, plan.right]
+        case .recursive(let plan): [plan.start, plan.step]
+        case .modify(let plan): [plan.child]
+        }
+    }
+
+    /// The expressions of this node alone.
+    var expressions: [BoundExpression] {
+        switch self {
+        case .single, .shared, .working, .with, .combine, .recursive, .lock: []
+        case .scan(let scan):
+            (scan.filter.map { [$0] } ?? []) + (scan.keys?.expressions ?? []) + (scan.limit.map { [$0] } ?? [])
+        case .values(let rows, _): rows.flatMap { $0 }
+        case .filter(_, let condition): [condition]
+        case .project(_, let projections): projections.map(\.expression)
+        case .join(_, _, _, let condition): condition.map { [$0] } ?? []
+        case .apply(_, _, let kind):
+            switch kind {
+            case .join(_, let condition): condition.map { [$0] } ?? []
+            case .value(let subquery, _): subquery.comparands + subquery.compared
+            }
+        case .aggregate(let plan): plan.groups.map(\.expression) + plan.calls.flatMap { $0.call.operands }
+        case .sort(_, let terms, let limit): terms.map(\.expression) + (limit.map { [$0] } ?? [])
+        case .limit(_, let plan):
+            [plan.count, plan.offset].compactMap { $0 } + (plan.ties?.map(\.expression) ?? [])
+        case .distinct(_, let on): on ?? []
+        case .rows(let plan): plan.arguments
+        case .unroll(_, let calls): calls.map(\.call)
+        case .window(_, let calls): calls.flatMap { $0.call.operands }
+        case .modify(let plan):
+            plan.checks.map(\.condition) + plan.returning.map(\.expression) + plan.conflictExpressions
+        }
+    }
+
+    /// What this node and those below make.
+    private func collectMade(into made: inout Set<Attribute>) {
+        made.formUnion(attributes)
+        if case .modify(let plan) = self {
+            made.formUnion(plan.old.map(\.attribute))
+        }
+        for child in children { child.collectMade(into: &made) }
+    }
+
+    private func collectUsed(into used: inout Set<Attribute>) {
+        for expression in expressions { expression.collectAttributes(into: &used) }
+        for child in children { child.collectUsed(into: &used) }
+        // A WITH query that lies further out may read what is outside of it, and of this.
+        if case .shared(let table, _) = self { used.formUnion(table.plan.freeAttributes) }
+    }
+
+    /// The attributes that it reads and does not make: the columns of outer queries.
+    var freeAttributes: Set<Attribute> {
+        var made: Set<Attribute> = [], used: Set<Attribute> = []
+        collectMade(into: &made)
+        collectUsed(into: &used)
+        return used.subtracting(made)
+    }
+
+    /// The same node over other plans, as many as `children` has.
+    func replacingChildren(_ fresh: [RelationalPlan]) -> RelationalPlan {
+        switch self {
+        case .single, .scan, .values, .shared, .working, .rows: return self
+        case .filter(_, let condition): return .filter(fresh[0], condition)
+        case .sort(_, let terms, let limit): return .sort(fresh[0], terms, limit: limit)
+        case .limit(_, let plan): return .limit(fresh[0], plan)
+        case .distinct(_, let on): return .distinct(fresh[0], on: on)
+        case .lock(_, let locks): return .lock(fresh[0], locks)
+        case .project(_, let projections): return .project(fresh[0], projections)
+        case .unroll(_, let calls): return .unroll(fresh[0], calls)
+        case .window(_, let calls): return .window(fresh[0], calls)
+        case .with(let tables, _):
+            // References hold the table itself, so its plan is changed where it is made, not here.
+            return .with(tables, fresh[fresh.count - 1])
+        case .join(let kind, _, _, let condition): return .join(kind, fresh[0], fresh[1], condition: condition)
+        case .apply(_, _, let kind): return .apply(fresh[0], fresh[1], kind)
+        case .aggregate(var plan):
+            plan.child = fresh[0]
+            return .aggregate(plan)
+        case .combine(var plan):
+            (plan.left, plan.right) = (fresh[0], fresh[1])
+            return .combine(plan)
+        case .recursive(var plan):
+            (plan.start, plan.step) = (fresh[0], fresh[1])
+            return .recursive(plan)
+        case .modify(var plan):
+            plan.child = fresh[0]
+            return .modify(plan)
+        }
+    }
+}
+
+extension KeyCondition {
+    var expressions: [BoundExpression] {
+        equal.flatMap { $0 } + [lower?.expression, upper?.expression].compactMap { $0 }
+    }
+}
+
+extension ModifyPlan {
+    var conflictExpressions: [BoundExpression] {
+        guard case .insert(.update(let values, let condition)) = action else { return [] }
+        return values + (condition.map { [$0] } ?? [])
+    }
+}

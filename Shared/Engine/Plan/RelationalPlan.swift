@@ -1,0 +1,209 @@
+import Base
+import DataModel
+
+/// A column that a plan makes.
+struct OutputColumn: Sendable {
+    var attribute: Attribute
+    var name: String
+    var type: DataType
+    /// Where it comes from unchanged, for a client that asks.
+    var collection: CollectionID?
+    var column: ColumnID?
+}
+
+/// One column of a projection.
+struct Projection: Sendable {
+    var attribute: Attribute
+    var expression: BoundExpression
+}
+
+enum JoinKind: Hashable, Sendable { case inner, left, right, full, semi, anti }
+
+/// What an apply does with the rows of its right side, which are made anew for every row of the left.
+enum ApplyKind: Sendable {
+    /// Joins: LATERAL. A left one keeps rows without a partner.
+    case join(isLeft: Bool, condition: BoundExpression?)
+    /// Appends a column: what a subquery in an expression comes to.
+    case value(BoundSubquery, Attribute)
+}
+
+enum SetOperation: Hashable, Sendable { case union, intersect, except }
+
+/// An algebra of relations: what the binder makes, rules change, and the executor runs.
+indirect enum RelationalPlan: Sendable {
+    /// One row without columns.
+    case single
+    case scan(ScanPlan)
+    case values(rows: [[BoundExpression]], outputs: [OutputColumn])
+    case filter(RelationalPlan, BoundExpression)
+    case project(RelationalPlan, [Projection])
+    case join(JoinKind, RelationalPlan, RelationalPlan, condition: BoundExpression?)
+    case apply(RelationalPlan, RelationalPlan, ApplyKind)
+    case aggregate(AggregatePlan)
+    case sort(RelationalPlan, [SortTerm], limit: BoundExpression?)
+    case limit(RelationalPlan, LimitPlan)
+    /// `on`: only these columns count, of each kind the first row is kept.
+    case distinct(RelationalPlan, on: [BoundExpression]?)
+    case combine(CombinePlan)
+    /// A function as a relation; its arguments may read outer attributes.
+    case rows(RowsPlan)
+    /// Unrolls functions that give rows: side by side, the shorter filled with NULL.
+    case unroll(RelationalPlan, [(attribute: Attribute, call: BoundExpression)])
+    case window(RelationalPlan, [(attribute: Attribute, call: WindowCall)])
+    /// Makes what a WITH query gives once, for all `shared` of the rest.
+    case with([CommonTable], RelationalPlan)
+    case shared(CommonTable, outputs: [OutputColumn])
+    /// The rows of the step before, within a recursive query.
+    case working(RecursionID, outputs: [OutputColumn])
+    case recursive(RecursivePlan)
+    case modify(ModifyPlan)
+    case lock(RelationalPlan, [LockPlan])
+}
+
+struct RecursionID: Hashable, Sendable { let id: Int32 }
+
+/// Rows of a collection.
+struct ScanPlan: Sendable {
+    let collection: CollectionDescriptor
+    /// Those that are needed, in the order in which they come.
+    var outputs: [OutputColumn]
+    /// The encoded primary key as bytes, for a plan that writes.
+    var key: Attribute?
+    /// Evaluated right at the rows.
+    var filter: BoundExpression?
+    /// The primary key, or its first parts, is one of these: no scan, or a short one.
+    var keys: KeyCondition?
+    var limit: BoundExpression?
+}
+
+/// What is known of the primary key before a scan: its first columns' values, and bounds of the next one.
+struct KeyCondition: Sendable {
+    struct Bound: Sendable {
+        var expression: BoundExpression
+        var isInclusive: Bool
+    }
+
+    /// Of the first columns; each may be any of several (IN).
+    var equal: [[BoundExpression]]
+    var lower: Bound?
+    var upper: Bound?
+    /// The whole key is known.
+    var isComplete: Bool
+    /// One key at most.
+    var isSingle: Bool { isComplete && equal.allSatisfy { $0.count == 1 } }
+}
+
+struct AggregatePlan: Sendable {
+    var child: RelationalPlan
+    var groups: [Projection]
+    /// Indices into `groups`; one list of all of them for a plain GROUP BY.
+    var sets: [[Int]]
+    var calls: [(attribute: Attribute, call: AggregateCall)]
+    /// The number of the grouping set in a bit for each group: set where a column is not grouped by. For GROUPING().
+    var groupingID: Attribute?
+}
+
+struct LimitPlan: Sendable {
+    var count: BoundExpression?
+    var offset: BoundExpression?
+    /// The rows after the last one that are equal to it by these come too.
+    var ties: [SortTerm]?
+}
+
+struct CombinePlan: Sendable {
+    let operation: SetOperation
+    let isAll: Bool
+    var left: RelationalPlan
+    var right: RelationalPlan
+    /// Columns of the sides, in the order of the outputs.
+    var leftAttributes: [Attribute]
+    var rightAttributes: [Attribute]
+    var outputs: [OutputColumn]
+}
+
+struct RowsPlan: Sendable {
+    let function: RowsFunction
+    var arguments: [BoundExpression]
+    var outputs: [OutputColumn]
+    var ordinality: Attribute?
+}
+
+/// A query of WITH, that is executed once.
+final class CommonTable: Sendable {
+    let id: Int32
+    let name: String
+    let plan: RelationalPlan
+    let outputs: [OutputColumn]
+
+    init(id: Int32, name: String, plan: RelationalPlan, outputs: [OutputColumn]) {
+        (self.id, self.name, self.plan, self.outputs) = (id, name, plan, outputs)
+    }
+}
+
+struct RecursivePlan: Sendable {
+    let id: RecursionID
+    let isAll: Bool
+    var start: RelationalPlan
+    var startAttributes: [Attribute]
+    var step: RelationalPlan
+    var stepAttributes: [Attribute]
+    var outputs: [OutputColumn]
+}
+
+struct LockPlan: Sendable {
+    let collection: CollectionDescriptor
+    let key: Attribute
+    let isExclusive: Bool
+    let wait: LockWait
+}
+
+/// What to do where a row is locked by another transaction.
+package enum LockWait: Hashable, Sendable { case wait, noWait, skipLocked }
+
+/// INSERT, UPDATE or DELETE: the child makes the new values and the keys.
+struct ModifyPlan: Sendable {
+    enum Action: Sendable {
+        case insert(ConflictAction)
+        /// The row with that key gets `values`.
+        case update(key: Attribute)
+        case delete(key: Attribute)
+    }
+
+    /// ON CONFLICT, which is about the primary key.
+    enum ConflictAction: Sendable {
+        case fail, nothing
+        /// New values of all columns over `old`, which is the row that is there, and the child's columns.
+        case update([BoundExpression], condition: BoundExpression?)
+    }
+
+    /// A column of an INSERT whose value comes from a sequence: in all rows, or where `flag` says so.
+    struct Draw: Sendable {
+        let value: Attribute
+        let flag: Attribute?
+        let sequence: CollectionID
+    }
+
+    /// A unique index: its entries are rows of a collection of their own.
+    struct UniqueIndex: Sendable {
+        let name: String
+        let entries: CollectionDescriptor
+        /// Places among the columns of the table.
+        let columns: [Int]
+    }
+
+    var child: RelationalPlan
+    let collection: CollectionDescriptor
+    let action: Action
+    /// New values in the order of the collection's columns: attributes of the child. Of a DELETE: the old ones.
+    var values: [Attribute]
+    /// The row that is there, in the order of the collection's columns: of the child for UPDATE and DELETE, made by the
+    /// operator for ON CONFLICT.
+    var old: [OutputColumn]
+    var draws: [Draw] = []
+    var indexes: [UniqueIndex] = []
+    /// CHECK constraints over `values`.
+    var checks: [(name: String, condition: BoundExpression)] = []
+    /// RETURNING, over the child's columns, with `values` as they were stored.
+    var returning: [Projection] = []
+    var outputs: [OutputColumn] = []
+}

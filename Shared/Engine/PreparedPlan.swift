@@ -1,0 +1,174 @@
+import Base
+import Contracts
+import DataModel
+
+/// A column of a result, as clients are told.
+package struct ResultColumn: Hashable, Sendable {
+    package let name: String
+    package let type: DataType
+    /// Where it comes from unchanged.
+    package let collection: CollectionID?
+    package let column: ColumnID?
+}
+
+/// A statement that is bound to the catalog and optimised: to be executed any number of times, as long as the
+/// collections have the versions that it names. The engine of every language begins here.
+package struct PreparedPlan: Sendable {
+    package let kind: StatementKind
+    package let parameterTypes: [DataType]
+    let outputs: [OutputColumn]
+    let plan: RelationalPlan
+    /// The versions of the collections that it reads: if one changes, the statement is prepared again.
+    package let versions: [CollectionID: UInt64]
+    let attributeCount: Int
+
+    /// Of a plan that came from a parser, or from the catalog: there its root may be an expression.
+    package init(
+        _ plan: LogicalPlan, catalog: any CatalogReading, settings: EngineSettings, parameterTypes: [DataType] = []
+    ) throws(StatementError) {
+        let isStatement = plan[plan.root].kind.shape.family != .expression
+        if isStatement { do throws(DatabaseError) { try plan.validate() } catch { throw StatementError(error) } }
+        let binder = Binder(plan, catalog: catalog, settings: settings, parameterTypes: parameterTypes)
+        let (query, kind) = isStatement ? try binder.bindStatement() : (try binder.bindLone(plan.root), .select)
+        for (index, type) in binder.parameterTypes.enumerated() where type.kind == .unknown && !type.isArray {
+            throw StatementError(
+                .indeterminateDatatype, "could not determine data type of parameter $\(index + 1)")
+        }
+        self.kind = kind
+        self.parameterTypes = binder.parameterTypes
+        outputs = query.outputs
+        self.plan = try Optimizer.optimize(query.plan, needed: Set(query.outputs.map(\.attribute)))
+        versions = binder.versions
+        attributeCount = Int(binder.attributeCount)
+    }
+
+    /// Whether rows come: a query, or RETURNING.
+    package var givesRows: Bool { kind == .select || !outputs.isEmpty }
+    package var writes: Bool { kind != .select }
+    /// What its end is called, before the count.
+    package var tag: String {
+        switch kind {
+        case .select: "SELECT"
+        case .insert: "INSERT 0"
+        case .update: "UPDATE"
+        case .delete: "DELETE"
+        }
+    }
+
+    /// Of the rows that come; empty for a statement that gives none.
+    package var columns: [ResultColumn] {
+        outputs.map { ResultColumn(name: $0.name, type: $0.type, collection: $0.collection, column: $0.column) }
+    }
+
+    /// The one row that is read or written, if the statement is about one key at most: its collection, and the values
+    /// of its primary key for these parameters.
+    package func singleKey(_ parameters: [Value], settings: EngineSettings) throws(StatementError)
+        -> (collection: CollectionDescriptor, key: Bytes)?
+    {
+        guard let scan = plan.onlyScan, let keys = scan.keys, keys.isSingle else { return nil }
+        let context = ExecutionContext(settings: settings, parameters: parameters, access: nil, attributes: 0)
+        var values: [Value] = [], types: [DataType] = []
+        for (id, choices) in zip(scan.collection.primaryKey, keys.equal) {
+            let value = try Evaluator(choices[0], layout: Layout([])).value(context)
+            guard !value.isNull, let column = scan.collection.column(id) else { return nil }
+            values.append(value)
+            types.append(column.type)
+        }
+        return (scan.collection, KeyForms.encode(values, types))
+    }
+
+    /// Begins an execution; nothing is read before its first `next`. Without tables, no access is needed.
+    package func execute(_ parameters: [Value], settings: EngineSettings, access: (any RowAccess)?)
+        throws(StatementError) -> Execution
+    {
+        guard parameters.count >= parameterTypes.count else {
+            throw StatementError(
+                .protocolViolation,
+                "bind message supplies \(parameters.count) parameters, but prepared statement requires "
+                    + "\(parameterTypes.count)")
+        }
+        var fitted = parameters
+        for (index, type) in parameterTypes.enumerated() {
+            fitted[index] = try Casts.fit(parameters[index], to: type, isExplicit: false)
+        }
+        let context = ExecutionContext(
+            settings: settings, parameters: fitted, access: access, attributes: attributeCount)
+        return Execution(root: try PlanCompiler.compile(plan, context), context: context, outputs: outputs, kind: kind)
+    }
+}
+
+extension RelationalPlan {
+    /// The one scan of a plan without joins.
+    var onlyScan: ScanPlan? {
+        if case .scan(let scan) = self { return scan }
+        let below = children
+        return below.count == 1 ? below[0].onlyScan : nil
+    }
+}
+
+/// A statement under way. Not for several threads at once; made, asked and dropped by one.
+package final class Execution {
+    private let root: Operator
+    private let context: ExecutionContext
+    private let places: [Int]
+    private let kind: StatementKind
+    private var rowsReturned = 0
+
+    init(root: Operator, context: ExecutionContext, outputs: [OutputColumn], kind: StatementKind) {
+        self.kind = kind
+        self.root = root
+        self.context = context
+        places = outputs.compactMap { root.layout.place(of: $0.attribute) }
+    }
+
+    /// What the tag of the statement's end says: rows that came, or rows that were written. Valid at the end.
+    package var count: Int { kind == .select ? rowsReturned : context.rowsChanged }
+
+    package enum Step {
+        /// Its columns are those of the prepared plan, its rows at least one.
+        case batch(ColumnBatch)
+        /// To be asked again when the row access has something.
+        case waiting
+        case end
+    }
+
+    package func next() throws(StatementError) -> Step {
+        switch try root.next() {
+        case .batch(let batch):
+            rowsReturned += batch.count
+            return .batch(ColumnBatch(places.map { batch.columns[$0] }, count: batch.count))
+        case .waiting: return .waiting
+        case .end: return .end
+        }
+    }
+
+    /// A step whose rows are records: column n of the result has the number n + 1.
+    package enum RowsStep {
+        case rows([Bytes])
+        case waiting, end
+    }
+
+    /// As `next`, with the rows as they travel.
+    package func nextRows() throws(StatementError) -> RowsStep {
+        switch try next() {
+        case .waiting: return .waiting
+        case .end: return .end
+        case .batch(let batch):
+            var rows: [Bytes] = []
+            rows.reserveCapacity(batch.count)
+            var buffer = ByteBuffer(capacity: 256)
+            for row in 0..<batch.count {
+                buffer.removeAll()
+                var writer = ColumnWriter(into: &buffer)
+                for (index, column) in batch.columns.enumerated() where !column.isNull(at: row) {
+                    writer.append(column.value(at: row), column: UInt32(index + 1), into: &buffer)
+                }
+                rows.append(buffer.readable.bytes)
+            }
+            return .rows(rows)
+        }
+    }
+
+    /// The next step fails.
+    package func cancel() { context.isCancelled = true }
+}
