@@ -1,4 +1,5 @@
 import Base
+import Contracts
 import QueryLanguages
 import TestKit
 import Testing

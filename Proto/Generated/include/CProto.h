@@ -7,6 +7,7 @@
 #include "health.pb-c.h"
 #include "invocation.pb-c.h"
 #include "placement.pb-c.h"
+#include "plan.pb-c.h"
 #include "query.pb-c.h"
 #include "raft.pb-c.h"
 #include "reflection.pb-c.h"

@@ -150,7 +150,7 @@ package struct PlanShape: Hashable, Sendable {
         ),
         (.delete, .statement, "with:clause? target:relation using:list* where:expression? returning:list*"),
         (.truncate, .statement, "tables:list"),
-        (.copy, .statement, "table:relation? columns:list* query:query? options:list* where:expression?"),
+        (.copy, .statement, "table:relation? columns:list* query:statement? options:list* where:expression?"),
         (.createTable, .statement, "table:name elements:list* options:list*"),
         (.columnDefinition, .clause, "type:clause? collation:name? constraints:list*"),
         (.notNullConstraint, .clause, ""),

@@ -1,4 +1,5 @@
 import Base
+import Contracts
 
 /// One word of a statement.
 package struct SQLToken: Hashable, Sendable {

@@ -17,7 +17,7 @@ package struct SQLKeyword: Hashable, Sendable {
     package let isBareLabel: Bool
 
     /// The keyword that `word`, folded to lower case, is; nil if it is none.
-    init?(_ word: String) {
+    package init?(_ word: String) {
         guard word.utf8.count <= Self.longest, let found = Self.table[word] else { return nil }
         self = found
     }
