@@ -62,7 +62,8 @@ Service.run(description) { service in
     limits.clients = options.integer("max-clients")
     limits.message = options.bytes("max-message-size")
     let server = PgServer(
-        limits: limits, zones: TimeZoneNames(ZoneFiles.names()), isOpen: isOpen, offersTLS: clientContext != nil,
+        limits: limits, zones: TimeZoneNames(ZoneFiles.names(), named: { ZoneFiles.rules($0) }), isOpen: isOpen,
+        offersTLS: clientContext != nil,
         prefersClearPassword: options.bool("clear-password"), randomBytes: { randomBytes($0) })
     let gateway = Gateway(
         service: service, router: router, server: server, tls: clientContext, workers: WorkerPool(threads: 1),

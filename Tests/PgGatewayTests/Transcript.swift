@@ -254,7 +254,11 @@ final class StoryRunner {
                     return text == "NULL" ? .null : Int64(text).map { .integer($0) } ?? .text(text)
                 }
             }
-            let batch = RowBatch(columnCount: rows[0].count, values: rows.flatMap { $0 })
+            let records = rows.map { row in
+                RecordEncoding.encode(
+                    row.enumerated().map { (column: UInt32($0 + 1), value: $1) }.filter { !$0.value.isNull })
+            }
+            let batch = RowBatch(columnCount: rows[0].count, records: records)
             if !session.rows(token, batch) { recorder.lines.append("hold") }
         case "done":
             session.completed(token, StatementCompletion(words[1], rows: words.count > 2 ? Int64(words[2]) : nil))

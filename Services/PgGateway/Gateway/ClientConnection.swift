@@ -18,7 +18,7 @@ final class ClientConnection: ConnectionHandler {
     init(_ gateway: Gateway, _ connection: Connection) {
         self.gateway = gateway
         self.connection = connection
-        let runner = RefusingRunner(loop: gateway.loop)
+        let runner = NodePlanRunner(gateway.router, loop: gateway.loop, connection: gateway.nextConnection())
         session = gateway.server.admit(runner, isEncrypted: connection.isEncrypted)
         connection.setDeadline(afterMilliseconds: Self.loginMilliseconds)
         runner.client = self

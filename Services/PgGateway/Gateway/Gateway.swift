@@ -16,7 +16,7 @@ final class Gateway {
     private let outputLimit: Int
     private let logger: Logger
     private var listeners: [Listener] = []
-    private var lastRefusals: UInt64 = 0
+    private var lastRefusals: UInt64 = 0, lastConnection: UInt64 = 0
 
     init(
         service: Service, router: NodeRouter, server: PgServer, tls: TLSContext?, workers: WorkerPool, outputLimit: Int
@@ -55,6 +55,12 @@ final class Gateway {
         let client = ClientConnection(self, connection)
         clients[client.session.id] = client
         connection.handler = client
+    }
+
+    /// A number for a new connection, by which routers spread and order.
+    func nextConnection() -> UInt64 {
+        lastConnection &+= 1
+        return lastConnection
     }
 
     func remove(_ client: ClientConnection) { clients[client.session.id] = nil }

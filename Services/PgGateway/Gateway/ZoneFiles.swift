@@ -1,3 +1,5 @@
+import Base
+import DataModel
 import Glibc
 
 /// The time zones that the system has: the files below its zone directory.
@@ -11,6 +13,14 @@ enum ZoneFiles {
         var names: [String] = []
         collect("", depth, &names)
         return names.sorted()
+    }
+
+    /// The rules of a zone of that name.
+    static func rules(_ name: String) -> ZoneRules? {
+        guard !name.contains(".."), let bytes = try? PosixDisk().read("\(root)/\(name)", limit: 1 << 20) else {
+            return nil
+        }
+        return bytes.withUnsafeBytes { ZoneRules(name: name, tzif: $0) }
     }
 
     private static func collect(_ folder: String, _ depth: Int, _ names: inout [String]) {

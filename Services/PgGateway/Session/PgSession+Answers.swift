@@ -85,14 +85,15 @@ extension PgSession {
         guard isCurrent(token), case .running(var run) = activity, let columns = run.columns,
             columns.count == batch.columnCount
         else { return true }
-        run.rows &+= Int64(batch.rowCount)
-        server.rowCount &+= UInt64(batch.rowCount)
-        let before = output.count
-        for row in 0..<batch.rowCount where !run.isMove {
-            guard append(batch.values[(row * columns.count)...], columns, run.formats) else {
+        run.rows &+= Int64(batch.records.count)
+        server.rowCount &+= UInt64(batch.records.count)
+        let before = output.count, writer = rowWriter()
+        for record in batch.records where !run.isMove {
+            let isWritten = record.withUnsafeBytes { writer.append($0, columns, run.formats, into: &output) }
+            guard isWritten else {
                 output.truncate(to: before)
                 runner.cancel(token)
-                failed(token, StatementError(.featureNotSupported, "a value of the result cannot be shown yet"))
+                failed(token, StatementError(.internalError, "a node has sent a row that is none"))
                 return true
             }
         }
@@ -100,28 +101,6 @@ extension PgSession {
         activity = .running(run)
         settle()
         return !run.isHeld
-    }
-
-    private func append(
-        _ values: ArraySlice<Value>, _ columns: [ResultColumn], _ formats: [WireFormat]
-    ) -> Bool {
-        var isWritten = true
-        output.message("D") { body in
-            body.append(bigEndian: UInt16(truncatingIfNeeded: columns.count))
-            for (index, column) in columns.enumerated() {
-                let value = values[values.startIndex + index]
-                guard !value.isNull else {
-                    body.append(bigEndian: Int32(-1))
-                    continue
-                }
-                let start = body.count
-                body.append(bigEndian: Int32(0))
-                let format = index < formats.count ? formats[index] : .text
-                if !encoder.append(value, as: column.type, format, into: &body) { isWritten = false }
-                body.patch(at: start, Int32(truncatingIfNeeded: body.count - start - 4))
-            }
-        }
-        return isWritten
     }
 
     /// The statement is done, or the transaction control.

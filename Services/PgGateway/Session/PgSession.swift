@@ -1,6 +1,7 @@
 import Base
 import Contracts
 import Crypto
+import DataModel
 
 /// What one connection of a PostgreSQL client does next. Pure: no socket, no clock, no `await`.
 ///
@@ -85,7 +86,7 @@ package final class PgSession {
     var portals: [String: Portal] = [:]
     var portalBytes = 0
     var lastCursor: UInt32 = 0
-    let encoder = ValueEncoder()
+    private var knownWriter: (version: UInt64, writer: RowWriter)?
     /// When the client last did something, for time-outs.
     private(set) var lastActive: UInt64
 
@@ -306,6 +307,15 @@ package final class PgSession {
     func context() -> SessionContext {
         if knownContext.version != settings.version { knownContext = settings.context(user: user, database: database) }
         return knownContext
+    }
+
+    /// How rows are written now.
+    func rowWriter() -> RowWriter {
+        if let knownWriter, knownWriter.version == settings.version { return knownWriter.writer }
+        let zone = server.zones.rules(settings["TimeZone"]) ?? .utc
+        let writer = RowWriter(settings: TextSettings(zone: zone))
+        knownWriter = (settings.version, writer)
+        return writer
     }
 
     /// Ready for the next query.

@@ -1,4 +1,5 @@
 import Base
+import Crypto
 import DataModel
 
 /// Who runs statements for a session: the seam between the protocol and the nodes. One runner serves one session.
@@ -45,7 +46,7 @@ package protocol PlanRunner: AnyObject {
     func end()
 }
 
-/// A statement for a node: as written, until a plan is made of it.
+/// A statement for a node: as written, and its plan.
 package struct PlannedStatement: Hashable, Sendable {
     /// UTF-8 without zero bytes.
     package let text: Bytes
@@ -53,9 +54,13 @@ package struct PlannedStatement: Hashable, Sendable {
     package let characterOffset: Int
     /// The first word, in lower case: for messages.
     package let verb: String
+    /// The encoded plan, and by what nodes know it.
+    package let plan: Bytes
+    package let fingerprint: Bytes
 
-    package init(text: Bytes, characterOffset: Int = 0, verb: String = "") {
-        (self.text, self.characterOffset, self.verb) = (text, characterOffset, verb)
+    package init(text: Bytes, characterOffset: Int = 0, verb: String = "", plan: Bytes = []) {
+        (self.text, self.characterOffset, self.verb, self.plan) = (text, characterOffset, verb, plan)
+        fingerprint = plan.isEmpty ? [] : Bytes(SHA256.hash(plan).prefix(16))
     }
 }
 
@@ -147,12 +152,11 @@ package struct SessionContext: Hashable, Sendable {
     package init() {}
 }
 
-/// Rows of a result, one after another.
+/// Rows of a result, one after another: records (DataModel, `RecordEncoding`), whose column n has the id n + 1. What a
+/// record lacks is NULL.
 package struct RowBatch {
     package let columnCount: Int
-    package let values: [Value]
+    package let records: [Bytes]
 
-    package init(columnCount: Int, values: [Value]) { (self.columnCount, self.values) = (columnCount, values) }
-
-    package var rowCount: Int { columnCount == 0 ? 0 : values.count / columnCount }
+    package init(columnCount: Int, records: [Bytes]) { (self.columnCount, self.records) = (columnCount, records) }
 }

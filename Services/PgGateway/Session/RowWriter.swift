@@ -1,21 +1,63 @@
 import Base
 import DataModel
 
-/// Writes values as a client gets them.
-struct ValueEncoder {
-    /// False: values of this kind cannot be written yet, and nothing was.
+/// Writes rows as a client gets them.
+struct RowWriter {
+    /// What printing depends on besides the type.
+    var settings = TextSettings()
+
+    /// Appends a DataRow. False: the record is none, and what was appended means nothing.
     func append(
-        _ value: Value, as type: DataType, _ format: WireFormat, into buffer: inout ByteBuffer
+        _ record: ByteView, _ columns: [ResultColumn], _ formats: [WireFormat], into buffer: inout ByteBuffer
     ) -> Bool {
-        guard format == .text else { return false }
-        switch value {
-        case .bool(let isTrue): buffer.append(isTrue ? "t" : "f")
-        case .integer(let number): buffer.append(decimal: number)
-        case .text(let text): buffer.append(text: text)
-        case .null, .float, .decimal, .bytes, .uuid, .date, .time, .timeWithZone, .timestamp, .interval, .json, .array,
-            .tuple:
-            return false
+        guard var reader = ColumnReader(record) else { return false }
+        var field = reader.next(), isWhole = true
+        buffer.message("D") { body in
+            body.append(bigEndian: UInt16(truncatingIfNeeded: columns.count))
+            for (index, column) in columns.enumerated() {
+                guard let found = field, found.column == UInt32(truncatingIfNeeded: index &+ 1) else {
+                    body.append(bigEndian: Int32(-1))
+                    continue
+                }
+                if found.isNull {
+                    body.append(bigEndian: Int32(-1))
+                } else {
+                    let start = body.count
+                    body.append(bigEndian: Int32(0))
+                    let format = index < formats.count ? formats[index] : .text
+                    if !append(found, column.type, format, into: &body) { isWhole = false }
+                    body.patch(at: start, Int32(truncatingIfNeeded: body.count - start - 4))
+                }
+                field = reader.next()
+            }
+        }
+        return isWhole && field == nil && reader.isAtEnd
+    }
+
+    private func append(
+        _ field: RecordField, _ type: DataType, _ format: WireFormat, into buffer: inout ByteBuffer
+    ) -> Bool {
+        if format == .text, let number = field.integer, Self.isNumber(type) {
+            buffer.append(decimal: number)
+            return true
+        }
+        if let text = field.text, Self.isText(type) {
+            buffer.append(text)
+            return true
+        }
+        guard let value = field.value else { return false }
+        switch format {
+        case .text: ValueText.append(value, as: type, settings, into: &buffer)
+        case .binary: ValueBinary.append(value, as: type, into: &buffer)
         }
         return true
+    }
+
+    private static func isNumber(_ type: DataType) -> Bool {
+        !type.isArray && (type.kind == .int16 || type.kind == .int32 || type.kind == .int64)
+    }
+
+    private static func isText(_ type: DataType) -> Bool {
+        !type.isArray && (type.kind == .text || type.kind == .varchar || type.kind == .char || type.kind == .name)
     }
 }

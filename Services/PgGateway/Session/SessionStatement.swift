@@ -68,24 +68,47 @@ struct StatementReader {
     /// Behind the last token of the statement.
     private var end = 0
 
-    /// The statements of a text, empty ones left out.
+    /// The statements of a text, empty ones left out. One that cannot be read refuses them all.
     static func read(_ text: Bytes) throws(StatementError) -> [SessionStatement] {
-        let tokens: [SQLToken]
-        do throws(SQLSyntaxError) { tokens = try SQLLexer.tokens(text) } catch {
+        let parsed = try SQLParser.parse(text)
+        var tokens: [SQLToken] = [], statements: [SessionStatement] = []
+        for statement in parsed {
+            let verb = Self.verb(text[statement.range])
+            guard sessionVerbs.contains(verb) else {
+                let plan = statement.plan.encode()
+                statements.append(.node(PlannedStatement(text: Bytes(text[statement.range]), verb: verb, plan: plan)))
+                continue
+            }
+            if tokens.isEmpty { tokens = try self.tokens(text) }
+            guard let start = tokens.firstIndex(where: { $0.range.lowerBound >= statement.range.lowerBound }),
+                let end = tokens.firstIndex(where: { $0.range.lowerBound >= statement.range.upperBound })
+            else { continue }
+            var reader = StatementReader(text: text, tokens: tokens, index: start, end: end)
+            statements.append(try reader.statement())
+        }
+        return statements
+    }
+
+    private static func tokens(_ text: Bytes) throws(StatementError) -> [SQLToken] {
+        do throws(SQLSyntaxError) {
+            return try SQLLexer.tokens(text)
+        } catch {
             throw StatementError(
                 SQLState(rawValue: error.code.row.sqlState), error.message, position: error.position(in: text))
         }
-        var statements: [SessionStatement] = [], start = 0
-        while start < tokens.count {
-            let stop = tokens[start...].firstIndex { $0.kind == .end || $0.kind == .punctuation && $0.text == ";" }
-            guard let stop else { break }
-            if stop > start {
-                var reader = StatementReader(text: text, tokens: tokens, index: start, end: stop)
-                statements.append(try reader.statement())
-            }
-            start = stop + 1
-        }
-        return statements
+    }
+
+    /// First words of the statements that the session may do itself.
+    private static let sessionVerbs: Set<String> = [
+        "begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "set", "reset", "show",
+        "prepare", "execute", "deallocate", "discard", "declare", "fetch", "move", "close", "listen", "notify",
+        "unlisten", "load",
+    ]
+
+    /// The first word, in lower case; it has no more letters than any verb.
+    private static func verb(_ text: ArraySlice<UInt8>) -> String {
+        let letters = text.prefix(16).prefix { (0x41...0x5a).contains($0) || (0x61...0x7a).contains($0) }
+        return String(decoding: letters.map { $0 | 0x20 }, as: UTF8.self)
     }
 
     private init(text: Bytes, tokens: [SQLToken], index: Int, end: Int) {
@@ -166,25 +189,29 @@ struct StatementReader {
         return statement
     }
 
-    /// What is left of the statement, for a node.
+    /// What is left of the statement, for a node; its positions count from its own beginning.
     private mutating func planned() throws(StatementError) -> PlannedStatement {
         guard !isAtEnd else { throw syntaxError() }
         let start = tokens[index].range.lowerBound, stop = tokens[end - 1].range.upperBound
-        let verb = word ?? ""
+        let inner = Bytes(text[start..<stop]), offset = SQLSyntaxError("", at: start).position(in: text) - 1
         index = end
-        let offset = SQLSyntaxError("", at: start).position(in: text) - 1
-        return PlannedStatement(text: Bytes(text[start..<stop]), characterOffset: offset, verb: verb)
+        do throws(StatementError) {
+            // It was read before, as a part of the whole.
+            guard let plan = try SQLParser.parse(inner).first?.plan else { throw syntaxError() }
+            return PlannedStatement(
+                text: inner, characterOffset: offset, verb: Self.verb(inner[...]), plan: plan.encode())
+        } catch {
+            var error = error
+            if error.position > 0 { error.position += offset }
+            throw error
+        }
     }
 
     // MARK: Statements
 
     private mutating func statement() throws(StatementError) -> SessionStatement {
         let start = index
-        guard let verb = word else {
-            // A statement begins with a word, or with the parenthesis of a SELECT.
-            guard tokens[index].text == "(", tokens[index].kind == .punctuation else { throw syntaxError() }
-            return .node(try planned())
-        }
+        guard let verb = word else { throw syntaxError() }
         index += 1
         switch verb {
         case "begin":

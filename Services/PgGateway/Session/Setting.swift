@@ -1,4 +1,5 @@
 import Base
+import DataModel
 
 /// One row of the table of settings: what SET takes, SHOW shows and RESET brings back. Names, defaults, bounds and
 /// words of errors are PostgreSQL's. A setting that we could only ignore is not in the table.
@@ -252,9 +253,18 @@ enum DateStyle {
 /// The time zones that there are: a value, filled by the process from the system's zone files.
 package struct TimeZoneNames: Sendable {
     private let byFoldedName: [String: String]
+    private let named: @Sendable (String) -> ZoneRules?
 
-    package init(_ names: [String]) {
+    /// `named` gives the rules of a zone, by its name as it is spelled.
+    package init(_ names: [String], named: @escaping @Sendable (String) -> ZoneRules? = { _ in nil }) {
         byFoldedName = Dictionary(names.map { ($0.asciiLowercased, $0) }) { first, _ in first }
+        self.named = named
+    }
+
+    /// The rules of a zone as `canonical` names it.
+    func rules(_ name: String) -> ZoneRules? {
+        if name == "UTC" || name == "GMT" { return .utc }
+        return byFoldedName[name.asciiLowercased].flatMap(named) ?? ZoneRules(posix: name)
     }
 
     /// The zone's name as it is spelled, or an offset from Greenwich in POSIX form; nil if there is no such zone.

@@ -1,0 +1,373 @@
+import Base
+import Contracts
+import DataModel
+import GatewayKit
+import Net
+
+/// Sends the statements of one session to nodes: alone ones to any node, those of a transaction to its home.
+///
+/// A reply has as many rows as a node gives at a time; the rest is fetched from where it came, while the client takes
+/// it. A statement that is under way at a node cannot be called back: a request to cancel is heard when rows are still
+/// to come, and before a statement is sent again.
+final class NodePlanRunner: PlanRunner {
+    /// What is under way.
+    private struct Work {
+        let token: UInt64
+        let isAlone: Bool
+        var statement: PlannedStatement?
+        var request: QueryRequest
+        var columnCount = 0
+        /// Rows that may still be given; nil: all.
+        var rowsLeft: Int?
+        /// Under which number the session knows the rest.
+        var cursor: UInt32 = 0
+        var isFetch = false
+        /// Rows given by now.
+        var given: Int64 = 0
+        var reason: StatementError?
+    }
+
+    /// The rest of a result: its number at a node, and at which one; nil: at the transaction's home.
+    private struct OpenCursor {
+        let number: UInt64
+        let node: NodeID?
+        let columnCount: Int
+    }
+
+    private let router: NodeRouter
+    private let loop: EventLoop
+    private let connection: UInt64
+    weak var client: ClientConnection?
+    private var link: HomeLink?
+    private var work: Work?
+    private var cursors: [UInt32: OpenCursor] = [:]
+    /// Rows that the session was not ready for, and what is to be done after them.
+    private var held: (() -> Void)?
+    private var timer: LoopTimer?
+
+    init(_ router: NodeRouter, loop: EventLoop, connection: UInt64) {
+        (self.router, self.loop, self.connection) = (router, loop, connection)
+    }
+
+    // MARK: What the session wants
+
+    func prepare(_ token: UInt64, _ statement: PlannedStatement, types: [UInt32], _ context: SessionContext) {
+        var request = QueryRequest(.prepare)
+        request.parameterTypes = types.map { Self.form(PostgresTypes.type(oid: $0)) }
+        (request.plan, request.fingerprint) = (statement.plan, statement.fingerprint)
+        request.settings = Self.settings(context)
+        request.wantsColumns = true
+        begin(Work(token: token, isAlone: link == nil, statement: statement, request: request), context)
+        send(at: nil)
+    }
+
+    func execute(_ token: UInt64, _ call: ExecuteCall, _ context: SessionContext) {
+        guard call.statement.verb != "copy" else {
+            let error = StatementError(.featureNotSupported, "COPY is not supported yet")
+            return loop.runLater { [weak client] in client?.event { $0.failed(token, error) } }
+        }
+        var request = QueryRequest(.execute)
+        request.fingerprint = call.statement.fingerprint
+        // A node that has prepared it most likely still knows it.
+        if call.wantsColumns { request.plan = call.statement.plan }
+        request.parameterTypes = (call.description?.parameters ?? []).map { Self.form($0) }
+        for (index, value) in call.parameters.enumerated() {
+            request.parameters.append(.init(value?.bytes, isBinary: call.formats[index] == .binary))
+        }
+        request.settings = Self.settings(context)
+        request.wantsColumns = call.wantsColumns
+        request.rowLimit = UInt32(clamping: call.rowLimit)
+        let isAlone: Bool
+        switch call.use {
+        case .alone: isAlone = true
+        case .within(let terms):
+            isAlone = false
+            open(terms, context)
+        }
+        var work = Work(token: token, isAlone: isAlone, statement: call.statement, request: request)
+        work.columnCount = call.description?.columns?.count ?? 0
+        (work.rowsLeft, work.cursor) = (call.rowLimit == 0 ? nil : call.rowLimit, call.cursor)
+        begin(work, context)
+        send(at: nil)
+    }
+
+    func fetch(_ token: UInt64, cursor: UInt32, rowLimit: Int) {
+        guard let open = cursors.removeValue(forKey: cursor) else {
+            let error = StatementError(.invalidCursorName, "the cursor is closed")
+            return loop.runLater { [weak client] in client?.event { $0.failed(token, error) } }
+        }
+        var request = QueryRequest(.fetch)
+        request.cursor = open.number
+        request.rowLimit = UInt32(clamping: rowLimit)
+        var work = Work(token: token, isAlone: open.node != nil, statement: nil, request: request)
+        (work.columnCount, work.cursor, work.isFetch) = (open.columnCount, cursor, true)
+        work.rowsLeft = rowLimit == 0 ? nil : rowLimit
+        self.work = work
+        send(at: open.node)
+    }
+
+    func resume(_ token: UInt64) {
+        guard work?.token == token, let held else { return }
+        self.held = nil
+        loop.runLater(held)
+    }
+
+    func close(cursor: UInt32) {
+        guard let open = cursors.removeValue(forKey: cursor) else { return }
+        var request = QueryRequest(.close)
+        request.cursor = open.number
+        if let node = open.node {
+            router.statement(request.encode(), at: node, connection: connection, principal: principal) { _ in }
+        } else {
+            link?.statement(request.encode()) { _ in }
+        }
+    }
+
+    func control(_ token: UInt64, _ control: TransactionControl, _ use: TransactionUse, _ context: SessionContext) {
+        switch control {
+        case .commit, .rollback:
+            cursors.removeAll()
+            guard let link else { return ended(token, nil) }
+            self.link = nil
+            let completion: HomeLink.Completion = { [weak self] error in self?.ended(token, error) }
+            if control == .commit { link.commit(completion: completion) } else { link.rollBack(completion: completion) }
+            return
+        case .savepoint, .release, .rollbackTo: break
+        }
+        if case .within(let terms) = use { open(terms, context) }
+        let completion: HomeLink.Completion = { [weak self] error in self?.ended(token, error) }
+        switch control {
+        case .savepoint(let name): link?.savepoint(Bytes(name.utf8), completion: completion)
+        case .release(let name): link?.release(Bytes(name.utf8), completion: completion)
+        case .rollbackTo(let name): link?.rollBack(to: Bytes(name.utf8), completion: completion)
+        case .commit, .rollback: break  // Above.
+        }
+    }
+
+    private func ended(_ token: UInt64, _ error: DatabaseError?) {
+        loop.runLater { [weak client] in
+            client?.event { session in
+                if let error {
+                    session.failed(token, StatementError(error))
+                } else {
+                    session.completed(token, StatementCompletion(""))
+                }
+            }
+        }
+    }
+
+    func cancel(_ token: UInt64) {
+        interrupt(token, StatementError(.queryCanceled, "canceling statement due to user request"))
+    }
+
+    private func interrupt(_ token: UInt64, _ reason: StatementError) {
+        guard work?.token == token, work?.reason == nil else { return }
+        work?.reason = reason
+        // Rows wait for the client: they need not.
+        if held != nil { resume(token) }
+    }
+
+    func copyData(_ token: UInt64, _ data: ByteView) -> Bool { true }
+
+    func copyEnd(_ token: UInt64, failure: StatementError?) {}
+
+    func end() {
+        timer?.cancel()
+        for cursor in cursors.keys.sorted() where cursors[cursor]?.node != nil { close(cursor: cursor) }
+        link?.rollBack { _ in }
+        (link, work, held) = (nil, nil, nil)
+    }
+
+    // MARK: Asking
+
+    private var principal: String { client?.session.user ?? "" }
+
+    private func begin(_ work: Work, _ context: SessionContext) {
+        self.work = work
+        timer?.cancel()
+        timer = nil
+        guard context.statementTimeout > 0 else { return }
+        let token = work.token
+        timer = loop.schedule(afterMilliseconds: Int(clamping: context.statementTimeout)) { [weak self] in
+            self?.interrupt(
+                token, StatementError(.queryCanceled, "canceling statement due to statement timeout"))
+        }
+    }
+
+    private func open(_ terms: TransactionTerms, _ context: SessionContext) {
+        guard link == nil else { return }
+        var options = HomeOperation.Options()
+        switch terms.isolation {
+        case .readUncommitted, .readCommitted: options.isolation = .readCommitted
+        case .repeatableRead: options.isolation = .snapshot
+        case .serializable: options.isolation = .serializable
+        }
+        options.isReadOnly = terms.isReadOnly
+        options.lockTimeout = UInt32(clamping: context.lockTimeout)
+        link = HomeLink(router, beginning: options, principal: principal, connection: connection)
+    }
+
+    private func send(at node: NodeID?) {
+        guard let work else { return }
+        let token = work.token, request = work.request.encode()
+        if work.isAlone {
+            router.statement(request, at: node, connection: connection, principal: principal) { [weak self] result in
+                switch result {
+                case .success(let answer): self?.answered(token, answer.reply, answer.node)
+                case .failure(let error): self?.fail(token, StatementError(error))
+                }
+            }
+        } else {
+            link?.statement(request) { [weak self] result in
+                switch result {
+                case .success(let reply): self?.answered(token, reply, nil)
+                case .failure(let error): self?.fail(token, StatementError(error))
+                }
+            }
+        }
+    }
+
+    // MARK: Answers
+
+    private func answered(_ token: UInt64, _ reply: QueryReply, _ node: NodeID?) {
+        guard var work, work.token == token else { return abandon(reply, node) }
+        if reply.isUnknown {
+            guard work.request.plan.isEmpty, let statement = work.statement else {
+                return fail(
+                    token, StatementError(.internalError, "a node does not know the statement that it was sent"))
+            }
+            if let reason = work.reason { return fail(token, reason) }
+            work.request.plan = statement.plan
+            self.work = work
+            return send(at: node)
+        }
+        for notice in reply.notices {
+            client?.event { $0.noticed(Severity(name: notice.severity), notice.error) }
+        }
+        if let error = reply.error { return fail(token, error.error) }
+        if work.request.kind == .prepare { return prepared(work, reply) }
+        if work.request.wantsColumns, reply.givesRows {
+            guard let columns = Self.columns(reply) else { return fail(token, Self.unknownType) }
+            work.columnCount = columns.count
+            work.request.wantsColumns = false
+            client?.event { $0.began(token, columns) }
+        }
+        work.given &+= Int64(reply.rows.count)
+        if let left = work.rowsLeft { work.rowsLeft = max(0, left - reply.rows.count) }
+        self.work = work
+        var wantsMore = true
+        if !reply.rows.isEmpty {
+            let batch = RowBatch(columnCount: work.columnCount, records: reply.rows)
+            client?.event { wantsMore = $0.rows(token, batch) }
+        }
+        // The session may have given it up: a record that is none.
+        guard self.work?.token == token else { return abandon(reply, node) }
+        let next = { [weak self] () -> Void in self?.goOn(token, reply, node) }
+        if wantsMore { next() } else { held = next }
+    }
+
+    /// After the rows of a reply: more of them, or the end.
+    private func goOn(_ token: UInt64, _ reply: QueryReply, _ node: NodeID?) {
+        guard var work, work.token == token else { return abandon(reply, node) }
+        guard reply.cursor != 0 else { return complete(work, reply) }
+        if let reason = work.reason {
+            abandon(reply, node)
+            return fail(token, reason)
+        }
+        if work.rowsLeft == 0 {
+            cursors[work.cursor] = OpenCursor(number: reply.cursor, node: node, columnCount: work.columnCount)
+            finish()
+            client?.event { $0.suspended(token) }
+            return
+        }
+        var request = QueryRequest(.fetch)
+        request.cursor = reply.cursor
+        request.rowLimit = UInt32(clamping: work.rowsLeft ?? 0)
+        (work.request, work.statement) = (request, nil)
+        self.work = work
+        send(at: node)
+    }
+
+    private func complete(_ work: Work, _ reply: QueryReply) {
+        var completion = StatementCompletion(reply.tag, rows: reply.count.map { Int64(clamping: $0) })
+        // The tag of a portal counts what this Execute has given.
+        if reply.tag == "SELECT" { completion.rows = work.given }
+        if reply.tag == "INSERT 0" { completion.tag = "INSERT" }
+        finish()
+        client?.event { $0.completed(work.token, completion) }
+    }
+
+    private func prepared(_ work: Work, _ reply: QueryReply) {
+        let parameters = reply.parameterTypes.compactMap(Self.type)
+        guard parameters.count == reply.parameterTypes.count, let columns = Self.columns(reply) else {
+            return fail(work.token, Self.unknownType)
+        }
+        finish()
+        let description = StatementDescription(parameters: parameters, columns: reply.givesRows ? columns : nil)
+        client?.event { $0.prepared(work.token, description) }
+    }
+
+    private func fail(_ token: UInt64, _ error: StatementError) {
+        guard work?.token == token else { return }
+        finish()
+        client?.event { $0.failed(token, error) }
+    }
+
+    private func finish() {
+        timer?.cancel()
+        (work, held, timer) = (nil, nil, nil)
+    }
+
+    /// Nobody wants the rest.
+    private func abandon(_ reply: QueryReply, _ node: NodeID?) {
+        guard reply.cursor != 0 else { return }
+        cursors[.max] = OpenCursor(number: reply.cursor, node: node, columnCount: 0)
+        close(cursor: .max)
+    }
+
+    // MARK: Types
+
+    private static let unknownType = StatementError(
+        .internalError, "a node speaks of a type that this gateway does not know")
+
+    private static func form(_ type: DataType?) -> ValueTypeForm {
+        guard let type else { return ValueTypeForm(kind: 0, modifier: -1, isArray: false) }
+        return ValueTypeForm(kind: type.kind.rawValue, modifier: type.modifier, isArray: type.isArray)
+    }
+
+    private static func type(_ form: ValueTypeForm) -> DataType? {
+        DataType.Kind(rawValue: form.kind).map { DataType($0, modifier: form.modifier, isArray: form.isArray) }
+    }
+
+    private static func columns(_ reply: QueryReply) -> [ResultColumn]? {
+        var columns: [ResultColumn] = []
+        for column in reply.columns {
+            guard let type = type(column.type) else { return nil }
+            columns.append(
+                ResultColumn(
+                    column.name, type, table: column.collection, number: Int16(clamping: column.column)))
+        }
+        return columns
+    }
+
+    private static func settings(_ context: SessionContext) -> [QueryRequest.Setting] {
+        [
+            .init("search_path", context.searchPath.map(Identifiers.quoted).joined(separator: ", ")),
+            .init("TimeZone", context.timeZone), .init("DateStyle", "ISO, \(context.dateOrder)"),
+            .init("session_authorization", context.user), .init("database", context.database),
+        ]
+    }
+}
+
+extension Severity {
+    /// By its name in a message of a node; what is none is a notice.
+    init(name: String) {
+        switch name {
+        case "WARNING": self = .warning
+        case "INFO": self = .info
+        case "LOG": self = .log
+        case "DEBUG": self = .debug
+        case _: self = .notice
+        }
+    }
+}
