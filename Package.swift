@@ -100,7 +100,7 @@ let package = Package(
             "StorageNode",
             [
                 "Base", "Crypto", "Contracts", "DataModel", "Placement", "Net", "Storage", "Actors", "Raft",
-                "Replication", "ServiceKit", "Peers", "GatewayKit", "Transactions", "Feeds", "Backup",
+                "Replication", "ServiceKit", "Peers", "GatewayKit", "Transactions", "Feeds", "Backup", "Engine",
             ]),
         service(
             "Coordinator",

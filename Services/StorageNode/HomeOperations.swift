@@ -29,6 +29,11 @@ extension Node {
             if operation.kind == .rollBack, homes.hasRolledBack(operation.token, principal: principal) {
                 return ready.ok(id)
             }
+            if operation.kind == .statement {
+                let isAlone = operation.token.isNone
+                let home = isAlone ? nil : try homes.member(member, operation, principal: principal, on: stream)
+                return try takeStatement(operation.statement, in: home, principal, id, on: stream)
+            }
             let transaction = try homes.member(member, operation, principal: principal, on: stream)
             homes.carryOut(operation, in: transaction, by: member) { [self] reply in
                 // Who hears of it may read elsewhere next, and must find it there.
@@ -37,6 +42,25 @@ extension Node {
             }
         } catch {
             ready.error(id, error)
+        }
+    }
+}
+
+extension Node {
+    /// A statement of a query language, alone or in a transaction.
+    private func takeStatement(
+        _ message: Bytes, in home: HomeTransaction?, _ principal: String, _ id: UInt64, on stream: InvocationStream
+    ) throws(DatabaseError) {
+        guard let queries, let homes else {
+            throw DatabaseError(.unavailable, "This node does not execute statements")
+        }
+        let request = try message.withView { (view: ByteView) throws(DatabaseError) in
+            try QueryRequest(decoding: view)
+        }
+        queries.carryOut(request, in: home, principal: principal) { [self] reply in
+            // Who hears of it may read elsewhere next, and must find it there.
+            _ = observe(homes.bookmark)
+            stream.answer { HomeReply.data(reply.encode()).write(id, $0) }
         }
     }
 }
@@ -102,9 +126,7 @@ extension HomeTransactions {
         case .commit: transaction.commit(completion: tell)
         case .rollBack: transaction.rollBack(completion: tell)
         case .status: reply(.data(TransactionStatus(transaction).encode()))
-        case .statement:
-            let error = DatabaseError(.featureNotSupported, "This node does not execute statements")
-            reply(.failed(error))
+        case .statement: break  // `Node.takeHome` has sent it on.
         case .execute:
             let shares = operation.shares.map {
                 InteractiveRun.Share(slot: $0.slot, body: $0.calls, isWrite: $0.isWrite)

@@ -59,6 +59,8 @@ final class HomeTransaction {
     private var current: Command?
     /// Counts commands that were begun: an old one's `done` does nothing.
     private var begun: UInt64 = 0
+    /// It has changed the catalog: what it sees is not what the shards show others.
+    var hasDefinitions = false
     /// Since when nothing but its end can be asked, on the owner's clock.
     var deadSince: UInt64?
 

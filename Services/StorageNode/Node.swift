@@ -78,6 +78,8 @@ final class Node {
     private(set) var steps: StepLinks?
     /// Transactions that this node drives; nil where it drives none.
     private(set) var homes: HomeTransactions?
+    /// Executes statements of query languages, over those.
+    private(set) var queries: Queries?
     /// Who listens to changes; nil where nobody may.
     var changeFeeds: ChangeFeedService?
     /// The clock of this node is not to be trusted.
@@ -238,6 +240,13 @@ final class Node {
     /// Has the node drive transactions.
     func attach(_ homes: HomeTransactions) {
         self.homes = homes
+        queries = Queries(loop: loop, homes: homes, clock: { [clock] in clock.wallMilliseconds }) {
+            [unowned self] () throws(DatabaseError) in
+            guard let executor = executors.first(where: \.isEvaluating) else {
+                throw DatabaseError(.unavailable, "This node leads no shard: it has no catalog")
+            }
+            return try executor.settledCatalog()
+        }
         if let adopted { homes.adopt(adopted.map, as: adopted.id) }
     }
 

@@ -51,6 +51,7 @@ package struct SQLState: RawRepresentable, Hashable, Sendable {
 
 /// Those in use, by class. Names are PostgreSQL's condition names.
 extension SQLState {
+    package static let successfulCompletion = SQLState("00000")
     package static let featureNotSupported = SQLState("0A000")
 
     // Class 22: data exceptions.

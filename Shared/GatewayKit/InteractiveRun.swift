@@ -25,7 +25,8 @@ package final class InteractiveRun: ReplyReceiver {
 
     /// As it is; to be read only.
     package private(set) var transaction: InteractiveTransaction
-    let router: NodeRouter
+    /// Its way to the shards.
+    package let router: NodeRouter
     let connection: UInt64
     private var shares: [Share] = []
     private var lock = InvocationScope.LockMode.none, wait = InvocationScope.WaitPolicy.wait

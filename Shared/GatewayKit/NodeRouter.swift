@@ -261,7 +261,8 @@ package final class NodeRouter {
         streams.values.reduce(0) { $0 + $1.inFlight } + routes.routes.reduce(0) { $0 + $1.count }
     }
 
-    static let noLeader = DatabaseError(.unavailable, "The shard has no leader")
+    /// Nobody is known to lead the shard.
+    package static let noLeader = DatabaseError(.unavailable, "The shard has no leader")
 
     func observe(bookmark: Timestamp, epoch: MapEpoch) {
         if bookmark > self.bookmark { self.bookmark = bookmark }
@@ -393,7 +394,7 @@ package final class NodeRouter {
     var now: UInt64 { loop.now }
 
     /// Calls `body` after that time; nil: in this tick.
-    func after(milliseconds: Int?, _ body: @escaping () -> Void) {
+    package func after(milliseconds: Int?, _ body: @escaping () -> Void) {
         if let milliseconds { loop.schedule(afterMilliseconds: milliseconds, body) } else { loop.runLater(body) }
     }
 

@@ -424,7 +424,7 @@ package struct LoopBound<Value>: @unchecked Sendable {
 }
 
 /// Nanoseconds of the monotonic clock, now.
-func monotonicNanoseconds() -> UInt64 {
+package func monotonicNanoseconds() -> UInt64 {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)

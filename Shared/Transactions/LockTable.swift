@@ -149,6 +149,12 @@ package struct LockTable: Sendable {
         return state.exclusive != nil || !state.shared.isEmpty
     }
 
+    /// Whether a transaction changes the key that is prepared, or about to be: what is there may be past already.
+    package func isHardLocked(_ database: UInt8, _ key: ByteView) -> Bool {
+        guard !holders.isEmpty, let part = keys[LockKey(database, key.bytes)]?.exclusive else { return false }
+        return holders[part]?.isHard ?? false
+    }
+
     /// Whether a transaction has any key.
     package var isAnyLocked: Bool { !holders.isEmpty }
 

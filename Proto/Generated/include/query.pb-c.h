@@ -67,8 +67,8 @@ struct  Orbit__V1__QueryRequest
   ProtobufCMessage base;
   Orbit__V1__QueryRequest__Kind kind;
   /*
-   * Stable hash of `plan`: a node that knows it needs no plan, one that does not answers `is_unknown`, and nothing was
-   * done.
+   * The first 16 bytes of the SHA-256 of `plan`: a node that knows it needs no plan, one that does not answers
+   * `is_unknown`, and nothing was done.
    */
   ProtobufCBinaryData fingerprint;
   /*

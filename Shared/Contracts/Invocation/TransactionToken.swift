@@ -10,6 +10,9 @@ package struct TransactionToken: Hashable, Sendable, CustomStringConvertible {
 
     package init(home: NodeID, high: UInt64, low: UInt64) { (self.home, self.high, self.low) = (home, high, low) }
 
+    /// It names a node, and no transaction.
+    package var isNone: Bool { high == 0 && low == 0 }
+
     /// `<node>-<32 hexadecimal digits>`, as `description` writes it and in no other way; nil for anything else.
     package init?(parsing text: String) {
         let utf8 = Array(text.utf8)

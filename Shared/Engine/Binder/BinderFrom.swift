@@ -141,7 +141,7 @@ extension Binder {
         guard let stored = view.query else {
             throw StatementError(.internalError, "view \"\(view.name)\" has no query")
         }
-        let inner = Binder(try StoredPlans.decode(stored), within: self)
+        let inner = Binder(try StoredPlans.query(stored), within: self)
         try inner.checkViewDepth()
         var query = try inner.bindQuery(inner.plan.root, in: nil)
         absorb(inner)

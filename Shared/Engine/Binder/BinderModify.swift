@@ -52,7 +52,7 @@ extension Binder {
     /// What a column has if nothing is said: its DEFAULT, or NULL. Numbers of sequences are drawn elsewhere.
     private func defaultValue(_ column: CollectionDescriptor.Column) throws(StatementError) -> BoundExpression {
         guard column.sequence == nil, let stored = column.defaultValue else { return .constant(.null, column.type) }
-        let inner = Binder(try StoredPlans.decode(stored), within: self)
+        let inner = Binder(try StoredPlans.expression(stored), within: self)
         let bound = try inner.bindExpression(inner.plan.root, Scope(parent: nil), .columnDefault)
         let value = try inner.assign(bound, to: column, at: 0)
         absorb(inner)
@@ -64,7 +64,7 @@ extension Binder {
     )] {
         var checks: [(name: String, condition: BoundExpression)] = []
         for check in collection.checks {
-            let inner = Binder(try StoredPlans.decode(check.condition), within: self)
+            let inner = Binder(try StoredPlans.expression(check.condition), within: self)
             let scope = Scope(parent: nil)
             scope.columns = columns
             scope.relations = [ScopeRelation(alias: collection.name, columns: columns)]
@@ -480,8 +480,9 @@ extension Binder {
     private func bindRowsToWrite(
         _ collection: CollectionDescriptor, _ alias: String, from list: Int32, _ scope: Scope
     ) throws(StatementError) -> (RelationalPlan, Attribute, [OutputColumn]) {
-        let (scan, columns) = scanPlan(collection)
+        var (scan, columns) = scanPlan(collection)
         guard let key = scan.key else { throw StatementError(.internalError, "a scan to write by has no key") }
+        scan.isForUpdate = true
         scope.relations = [ScopeRelation(alias: alias, columns: columns, collection: collection, key: key)]
         scope.columns = columns
         var below = RelationalPlan.scan(scan)

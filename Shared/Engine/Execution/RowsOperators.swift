@@ -10,14 +10,22 @@ final class RowsOperator: Operator {
     private var position = 0
 
     init(_ plan: RowsPlan, context: ExecutionContext) throws(StatementError) {
-        function = plan.function
+        // All that may throw comes first: the compiler (6.3) does not survive it between the fields of a class.
         var evaluators: [Evaluator] = []
         for argument in plan.arguments { evaluators.append(try Evaluator(argument, layout: Layout([]))) }
+        var attributes: [Attribute] = [], types: [DataType] = []
+        for output in plan.outputs {
+            attributes.append(output.attribute)
+            types.append(output.type)
+        }
+        if let ordinality = plan.ordinality {
+            attributes.append(ordinality)
+            types.append(.int64)
+        }
+        function = plan.function
         arguments = evaluators
         hasOrdinality = plan.ordinality != nil
-        super.init(
-            layout: Layout(plan.outputs.map(\.attribute) + (plan.ordinality.map { [$0] } ?? [])),
-            types: plan.outputs.map(\.type) + (hasOrdinality ? [.int64] : []), context: context)
+        super.init(layout: Layout(attributes), types: types, context: context)
     }
 
     override func next() throws(StatementError) -> OperatorStep {

@@ -37,7 +37,7 @@ final class ScanOperator: Operator {
             let limit = filter == nil ? try LimitOperator.number(limitEvaluator, context, isLimit: true) : nil
             let request = ScanRequest(
                 collection: plan.collection, range: range, columns: plan.outputs.compactMap(\.column), limit: limit,
-                isForUpdate: plan.key != nil)
+                isForUpdate: plan.isForUpdate)
             cursor = try access.scan(request)
         }
         guard let cursor else { return .end }

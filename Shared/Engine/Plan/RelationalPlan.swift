@@ -69,6 +69,8 @@ struct ScanPlan: Sendable {
     var outputs: [OutputColumn]
     /// The encoded primary key as bytes, for a plan that writes.
     var key: Attribute?
+    /// The rows will be written: they are locked, and read as they are then.
+    var isForUpdate = false
     /// Evaluated right at the rows.
     var filter: BoundExpression?
     /// The primary key, or its first parts, is one of these: no scan, or a short one.

@@ -1,0 +1,559 @@
+import Base
+import Contracts
+import Crypto
+import DataModel
+import Engine
+import GatewayKit
+import Net
+
+/// Statements of query languages on this node: bound by the catalog of a shard that it leads, executed here, over the
+/// shards of the whole cluster.
+///
+/// A statement comes alone or in a transaction whose home is this node. Alone it is a transaction of its own: one that
+/// only reads sees everything as of one time; one that writes is opened here, and committed before it is answered.
+/// Plans are kept by the hash of what the gateway sent, and serve as long as the catalog has the version they were
+/// bound by.
+///
+/// Loop-confined. What is kept has bounds: plans, cursors and their rows, statements under way.
+final class Queries {
+    struct Limits {
+        var plans = 1024, cursors = 1024, statements = 4096
+        /// Rows that a cursor of a transaction keeps, in bytes: it is read to its end at once.
+        var cursorBytes = 64 << 20
+        var cursorMilliseconds: UInt64 = 300_000
+    }
+
+    /// A statement that is bound.
+    private struct Plan {
+        let prepared: PreparedPlan
+        let catalogVersion: UInt64
+        var lastUse: UInt64
+    }
+
+    private struct PlanKey: Hashable {
+        let fingerprint: Bytes
+        let types: [ValueTypeForm]
+        let settings: [QueryRequest.Setting]
+    }
+
+    /// Rows that were not fetched yet.
+    private final class Cursor {
+        enum Source {
+            /// A snapshot's execution goes on.
+            case run(StatementRun)
+            case rows(ArraySlice<Bytes>)
+        }
+
+        let principal: String
+        var source: Source
+        let tag: String
+        var count: UInt64
+        var usedAt: UInt64
+
+        init(principal: String, source: Source, tag: String, count: UInt64, usedAt: UInt64) {
+            (self.principal, self.source, self.tag) = (principal, source, tag)
+            (self.count, self.usedAt) = (count, usedAt)
+        }
+    }
+
+    typealias Answer = (QueryReply) -> Void
+
+    let loop: EventLoop
+    private let homes: HomeTransactions
+    /// The catalog of a shard that this node leads; nil while a change of it is being decided.
+    private let catalog: () throws(DatabaseError) -> Catalog?
+    private let clock: () -> UInt64
+    private let limits: Limits
+    /// Whole plans, as they came, by fingerprint.
+    private var sources: [Bytes: LogicalPlan] = [:]
+    private var plans: [PlanKey: Plan] = [:]
+    private var cursors: [UInt64: Cursor] = [:]
+    private var generator = SystemRandom()
+    private var running = 0
+    private(set) var counts = Counts()
+
+    struct Counts {
+        var statements: UInt64 = 0, failed: UInt64 = 0, bound: UInt64 = 0, definitions: UInt64 = 0
+    }
+
+    /// `clock` tells milliseconds since 1970.
+    init(
+        loop: EventLoop, homes: HomeTransactions, clock: @escaping () -> UInt64, limits: Limits = Limits(),
+        catalog: @escaping () throws(DatabaseError) -> Catalog?
+    ) {
+        (self.loop, self.homes, self.clock, self.limits, self.catalog) = (loop, homes, clock, limits, catalog)
+    }
+
+    // MARK: Requests
+
+    /// Has a request carried out: alone, or in a transaction that this node drives. `answer` is called once, later.
+    func carryOut(
+        _ request: QueryRequest, in home: HomeTransaction?, principal: String, answer: @escaping Answer
+    ) {
+        let later: Answer = { [loop] reply in loop.runLater { answer(reply) } }
+        switch request.kind {
+        case .fetch: return fetch(request, principal, later)
+        case .close:
+            cursors[request.cursor] = nil
+            return later(QueryReply())
+        case .prepare, .execute: break
+        }
+        guard request.plan.isEmpty == false || sources[request.fingerprint] != nil else {
+            var unknown = QueryReply()
+            unknown.isUnknown = true
+            return later(unknown)
+        }
+        guard running < limits.statements else {
+            return later(QueryReply(error: StatementError(.tooManyConnections, "too many statements are under way")))
+        }
+        running += 1
+        counts.statements &+= 1
+        let done: Answer = { [self] reply in
+            running -= 1
+            if reply.error != nil { counts.failed &+= 1 }
+            later(reply)
+        }
+        do throws(StatementError) {
+            let source = try source(of: request)
+            if let home {
+                run(source, request, in: home, principal, done)
+            } else {
+                runAlone(source, request, principal, attempt: 0, done)
+            }
+        } catch {
+            done(QueryReply(error: error))
+        }
+    }
+
+    /// The plan as it came, validated once.
+    private func source(of request: QueryRequest) throws(StatementError) -> LogicalPlan {
+        if let known = sources[request.fingerprint] { return known }
+        let plan: LogicalPlan
+        do throws(DatabaseError) {
+            plan = try request.plan.withView { (view: ByteView) throws(DatabaseError) in
+                try LogicalPlan(decoding: view)
+            }
+        } catch {
+            throw StatementError(error)
+        }
+        // A fingerprint that is not the plan's would have others run something else.
+        guard Bytes(SHA256.hash(request.plan).prefix(16)) == request.fingerprint else {
+            throw StatementError(.protocolViolation, "the plan is not the one that its fingerprint names")
+        }
+        if sources.count >= limits.plans { sources.removeAll(keepingCapacity: true) }
+        sources[request.fingerprint] = plan
+        return plan
+    }
+
+    /// Calls `body` with the newest catalog: at once, or when a change that is being decided is.
+    private func withCatalog(
+        attempt: Int = 0, _ answer: @escaping Answer, _ body: @escaping (Catalog) throws(StatementError) -> Void
+    ) {
+        do throws(StatementError) {
+            let newest: Catalog?
+            do throws(DatabaseError) { newest = try catalog() } catch { throw StatementError(error) }
+            if let newest { return try body(newest) }
+            guard attempt < Self.catalogAttempts else {
+                throw StatementError(.lockNotAvailable, "a change of the catalog has not been decided in time")
+            }
+            loop.schedule(afterMilliseconds: min(1 << attempt, 64)) { [self] in
+                withCatalog(attempt: attempt + 1, answer, body)
+            }
+        } catch {
+            answer(QueryReply(error: error))
+        }
+    }
+
+    /// About ten seconds.
+    private static let catalogAttempts = 160
+
+    /// The statement, bound by `catalog`; from the table of plans, if it was bound by the same one.
+    private func bind(
+        _ source: LogicalPlan, _ request: QueryRequest, _ catalog: Catalog, _ principal: String
+    ) throws(StatementError) -> (prepared: PreparedPlan, settings: StatementSettings) {
+        let now = Int64(clock()) * 1000
+        let settings = StatementSettings(request, principal: principal, now: now, transactionTime: now)
+        let key = PlanKey(
+            fingerprint: request.fingerprint, types: request.parameterTypes, settings: request.settings)
+        if let plan = plans[key], plan.catalogVersion == catalog.version {
+            plans[key]?.lastUse = loop.now
+            return (plan.prepared, settings)
+        }
+        counts.bound &+= 1
+        let types = request.parameterTypes.map { form in
+            DataType.Kind(rawValue: form.kind).map { DataType($0, modifier: form.modifier, isArray: form.isArray) }
+                ?? .unknown
+        }
+        let prepared = try PreparedPlan(source, catalog: catalog, settings: settings.engine, parameterTypes: types)
+        if plans.count >= limits.plans, let oldest = plans.min(by: { $0.value.lastUse < $1.value.lastUse }) {
+            plans[oldest.key] = nil
+        }
+        plans[key] = Plan(prepared: prepared, catalogVersion: catalog.version, lastUse: loop.now)
+        return (prepared, settings)
+    }
+
+    private func describe(_ prepared: PreparedPlan) -> QueryReply {
+        var reply = QueryReply()
+        reply.parameterTypes = prepared.parameterTypes.map(ValueTypeForm.init)
+        describe(prepared, in: &reply)
+        return reply
+    }
+
+    private func describe(_ prepared: PreparedPlan, in reply: inout QueryReply) {
+        reply.givesRows = prepared.givesRows
+        reply.columns = prepared.columns.map { column in
+            QueryReply.Column(
+                name: column.name, type: ValueTypeForm(column.type), collection: column.collection?.rawValue ?? 0,
+                column: UInt32(column.column?.rawValue ?? 0))
+        }
+    }
+
+    // MARK: Alone
+
+    /// How often a statement is bound anew because the catalog has changed under it.
+    private static let attempts = 5
+
+    private func runAlone(
+        _ source: LogicalPlan, _ request: QueryRequest, _ principal: String, attempt: Int, _ answer: @escaping Answer
+    ) {
+        let isDefinition = SchemaChange.isDefinition(source)
+        guard request.kind != .prepare || !isDefinition else { return answer(QueryReply()) }
+        withCatalog(answer) { [self] catalog throws(StatementError) in
+            guard !isDefinition else { return try runWhole(source, request, principal, attempt, answer) }
+            let (prepared, settings) = try bind(source, request, catalog, principal)
+            if request.kind == .prepare { return answer(describe(prepared)) }
+            guard prepared.writes else {
+                return try read(prepared, settings, request, principal) { [self] reply in
+                    again(reply, source, request, principal, attempt, answer)
+                }
+            }
+            try runWhole(source, request, principal, attempt, answer)
+        }
+    }
+
+    /// In a transaction of its own.
+    private func runWhole(
+        _ source: LogicalPlan, _ request: QueryRequest, _ principal: String, _ attempt: Int, _ answer: @escaping Answer
+    ) throws(StatementError) {
+        var options = InteractiveTransaction.Options()
+        options.refusals = .transaction
+        let home: HomeTransaction
+        do throws(DatabaseError) {
+            home = try homes.open(options, principal: principal, isUnowned: true)
+        } catch {
+            throw StatementError(error)
+        }
+        run(source, request, in: home, principal) { [self] reply in
+            guard reply.error == nil else {
+                return home.rollBack { [self] _ in again(reply, source, request, principal, attempt, answer) }
+            }
+            home.commit { error in
+                answer(error.map { QueryReply(error: StatementError(ofShard: $0)) } ?? reply)
+            }
+        }
+    }
+
+    /// A statement that met another catalog than it was bound by is bound once more: nothing of it was done.
+    private func again(
+        _ reply: QueryReply, _ source: LogicalPlan, _ request: QueryRequest, _ principal: String, _ attempt: Int,
+        _ answer: @escaping Answer
+    ) {
+        guard reply.error?.error.state == .staleSchema else { return answer(reply) }
+        guard attempt < Self.attempts else { return answer(QueryReply(error: Self.changing)) }
+        loop.schedule(afterMilliseconds: 1 << attempt) { [self] in
+            runAlone(source, request, principal, attempt: attempt + 1, answer)
+        }
+    }
+
+    private static let changing = StatementError(
+        .serializationFailure, "the catalog changes faster than the statement can be bound")
+
+    /// In a transaction nothing is bound anew behind its back.
+    private static func plain(_ reply: QueryReply) -> QueryReply {
+        reply.error?.error.state == .staleSchema ? QueryReply(error: changing) : reply
+    }
+
+    private func read(
+        _ prepared: PreparedPlan, _ settings: StatementSettings, _ request: QueryRequest, _ principal: String,
+        _ answer: @escaping Answer
+    ) throws(StatementError) {
+        let router: NodeRouter
+        do throws(DatabaseError) { router = try homes.openRouter() } catch { throw StatementError(error) }
+        let keeper = RowKeeper(SnapshotCalls(router, connection: 0), draw: draw)
+        let run = try begin(prepared, settings, request, keeper)
+        run.fetch(limit(request)) { [self] page in
+            answer(reply(page, prepared, request, run, principal))
+        }
+    }
+
+    private func limit(_ request: QueryRequest) -> Int? { request.rowLimit == 0 ? nil : Int(request.rowLimit) }
+
+    private func begin(
+        _ prepared: PreparedPlan, _ settings: StatementSettings, _ request: QueryRequest, _ keeper: RowKeeper
+    ) throws(StatementError) -> StatementRun {
+        let parameters = try StatementParameters.values(request, as: prepared.parameterTypes, settings)
+        let execution = try prepared.execute(parameters, settings: settings.engine, access: keeper)
+        return StatementRun(execution, keeper, loop)
+    }
+
+    /// The first page of a statement alone; what is behind it waits under a cursor.
+    private func reply(
+        _ page: StatementRun.Page, _ prepared: PreparedPlan, _ request: QueryRequest, _ run: StatementRun,
+        _ principal: String
+    ) -> QueryReply {
+        if let failure = page.failure { return QueryReply(error: failure) }
+        var reply = QueryReply()
+        if request.wantsColumns { describe(prepared, in: &reply) }
+        (reply.rows, reply.tag, reply.givesRows) = (page.rows, prepared.tag, prepared.givesRows)
+        guard !page.isLast else {
+            reply.count = run.count
+            return reply
+        }
+        let cursor = Cursor(
+            principal: principal, source: .run(run), tag: prepared.tag, count: UInt64(page.rows.count),
+            usedAt: clock())
+        keep(cursor, for: &reply)
+        return reply
+    }
+
+    // MARK: In a transaction
+
+    private func run(
+        _ source: LogicalPlan, _ request: QueryRequest, in home: HomeTransaction, _ principal: String,
+        _ answer: @escaping Answer
+    ) {
+        guard request.kind != .prepare || !SchemaChange.isDefinition(source) else { return answer(QueryReply()) }
+        let refused: (DatabaseError) -> Void = { answer(QueryReply(error: StatementError(ofShard: $0))) }
+        home.enqueue(bytes: request.plan.count, refused: refused) { [self] run, done in
+            let calls = TransactionCalls(run, run.router)
+            let finish: Answer = { reply in
+                if let error = reply.error {
+                    run.failStatement(DatabaseError(.transactionAborted, error.error.message))
+                }
+                answer(reply)
+                done()
+            }
+            catalog(of: home, calls, finish) { [self] catalog throws(StatementError) in
+                if SchemaChange.isDefinition(source) {
+                    try define(source, request, by: catalog, in: home, calls, principal, finish)
+                } else {
+                    try execute(source, request, by: catalog, calls, principal, finish)
+                }
+            }
+        }
+    }
+
+    /// The catalog as the transaction sees it: the shard's, unless it has changed it itself.
+    private func catalog(
+        of home: HomeTransaction, _ calls: TransactionCalls, _ answer: @escaping Answer,
+        _ body: @escaping (Catalog) throws(StatementError) -> Void
+    ) {
+        guard home.hasDefinitions, let slot = calls.router.slotOfEachShard.first else {
+            return withCatalog(answer, body)
+        }
+        var builder = RowCallBuilder()
+        builder.append(.schemaRead, key: [], numbers: [-1])
+        let share = InteractiveRun.Share(slot: slot, body: builder.body, isWrite: false)
+        calls.perform([share], lock: .none, wait: .wait) { result in
+            do throws(StatementError) {
+                try body(try Self.catalog(from: try result.mapError(StatementError.init(ofShard:)).get()))
+            } catch {
+                answer(QueryReply(error: error))
+            }
+        }
+    }
+
+    private static func catalog(from batches: [Bytes]) throws(StatementError) -> Catalog {
+        var objects: [CatalogObject] = [], version: UInt64?
+        try RowKeeper.read(batches) { (_, _, reply) throws(StatementError) in
+            var items = reply.items
+            while let item = items.next() {
+                switch item {
+                case .integer(let number): version = UInt64(bitPattern: number)
+                case .data(let object):
+                    do throws(DatabaseError) {
+                        objects.append(try CatalogObject(decoding: object))
+                    } catch {
+                        throw StatementError(error)
+                    }
+                case .null, .number: throw RowKeeper.malformed
+                }
+            }
+        }
+        guard let version else { throw RowKeeper.malformed }
+        var catalog = Catalog()
+        for object in objects { catalog.apply(.put(object), version: version) }
+        return catalog
+    }
+
+    private func execute(
+        _ source: LogicalPlan, _ request: QueryRequest, by catalog: Catalog, _ calls: TransactionCalls,
+        _ principal: String, _ answer: @escaping Answer
+    ) throws(StatementError) {
+        let (prepared, settings) = try bind(source, request, catalog, principal)
+        if request.kind == .prepare { return answer(describe(prepared)) }
+        let keeper = RowKeeper(calls, draw: draw)
+        let run = try begin(prepared, settings, request, keeper)
+        gather(run, [], 0) { [self] result in
+            var reply = QueryReply()
+            switch result {
+            case .failure(let error): return answer(QueryReply(error: error))
+            case .success(let rows):
+                if request.wantsColumns { describe(prepared, in: &reply) }
+                (reply.tag, reply.givesRows) = (prepared.tag, prepared.givesRows)
+                let cursor = Cursor(
+                    principal: principal, source: .rows(rows[...]), tag: prepared.tag, count: 0, usedAt: clock())
+                take(from: cursor, limit(request), count: run.count, into: &reply)
+                answer(reply)
+            }
+        }
+    }
+
+    /// All rows: later statements of the transaction must not change what a cursor gives.
+    private func gather(
+        _ run: StatementRun, _ rows: [Bytes], _ size: Int,
+        _ completion: @escaping (Result<[Bytes], StatementError>) -> Void
+    ) {
+        run.fetch(nil) { [self] page in
+            if let failure = page.failure { return completion(.failure(failure)) }
+            let all = rows.isEmpty ? page.rows : rows + page.rows
+            let size = page.rows.reduce(size) { $0 + $1.count }
+            if page.isLast { return completion(.success(all)) }
+            guard size <= limits.cursorBytes else {
+                return completion(
+                    .failure(
+                        StatementError(
+                            .programLimitExceeded,
+                            "the rows of a statement in a transaction exceed \(limits.cursorBytes >> 20) MB")))
+            }
+            gather(run, all, size, completion)
+        }
+    }
+
+    // MARK: Definitions
+
+    private func define(
+        _ source: LogicalPlan, _ request: QueryRequest, by catalog: Catalog, in home: HomeTransaction,
+        _ calls: TransactionCalls, _ principal: String, _ answer: @escaping Answer
+    ) throws(StatementError) {
+        counts.definitions &+= 1
+        let now = Int64(clock()) * 1000
+        let settings = StatementSettings(request, principal: principal, now: now, transactionTime: now)
+        let path = settings.engine.searchPath.compactMap { catalog.namespace(named: $0)?.id }
+        let change = try SchemaChange(
+            source, catalog: catalog, context: DefinitionContext(searchPath: path, owner: principal))
+        var reply = QueryReply()
+        reply.tag = change.tag
+        reply.notices = change.notices.map { QueryReply.Notice(severity: "NOTICE", $0) }
+        guard !change.changes.isEmpty else { return answer(reply) }
+        home.hasDefinitions = true
+        let body = DefinitionCalls.body(change, plannedBy: catalog.version)
+        let shares = calls.router.slotOfEachShard.map {
+            InteractiveRun.Share(slot: $0, body: body, isWrite: true)
+        }
+        calls.perform(shares, lock: .none, wait: .wait) { result in
+            do throws(StatementError) {
+                let batches = try result.mapError(StatementError.init(ofShard:)).get()
+                try RowKeeper.read(batches) { (_, _, _) throws(StatementError) in }
+                answer(reply)
+            } catch {
+                answer(QueryReply(error: error))
+            }
+        }
+    }
+
+    /// Numbers of a sequence, outside of all transactions.
+    private func draw(
+        _ sequence: CollectionID, _ count: Int, _ completion: @escaping (Result<[Int64], DatabaseError>) -> Void
+    ) {
+        do throws(DatabaseError) {
+            let router = try homes.openRouter()
+            guard let descriptor = try catalog()?.collection(sequence) else {
+                throw DatabaseError(.staleSchema, "The sequence is gone")
+            }
+            SequenceDraw(router, descriptor, count, completion).begin()
+        } catch {
+            loop.runLater { completion(.failure(error)) }
+        }
+    }
+
+    // MARK: Cursors
+
+    private func keep(_ cursor: Cursor, for reply: inout QueryReply) {
+        dropIdleCursors()
+        guard cursors.count < limits.cursors else {
+            reply = QueryReply(error: StatementError(.tooManyConnections, "too many cursors are open at this node"))
+            return
+        }
+        var id = generator.next()
+        while id == 0 || cursors[id] != nil { id = generator.next() }
+        cursors[id] = cursor
+        reply.cursor = id
+    }
+
+    private func dropIdleCursors() {
+        let now = clock()
+        for (id, cursor) in cursors where now > cursor.usedAt &+ limits.cursorMilliseconds { cursors[id] = nil }
+    }
+
+    /// A page of rows that are there; the rest stays under a cursor.
+    private func take(from cursor: Cursor, _ limit: Int?, count: UInt64?, into reply: inout QueryReply) {
+        guard case .rows(var rows) = cursor.source else { return }
+        var size = 0
+        while let row = rows.first, size < StatementRun.pageBytes, limit.map({ reply.rows.count < $0 }) ?? true {
+            size += row.count
+            reply.rows.append(row)
+            rows.removeFirst()
+        }
+        cursor.count += UInt64(reply.rows.count)
+        guard !rows.isEmpty else {
+            reply.count = count ?? cursor.count
+            return
+        }
+        cursor.source = .rows(rows)
+        keep(cursor, for: &reply)
+    }
+
+    private func fetch(_ request: QueryRequest, _ principal: String, _ answer: @escaping Answer) {
+        guard let cursor = cursors.removeValue(forKey: request.cursor), cursor.principal == principal else {
+            return answer(QueryReply(error: StatementError(.invalidCursorName, "the cursor is not open any more")))
+        }
+        cursor.usedAt = clock()
+        var reply = QueryReply()
+        (reply.tag, reply.givesRows) = (cursor.tag, true)
+        switch cursor.source {
+        case .rows:
+            take(from: cursor, limit(request), count: nil, into: &reply)
+            answer(reply)
+        case .run(let run):
+            run.fetch(limit(request)) { [self] page in
+                if let failure = page.failure { return answer(QueryReply(error: failure)) }
+                reply.rows = page.rows
+                cursor.count += UInt64(page.rows.count)
+                if page.isLast { reply.count = cursor.count } else { keep(cursor, for: &reply) }
+                answer(reply)
+            }
+        }
+    }
+
+    // MARK: Figures
+
+    func register(_ metrics: Metrics) {
+        for (name, help, count) in [
+            ("orbit_statements_total", "Statements of query languages", \Counts.statements),
+            ("orbit_statements_failed_total", "Statements that were answered with an error", \Counts.failed),
+            ("orbit_statements_bound_total", "Plans that were bound", \Counts.bound),
+            ("orbit_definitions_total", "Statements that changed the catalog", \Counts.definitions),
+        ] {
+            metrics.sampledCounter(name, help: help) { [self] in Double(counts[keyPath: count]) }
+        }
+        metrics.sampledGauge("orbit_statements_running", help: "Statements under way") { [self] in Double(running) }
+        metrics.sampledGauge("orbit_cursors", help: "Cursors with rows left") { [self] in Double(cursors.count) }
+    }
+}
+
+extension ValueTypeForm {
+    init(_ type: DataType) {
+        self.init(kind: type.kind.rawValue, modifier: type.modifier, isArray: type.isArray)
+    }
+}

@@ -1,0 +1,448 @@
+import Base
+import Contracts
+import DataModel
+import Engine
+import GatewayKit
+
+/// The rows that a statement reads and writes, kept by the shards of the cluster: what the engine asks for becomes
+/// calls for records, and their answers become rows.
+///
+/// Nothing waits: who asks too early is told `waiting`, and `onProgress` is called when there is more.
+final class RowKeeper: RowAccess {
+    /// Bytes of records that one shard answers a scan at once.
+    static let pageBytes: Int64 = 256 << 10
+
+    let calls: any RowCalls
+    /// Called when something has come that an execution waits for; never from inside a call of the engine's.
+    var onProgress: () -> Void = {}
+    private let drawNumbers: (CollectionID, Int, @escaping (Result<[Int64], DatabaseError>) -> Void) -> Void
+    private var draws: [CollectionID: Result<[Int64], DatabaseError>] = [:]
+    private var drawing: Set<CollectionID> = []
+    private var followers: [() -> Void] = []
+
+    init(
+        _ calls: any RowCalls,
+        draw: @escaping (CollectionID, Int, @escaping (Result<[Int64], DatabaseError>) -> Void) -> Void
+    ) {
+        (self.calls, drawNumbers) = (calls, draw)
+    }
+
+    // MARK: Reading
+
+    func scan(_ request: ScanRequest) throws(StatementError) -> any RowCursor {
+        switch request.range {
+        case .all: return ShardScan(self, request, from: [], to: [])
+        case .between(let from, let to): return ShardScan(self, request, from: from, to: to ?? [])
+        case .keys(let keys):
+            return KeyRead(
+                self, request.collection, keys, lock: request.isForUpdate ? .update : .none, wait: .wait,
+                keepsMissing: false)
+        }
+    }
+
+    func lock(_ request: LockRequest) throws(StatementError) -> any RowCursor {
+        let wait: InvocationScope.WaitPolicy =
+            switch request.wait {
+            case .wait: .wait
+            case .noWait: .noWait
+            case .skipLocked: .skipLocked
+            }
+        return KeyRead(
+            self, request.collection, request.keys, lock: request.isExclusive ? .update : .share, wait: wait,
+            keepsMissing: true)
+    }
+
+    // MARK: Writing
+
+    func write(
+        _ changes: [RowChange], to collection: CollectionDescriptor
+    ) throws(StatementError) -> any RowWriting {
+        RowWrite(self, collection, changes)
+    }
+
+    func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]? {
+        if let result = draws.removeValue(forKey: sequence) {
+            switch result {
+            case .success(let numbers): return numbers
+            case .failure(let error): throw StatementError(ofShard: error)
+            }
+        }
+        guard drawing.insert(sequence).inserted else { return nil }
+        drawNumbers(sequence, count) { [self] result in
+            drawing.remove(sequence)
+            draws[sequence] = result
+            onProgress()
+        }
+        return nil
+    }
+
+    // MARK: Sending
+
+    fileprivate func perform(
+        _ shares: [InteractiveRun.Share], lock: InvocationScope.LockMode = .none,
+        wait: InvocationScope.WaitPolicy = .wait,
+        completion: @escaping (Result<[Bytes], StatementError>) -> Void
+    ) {
+        calls.perform(shares, lock: lock, wait: wait) { [self] result in
+            completion(result.mapError(StatementError.init(ofShard:)))
+            let ready = followers
+            followers = []
+            for follow in ready { follow() }
+            onProgress()
+        }
+    }
+
+    /// Calls `body` when something has come.
+    fileprivate func whenProgressed(_ body: @escaping () -> Void) { followers.append(body) }
+
+    /// Divides keys among the shards that own them: the positions of each shard's keys, and a slot of it.
+    fileprivate func divide(_ keys: [Bytes]) throws(StatementError) -> [(slot: UInt32, positions: [Int])] {
+        var shares: [(slot: UInt32, positions: [Int])] = [], places: [Int: Int] = [:]
+        for (position, key) in keys.enumerated() {
+            let slot = key.withUnsafeBytes { UInt32(Slot.ofPartition($0).rawValue) }
+            guard let shard = calls.router.shardIndex(ofSlot: slot) else {
+                throw StatementError(ofShard: NodeRouter.noLeader)
+            }
+            if let place = places[shard] {
+                shares[place].positions.append(position)
+            } else {
+                places[shard] = shares.count
+                shares.append((slot, [position]))
+            }
+        }
+        return shares
+    }
+
+    /// The replies to the calls of each share; the first that is an error is what is thrown.
+    static func read(
+        _ batches: [Bytes], _ body: (_ share: Int, _ call: Int, borrowing ReplyView) throws(StatementError) -> Void
+    ) throws(StatementError) {
+        for (share, batch) in batches.enumerated() {
+            var failure: StatementError?, decoder = ReplyBatchDecoder(), call = 0
+            do throws(DatabaseError) {
+                try batch.withView { (view: ByteView) throws(DatabaseError) in
+                    try decoder.decode(view) { reply in
+                        guard failure == nil else { return }
+                        do throws(StatementError) {
+                            if reply.kind == .error { throw StatementError(ofShard: reply.error) }
+                            try body(share, call, reply)
+                        } catch {
+                            failure = error
+                        }
+                        call += 1
+                    }
+                }
+            } catch {
+                throw StatementError(ofShard: error)
+            }
+            if let failure { throw failure }
+        }
+    }
+
+    static let malformed = StatementError(.internalError, "a shard has answered what was not asked")
+}
+
+/// Reads, and perhaps locks, rows by their keys.
+private final class KeyRead: RowCursor {
+    private let keeper: RowKeeper
+    private let collection: CollectionDescriptor
+    private let keys: [Bytes]
+    private let lock: InvocationScope.LockMode, wait: InvocationScope.WaitPolicy
+    /// Rows that are not there are told as such.
+    private let keepsMissing: Bool
+    private var isSent = false, isTold = false
+    private var result: Result<StoredRows, StatementError>?
+
+    init(
+        _ keeper: RowKeeper, _ collection: CollectionDescriptor, _ keys: [Bytes], lock: InvocationScope.LockMode,
+        wait: InvocationScope.WaitPolicy, keepsMissing: Bool
+    ) {
+        (self.keeper, self.collection, self.keys) = (keeper, collection, keys)
+        (self.lock, self.wait, self.keepsMissing) = (lock, wait, keepsMissing)
+    }
+
+    func next() throws(StatementError) -> RowStep {
+        if isTold || keys.isEmpty { return .end }
+        if let result {
+            isTold = true
+            switch result {
+            case .success(let rows): return rows.keys.isEmpty ? .end : .rows(rows)
+            case .failure(let error): throw error
+            }
+        }
+        if !isSent {
+            isSent = true
+            try send()
+        }
+        return .waiting
+    }
+
+    private func send() throws(StatementError) {
+        let division = try keeper.divide(keys)
+        let shares = division.map { share in
+            var builder = RowCallBuilder()
+            let named = share.positions.map { position in
+                keys[position].withUnsafeBytes { RowKey.make(collection.id, primaryKey: $0) }
+            }
+            // A key that is locked and skipped takes its call with it: then each has one of its own.
+            let groups = wait == .skipLocked ? named.map { [$0] } : [named]
+            for group in groups {
+                builder.append(
+                    .rowGet, key: group[0], numbers: [Int64(bitPattern: collection.version)],
+                    arguments: Array(group.dropFirst()))
+            }
+            return InteractiveRun.Share(slot: share.slot, body: builder.body, isWrite: false)
+        }
+        keeper.perform(shares, lock: lock, wait: wait) { [self] result in
+            self.result = result.flatMap { batches in
+                Result { () throws(StatementError) in try rows(batches, division.map(\.positions)) }
+            }
+        }
+    }
+
+    private func rows(_ batches: [Bytes], _ positions: [[Int]]) throws(StatementError) -> StoredRows {
+        var records = [Bytes?](repeating: nil, count: keys.count)
+        try RowKeeper.read(batches) { (share, call, reply) throws(StatementError) in
+            // A skipped call is answered with Null.
+            guard reply.kind == .list else { return }
+            var items = reply.items, place = wait == .skipLocked ? call : 0
+            while let item = items.next() {
+                guard positions[share].indices.contains(place) else { throw RowKeeper.malformed }
+                if case .data(let record) = item { records[positions[share][place]] = record.bytes }
+                place += 1
+            }
+        }
+        if keepsMissing { return StoredRows(keys: keys, records: records) }
+        let there = keys.indices.filter { records[$0] != nil }
+        return StoredRows(keys: there.map { keys[$0] }, records: there.map { records[$0] })
+    }
+}
+
+/// Reads the rows of a collection from all shards, a page of each at a time; while the engine works on one, the next
+/// are under way.
+private final class ShardScan: RowCursor {
+    /// What is left of a shard: ranges of buckets, of which the first is under way.
+    private struct Part {
+        let slot: UInt32
+        var ranges: ArraySlice<Range<Int>>
+        var resume: Bytes = []
+    }
+
+    private let keeper: RowKeeper
+    private let request: ScanRequest
+    private let from: Bytes, to: Bytes
+    /// Of rows that will be written: those of a page, locked and read again as they are then.
+    private var locking: KeyRead?
+    private var parts: [Part] = []
+    private var isStarted = false, isAsking = false
+    private var pages = Queue<StoredRows>()
+    private var failure: StatementError?
+    private var rows = 0
+
+    init(_ keeper: RowKeeper, _ request: ScanRequest, from: Bytes, to: Bytes) {
+        (self.keeper, self.request, self.from, self.to) = (keeper, request, from, to)
+    }
+
+    func next() throws(StatementError) -> RowStep {
+        if !isStarted {
+            isStarted = true
+            let router = keeper.calls.router
+            for index in router.shards.indices {
+                guard let slot = router.anySlot(ofShardIndex: index) else { continue }
+                parts.append(Part(slot: slot, ranges: router.buckets(ofShardIndex: index)[...]))
+            }
+        }
+        if let locking {
+            switch try locking.next() {
+            case .waiting: return .waiting
+            case .rows(let page):
+                self.locking = nil
+                return .rows(page)
+            case .columns, .end: self.locking = nil  // All of them have gone meanwhile.
+            }
+        }
+        if let page = pages.popFirst() {
+            ask()
+            guard request.isForUpdate else { return .rows(page) }
+            locking = KeyRead(
+                keeper, request.collection, page.keys, lock: .update, wait: .wait, keepsMissing: false)
+            return try next()
+        }
+        if let failure { throw failure }
+        if let limit = request.limit, rows >= limit { return .end }
+        ask()
+        return isAsking ? .waiting : .end
+    }
+
+    private func ask() {
+        guard !isAsking, failure == nil, pages.isEmpty, !parts.isEmpty else { return }
+        if let limit = request.limit, rows >= limit { return }
+        isAsking = true
+        var key = ByteBuffer(capacity: 4)
+        key.append(bigEndian: request.collection.id.rawValue)
+        let collection = key.readable.bytes
+        let most = request.limit.map { Int64($0 - rows) } ?? 0
+        let asked = parts
+        let shares = asked.map { part in
+            let buckets = part.ranges.first ?? 0..<0
+            var builder = RowCallBuilder()
+            builder.append(
+                .rowScan, key: collection,
+                numbers: [
+                    Int64(bitPattern: request.collection.version), Int64(buckets.lowerBound),
+                    Int64(buckets.upperBound), most, RowKeeper.pageBytes,
+                ], arguments: [from, to, part.resume])
+            return InteractiveRun.Share(slot: part.slot, body: builder.body, isWrite: false)
+        }
+        keeper.perform(shares) { [self] result in
+            isAsking = false
+            do throws(StatementError) {
+                try take(try result.get(), asked)
+            } catch {
+                failure = error
+            }
+        }
+    }
+
+    private func take(_ batches: [Bytes], _ asked: [Part]) throws(StatementError) {
+        var left: [Part] = []
+        try RowKeeper.read(batches) { (share, _, reply) throws(StatementError) in
+            guard reply.kind == .list, asked.indices.contains(share) else { throw RowKeeper.malformed }
+            var page = StoredRows(keys: [], records: []), part = asked[share], items = reply.items
+            var next: Int?
+            while let item = items.next() {
+                switch item {
+                case .data(let key):
+                    guard case .data(let record) = items.next() else { throw RowKeeper.malformed }
+                    page.keys.append(key.bytes)
+                    page.records.append(record.bytes)
+                case .integer(let bucket):
+                    guard case .data(let resume) = items.next() else { throw RowKeeper.malformed }
+                    (next, part.resume) = (Int(exactly: bucket), resume.bytes)
+                case .null, .number: throw RowKeeper.malformed
+                }
+            }
+            guard let next, let range = part.ranges.first else { throw RowKeeper.malformed }
+            rows += page.keys.count
+            if !page.keys.isEmpty { pages.append(page) }
+            if range.contains(next) {
+                part.ranges[part.ranges.startIndex] = next..<range.upperBound
+            } else {
+                part.ranges.removeFirst()
+                part.resume = []
+            }
+            if !part.ranges.isEmpty { left.append(part) }
+        }
+        parts = left
+    }
+}
+
+/// Changes of rows, all of one statement to the shards.
+private final class RowWrite: RowWriting {
+    private let keeper: RowKeeper
+    private let collection: CollectionDescriptor
+    private let changes: [RowChange]
+    private var isSent = false
+    private var result: Result<[RowOutcome], StatementError>?
+
+    init(_ keeper: RowKeeper, _ collection: CollectionDescriptor, _ changes: [RowChange]) {
+        (self.keeper, self.collection, self.changes) = (keeper, collection, changes)
+    }
+
+    func outcomes() throws(StatementError) -> [RowOutcome]? {
+        if changes.isEmpty { return [] }
+        if !isSent {
+            isSent = true
+            try send()
+        }
+        return try result?.get()
+    }
+
+    private func send() throws(StatementError) {
+        let division = try keeper.divide(changes.map(\.key))
+        // In the order of the changes, since one may be of a row that another one has changed.
+        var calls: [[[Int]]] = []
+        let shares = division.map { share in
+            var builder = RowCallBuilder(), runs: [[Int]] = []
+            for position in share.positions {
+                if let last = runs.last?.last, changes[last].mode == changes[position].mode {
+                    runs[runs.count - 1].append(position)
+                } else {
+                    runs.append([position])
+                }
+            }
+            for run in runs { append(run, to: &builder) }
+            calls.append(runs)
+            return InteractiveRun.Share(slot: share.slot, body: builder.body, isWrite: true)
+        }
+        keeper.perform(shares) { [self] result in
+            do throws(StatementError) {
+                try take(try result.get(), calls)
+            } catch {
+                self.result = .failure(error)
+            }
+        }
+    }
+
+    private func append(_ run: [Int], to builder: inout RowCallBuilder) {
+        let keys = run.map { position in
+            changes[position].key.withUnsafeBytes { RowKey.make(collection.id, primaryKey: $0) }
+        }
+        let version = Int64(bitPattern: collection.version)
+        let mode = changes[run[0]].mode
+        guard mode != .delete else {
+            return builder.append(.rowDelete, key: keys[0], numbers: [version], arguments: Array(keys.dropFirst()))
+        }
+        var arguments: [Bytes] = []
+        for (place, position) in run.enumerated() {
+            if place > 0 { arguments.append(keys[place]) }
+            arguments.append(changes[position].record)
+        }
+        let flags: RowPutFlags = mode == .insert ? .insert : mode == .update ? .update : []
+        builder.append(.rowPut, key: keys[0], flags: flags.rawValue, numbers: [version], arguments: arguments)
+    }
+
+    /// An insert that found a row wants to know it: those are read once more.
+    private func take(_ batches: [Bytes], _ calls: [[[Int]]]) throws(StatementError) {
+        var outcomes = [RowOutcome](repeating: .absent, count: changes.count)
+        var taken: [Int] = []
+        try RowKeeper.read(batches) { (share, call, reply) throws(StatementError) in
+            guard reply.kind == .list, calls[share].indices.contains(call) else { throw RowKeeper.malformed }
+            var items = reply.items
+            for position in calls[share][call] {
+                guard case .integer(let done) = items.next() else { throw RowKeeper.malformed }
+                if done != 0 {
+                    outcomes[position] = .done
+                } else if changes[position].mode == .insert {
+                    taken.append(position)
+                }
+            }
+        }
+        guard !taken.isEmpty else {
+            result = .success(outcomes)
+            return
+        }
+        let read = KeyRead(
+            keeper, collection, taken.map { changes[$0].key }, lock: .none, wait: .wait, keepsMissing: true)
+        follow(read, taken, outcomes)
+    }
+
+    private func follow(_ read: KeyRead, _ taken: [Int], _ outcomes: [RowOutcome]) {
+        do throws(StatementError) {
+            switch try read.next() {
+            case .waiting: keeper.whenProgressed { [self] in follow(read, taken, outcomes) }
+            case .rows(let rows):
+                var outcomes = outcomes
+                for (position, record) in zip(taken, rows.records) {
+                    // It was there, and the transaction has locked it since: it cannot have gone.
+                    guard let record else { throw RowKeeper.malformed }
+                    outcomes[position] = .exists(record)
+                }
+                result = .success(outcomes)
+            case .columns, .end: throw RowKeeper.malformed
+            }
+        } catch {
+            result = .failure(error)
+        }
+    }
+}
