@@ -1,0 +1,155 @@
+"""pg-gw with real clients: psql and psycopg on clusters of real processes; the files of Tests/SQL over the wire."""
+
+import signal
+import subprocess
+import threading
+
+import psycopg
+import pytest
+
+import sqllogic
+from conftest import PATIENCE, Cluster, kill, wait_until
+
+
+def connect(cluster, **more):
+    options = {"user": "orbit", "password": cluster.password, "dbname": "orbit", "autocommit": True, **more}
+    return psycopg.connect(host="127.0.0.1", port=5432 + cluster.offset, connect_timeout=60, **options)
+
+
+@pytest.fixture(scope="module", params=[1, 4], ids=["one shard", "four shards"])
+def cluster(request):
+    with Cluster("--shards", str(request.param)) as running:
+        yield running
+
+
+@pytest.fixture
+def connection(cluster):
+    with connect(cluster) as open_connection:
+        yield open_connection
+
+
+@pytest.mark.parametrize("name", sqllogic.files())
+def test_answers_are_those_of_postgresql(cluster, name):
+    with connect(cluster) as connection:
+        found = sqllogic.differences(connection, name)
+    assert not found, "\n".join(found)
+
+
+def test_psql(cluster):
+    script = """CREATE TABLE users (id bigint PRIMARY KEY, name text, age int);
+INSERT INTO users VALUES (42, 'Ada', 36);
+SELECT * FROM users WHERE id = 42;
+SELECT nothing FROM users;
+DROP TABLE users;
+"""
+    where = f"host=127.0.0.1 port={5432 + cluster.offset} user=orbit password={cluster.password} dbname=orbit"
+    result = subprocess.run(
+        ["psql", "-X", "-A", "-t", where], input=script, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert result.stdout.splitlines() == ["CREATE TABLE", "INSERT 0 1", "42|Ada|36", "DROP TABLE"]
+    assert 'ERROR:  column "nothing" does not exist\nLINE 1: SELECT nothing FROM users;' in result.stderr
+
+
+def test_a_wrong_password_is_refused(cluster):
+    with pytest.raises(psycopg.OperationalError, match='password authentication failed for user "orbit"'):
+        connect(cluster, password="wrong")
+
+
+def test_parameters_and_formats(connection):
+    values = (True, 7, 2**40, 1.5, "déjà vu", b"\x00\xff", None)
+    row = connection.execute("SELECT %s::bool, %s::int, %s::bigint, %s::float8, %s::text, %s::bytea, %s::int", values)
+    assert row.fetchone() == values
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute("SELECT %b::bool, %b::int, %b::bigint, %b::float8, %b::text, %b::bytea, %b::int", values)
+        assert cursor.fetchone() == values
+
+
+def test_prepared_statements_follow_the_catalog(connection):
+    connection.execute("CREATE TABLE kept (id int PRIMARY KEY, v text)")
+    for number in range(8):  # psycopg prepares a statement on its sixth use.
+        connection.execute("INSERT INTO kept VALUES (%s, %s)", (number, f"v{number}"))
+        assert connection.execute("SELECT v FROM kept WHERE id = %s", (number,)).fetchone() == (f"v{number}",)
+    connection.execute("ALTER TABLE kept ADD COLUMN w int")
+    assert connection.execute("SELECT v, w FROM kept WHERE id = %s", (3,)).fetchone() == ("v3", None)
+    connection.execute("DROP TABLE kept")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        connection.execute("SELECT v FROM kept WHERE id = %s", (3,))
+
+
+def test_many_rows_come_in_pages(connection):
+    connection.execute("CREATE TABLE many (id int PRIMARY KEY, v text)")
+    connection.execute("INSERT INTO many SELECT g, repeat('x', 200) FROM generate_series(1, 20000) g")
+    rows = connection.execute("SELECT id, v FROM many").fetchall()
+    assert sorted(number for number, _ in rows) == list(range(1, 20001))
+    assert {text for _, text in rows} == {"x" * 200}
+    assert connection.execute("SELECT count(*), sum(id) FROM many").fetchone() == (20000, 200010000)
+    connection.execute("DROP TABLE many")
+
+
+def test_transactions(cluster, connection):
+    connection.execute("CREATE TABLE account (id int PRIMARY KEY, sum int)")
+    connection.execute("INSERT INTO account VALUES (1, 100), (2, 100), (3, 100), (4, 100)")
+    with connect(cluster) as other:
+        with connection.transaction():
+            connection.execute("UPDATE account SET sum = sum - 10 WHERE id = 1")
+            connection.execute("UPDATE account SET sum = sum + 10 WHERE id = 2")
+            assert connection.execute("SELECT sum FROM account WHERE id = 1").fetchone() == (90,)
+            assert other.execute("SELECT sum FROM account WHERE id = 1").fetchone() == (100,)
+        assert other.execute("SELECT sum FROM account ORDER BY id").fetchall() == [(90,), (110,), (100,), (100,)]
+        with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
+            connection.execute("UPDATE account SET sum = 0")
+            connection.execute("SELECT 1 / 0")
+        assert other.execute("SELECT sum(sum) FROM account").fetchone() == (400,)
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE fresh (id int PRIMARY KEY)")
+        connection.execute("INSERT INTO fresh VALUES (1)")
+        assert connection.execute("SELECT * FROM fresh").fetchall() == [(1,)]
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            other.execute("SELECT * FROM fresh")
+        connection.execute("ROLLBACK")
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            connection.execute("SELECT * FROM fresh")
+    connection.execute("DROP TABLE account")
+
+
+def test_nothing_is_lost_of_concurrent_updates(cluster, connection):
+    connection.execute("CREATE TABLE counter (id int PRIMARY KEY, n int)")
+    connection.execute("INSERT INTO counter VALUES (1, 0)")
+    failures = []
+
+    def count():
+        with connect(cluster) as own:
+            done = 0
+            while done < 20:
+                try:
+                    own.execute("UPDATE counter SET n = n + 1 WHERE id = 1")
+                    done += 1
+                except psycopg.errors.SerializationFailure:
+                    pass  # Somebody else was first: nothing was done.
+                except psycopg.Error as error:
+                    failures.append(error)
+                    return
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert connection.execute("SELECT n FROM counter").fetchone() == (160,)
+    connection.execute("DROP TABLE counter")
+
+
+def test_rows_survive_the_death_of_a_node():
+    with Cluster() as cluster:
+        with connect(cluster) as connection:
+            connection.execute("CREATE TABLE kept (id serial PRIMARY KEY, v text NOT NULL DEFAULT 'new')")
+            connection.execute("INSERT INTO kept (v) VALUES ('a'), ('b')")
+            connection.execute("INSERT INTO kept DEFAULT VALUES")
+        kill(cluster.pids()["storage-node-1"], signal.SIGKILL)
+        wait_until(lambda: cluster.status()["ready"] and cluster.client().ping(), "the node's return")
+        with connect(cluster) as connection:
+            rows = connection.execute("SELECT * FROM kept ORDER BY id").fetchall()
+            assert rows == [(1, "a"), (2, "b"), (3, "new")]
+            connection.execute("INSERT INTO kept (v) VALUES ('c')")
+            assert connection.execute("SELECT count(DISTINCT id) FROM kept").fetchone() == (4,)
