@@ -40,6 +40,7 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
         var batch = WriteBatch(capacity: entries.reduce(4096) { $0 + $1.storedSize })
         overlay.tombstones.forEach { batch.deleteRange(from: $0, to: $1) }
         let history = HistoryWriter()
+        var reads = AscendingReads(store)
         (historyKeys, historyBytes) = (0, 0)
         // In order of the keys: RocksDB's skip list then inserts beside its last place, and a flush costs half.
         for place in Self.sorted(entries) {
@@ -49,7 +50,7 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
             } else if entry.state == Overlay.Entry.deleted {
                 batch.delete(entry.keyView)
             }
-            try keep(entry, history)
+            try keep(entry, history, &reads)
             guard history.batch.effects.count > Self.historyBatch else { continue }
             try store.write(history.batch)
             historyBytes += history.batch.effects.count
@@ -100,7 +101,9 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
 
     /// Writes what the entry superseded and the floor does not hide: versions that the overlay has, and the one that
     /// the store has.
-    private func keep(_ entry: Overlay.Entry, _ history: HistoryWriter) throws(StoreError) {
+    private func keep(
+        _ entry: Overlay.Entry, _ history: HistoryWriter, _ reads: inout AscendingReads
+    ) throws(StoreError) {
         guard entry.timestamp > floor, entry.state != Overlay.Entry.covered, HistoryKey.isKept(entry.keyView) else {
             return
         }
@@ -120,7 +123,7 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
             next = version.previous
         }
         if !isStoreHidden, until > floor, !overlay.tombstones.contains(entry.keyView) {
-            try keepStored(entry.keyView, until, history)
+            try keepStored(entry.keyView, until, history, &reads)
         }
         for superseded in chain.reversed() {
             let version = superseded.version
@@ -132,9 +135,11 @@ package final class FlushJob: @unchecked Sendable {  // One thread at a time; se
         history.finish(entry.keyView)
     }
 
-    private func keepStored(_ key: ByteView, _ until: Timestamp, _ history: HistoryWriter) throws(StoreError) {
+    private func keepStored(
+        _ key: ByteView, _ until: Timestamp, _ history: HistoryWriter, _ reads: inout AscendingReads
+    ) throws(StoreError) {
         var isDamaged = false
-        try store.withValue(key) { stored in
+        try reads.withValue(key) { stored in
             guard let stored else { return }
             guard let split = StoredValue.split(stored) else {
                 isDamaged = true
