@@ -97,6 +97,12 @@ void   orbit__v1__change_batch__free_unpacked
   assert(message->base.descriptor == &orbit__v1__change_batch__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__change__key_events__init
+                     (Orbit__V1__Change__KeyEvents         *message)
+{
+  static const Orbit__V1__Change__KeyEvents init_value = ORBIT__V1__CHANGE__KEY_EVENTS__INIT;
+  *message = init_value;
+}
 void   orbit__v1__change__piece__init
                      (Orbit__V1__Change__Piece         *message)
 {
@@ -160,7 +166,7 @@ void   orbit__v1__change__free_unpacked
   assert(message->base.descriptor == &orbit__v1__change__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor orbit__v1__subscribe_request__field_descriptors[8] =
+static const ProtobufCFieldDescriptor orbit__v1__subscribe_request__field_descriptors[9] =
 {
   {
     "after",
@@ -258,10 +264,23 @@ static const ProtobufCFieldDescriptor orbit__v1__subscribe_request__field_descri
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "events",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__SubscribeRequest, events),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__subscribe_request__field_indices_by_name[] = {
   0,   /* field[0] = after */
   2,   /* field[2] = databases */
+  8,   /* field[8] = events */
   6,   /* field[6] = old_values */
   4,   /* field[4] = patterns */
   3,   /* field[3] = prefixes */
@@ -272,7 +291,7 @@ static const unsigned orbit__v1__subscribe_request__field_indices_by_name[] = {
 static const ProtobufCIntRange orbit__v1__subscribe_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor orbit__v1__subscribe_request__descriptor =
 {
@@ -282,7 +301,7 @@ const ProtobufCMessageDescriptor orbit__v1__subscribe_request__descriptor =
   "Orbit__V1__SubscribeRequest",
   "orbit.v1",
   sizeof(Orbit__V1__SubscribeRequest),
-  8,
+  9,
   orbit__v1__subscribe_request__field_descriptors,
   orbit__v1__subscribe_request__field_indices_by_name,
   1,  orbit__v1__subscribe_request__number_ranges,
@@ -351,6 +370,70 @@ const ProtobufCMessageDescriptor orbit__v1__change_batch__descriptor =
   orbit__v1__change_batch__field_indices_by_name,
   1,  orbit__v1__change_batch__number_ranges,
   (ProtobufCMessageInit) orbit__v1__change_batch__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__change__key_events__field_descriptors[3] =
+{
+  {
+    "database",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Change__KeyEvents, database),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__Change__KeyEvents, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "names",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Orbit__V1__Change__KeyEvents, n_names),
+    offsetof(Orbit__V1__Change__KeyEvents, names),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__change__key_events__field_indices_by_name[] = {
+  0,   /* field[0] = database */
+  1,   /* field[1] = key */
+  2,   /* field[2] = names */
+};
+static const ProtobufCIntRange orbit__v1__change__key_events__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor orbit__v1__change__key_events__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.Change.KeyEvents",
+  "KeyEvents",
+  "Orbit__V1__Change__KeyEvents",
+  "orbit.v1",
+  sizeof(Orbit__V1__Change__KeyEvents),
+  3,
+  orbit__v1__change__key_events__field_descriptors,
+  orbit__v1__change__key_events__field_indices_by_name,
+  1,  orbit__v1__change__key_events__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__change__key_events__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor orbit__v1__change__piece__field_descriptors[2] =
@@ -597,19 +680,21 @@ const ProtobufCMessageDescriptor orbit__v1__change__old_value__descriptor =
   (ProtobufCMessageInit) orbit__v1__change__old_value__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCEnumValue orbit__v1__change__kind__enum_values_by_number[4] =
+static const ProtobufCEnumValue orbit__v1__change__kind__enum_values_by_number[5] =
 {
   { "PUT", "ORBIT__V1__CHANGE__KIND__PUT", 0 },
   { "DELETE", "ORBIT__V1__CHANGE__KIND__DELETE", 1 },
   { "EXPIRE", "ORBIT__V1__CHANGE__KIND__EXPIRE", 2 },
   { "FLUSH", "ORBIT__V1__CHANGE__KIND__FLUSH", 3 },
+  { "EVENTS", "ORBIT__V1__CHANGE__KIND__EVENTS", 4 },
 };
 static const ProtobufCIntRange orbit__v1__change__kind__value_ranges[] = {
-{0, 0},{0, 4}
+{0, 0},{0, 5}
 };
-static const ProtobufCEnumValueIndex orbit__v1__change__kind__enum_values_by_name[4] =
+static const ProtobufCEnumValueIndex orbit__v1__change__kind__enum_values_by_name[5] =
 {
   { "DELETE", 1 },
+  { "EVENTS", 4 },
   { "EXPIRE", 2 },
   { "FLUSH", 3 },
   { "PUT", 0 },
@@ -621,15 +706,15 @@ const ProtobufCEnumDescriptor orbit__v1__change__kind__descriptor =
   "Kind",
   "Orbit__V1__Change__Kind",
   "orbit.v1",
-  4,
+  5,
   orbit__v1__change__kind__enum_values_by_number,
-  4,
+  5,
   orbit__v1__change__kind__enum_values_by_name,
   1,
   orbit__v1__change__kind__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__change__field_descriptors[14] =
+static const ProtobufCFieldDescriptor orbit__v1__change__field_descriptors[15] =
 {
   {
     "timestamp",
@@ -799,11 +884,24 @@ static const ProtobufCFieldDescriptor orbit__v1__change__field_descriptors[14] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "events",
+    15,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__Change, n_events),
+    offsetof(Orbit__V1__Change, events),
+    &orbit__v1__change__key_events__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__change__field_indices_by_name[] = {
   3,   /* field[3] = all_databases */
   6,   /* field[6] = created */
   2,   /* field[2] = database */
+  14,   /* field[14] = events */
   7,   /* field[7] = expires_at_ms */
   11,   /* field[11] = fields */
   4,   /* field[4] = key */
@@ -819,7 +917,7 @@ static const unsigned orbit__v1__change__field_indices_by_name[] = {
 static const ProtobufCIntRange orbit__v1__change__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 14 }
+  { 0, 15 }
 };
 const ProtobufCMessageDescriptor orbit__v1__change__descriptor =
 {
@@ -829,7 +927,7 @@ const ProtobufCMessageDescriptor orbit__v1__change__descriptor =
   "Orbit__V1__Change",
   "orbit.v1",
   sizeof(Orbit__V1__Change),
-  14,
+  15,
   orbit__v1__change__field_descriptors,
   orbit__v1__change__field_indices_by_name,
   1,  orbit__v1__change__number_ranges,

@@ -33,6 +33,8 @@ final class EffectBuffer: EffectSink {
 
     func collectRange(from: ByteView, to: ByteView) { batch.collectRange(from: from, to: to, floor: floor) }
 
+    func note(_ events: ByteView) { batch.note(events) }
+
     func reset() {
         batch.removeAll()
         places.removeAll(keepingCapacity: true)
@@ -60,6 +62,7 @@ final class EffectBuffer: EffectSink {
             case .delete(let key): batch.delete(key)
             case .deleteRange(let from, let to): batch.deleteRange(from: from, to: to)
             case .timestamp: break
+            case .note(let events): batch.note(events)
             case .collectRange(let from, let to, let floor): batch.collectRange(from: from, to: to, floor: floor)
             }
         }

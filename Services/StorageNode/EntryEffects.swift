@@ -33,6 +33,7 @@ enum EntryEffects {
                 if isOfKeys(key) { collector.delete(key) } else { note(key, nil, shard, &notes) }
             case .deleteRange(let from, _): collector.deleteRange(from: from)
             case .collectRange: break
+            case .note(let events): collector.note(events)
             }
         }
         return notes

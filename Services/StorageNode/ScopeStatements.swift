@@ -155,6 +155,7 @@ extension ShardExecutor {
         reply.reset()
         transactions.scopes.statements &+= 1
         let time = open.snapshot > .zero ? open.snapshot : clock.last
+        open.evaluation.recordEvents(runtime.recordsEvents)
         open.evaluation.begin(scope.statement, floor: clock.next())
         let outcome = evaluate(batch, in: open, skipped: skipped, id: invocation.id, at: time, into: reply)
         if outcome { open.evaluation.end() } else { open.evaluation.undo() }

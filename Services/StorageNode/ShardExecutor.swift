@@ -73,6 +73,8 @@ final class ShardExecutor {
     /// Who listens to the shard's changes; nil while nobody does.
     var feed: ShardFeed?
     var feedSeenAt: UInt64?
+    /// Until when what commands do to keys is recorded, in milliseconds since 1970.
+    var eventsUntil: UInt64 = 0
     /// Called when the shard begins or ceases to be served here.
     var onServing: (() -> Void)?
     /// Called when the coordinator should hear of the shard.
@@ -303,9 +305,6 @@ final class ShardExecutor {
         }
     }
 
-    static let diskFull = DatabaseError(
-        .diskFull, "The disk of the log is full; writes are refused until there is room")
-
     /// The timestamp for the operation (reads need none), or nil after refusing it.
     @inline(__always)
     func admit(_ isWrite: Bool, _ id: UInt64, _ ready: ReplyBatchEncoder) -> Timestamp? {
@@ -333,7 +332,7 @@ final class ShardExecutor {
     func raiseBound(above timestamp: Timestamp) {
         bound = Timestamp(milliseconds: timestamp.milliseconds &+ ClockBoundRecord.aheadMilliseconds)
         boundIndex = openIndex
-        ClockBoundRecord.put(bound, shard: shard, into: open)
+        ClockBoundRecord.put(bound, shard: shard, eventsUntil: announcedEvents, into: open)
     }
 
     @inline(__always)
@@ -494,6 +493,7 @@ final class ShardExecutor {
         servingSince = clock.next()
         guard restoreTransactions(), loadRestores(), restoreSagas() else { return }
         isServing = true
+        inheritEvents()
         onServing?()
     }
 

@@ -47,10 +47,14 @@ final class ShardFeed {
 
     var isEmpty: Bool { subscriptions.isEmpty }
 
+    /// Somebody listens to what commands do to keys.
+    var wantsEvents: Bool { subscriptions.values.contains { $0.filter.wantsEvents } }
+
     var subscriberCount: Int { subscriptions.count }
 
     func add(_ subscription: ShardSubscription) {
         subscriptions[ObjectIdentifier(subscription)] = subscription
+        executor.reviewEvents()  // From here on: what is said to be resolved from now on is told whole.
         subscription.begin()
     }
 
@@ -134,6 +138,7 @@ extension ShardExecutor {
     /// Called every 100 ms.
     func tickFeed() {
         let now = clock.loop.now
+        reviewEvents()
         if let feed {
             feed.tick()
             feedSeenAt = now

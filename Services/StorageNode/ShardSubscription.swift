@@ -205,8 +205,8 @@ final class ShardSubscription {
     }
 
     private func keep(_ changes: [Change]) {
-        for change in changes where change.timestamp > cursor.position.resolved && filter.admits(change) {
-            backlog.append(change)
+        for change in changes where change.timestamp > cursor.position.resolved {
+            if let change = filter.narrow(change) { backlog.append(change) }
         }
     }
 

@@ -10,7 +10,7 @@ import Base
 @usableFromInline package enum Method: UInt32, CaseIterable, Hashable, Sendable {
     // MARK: Keyspace
 
-    /// DEL, UNLINK: `key` and `arguments` are the keys. Integer: how many existed.
+    /// DEL, UNLINK: `key` and `arguments` are the keys; flag 1: it is half of a RENAME. Integer: how many existed.
     case delete = 1
     /// EXISTS: `key` and `arguments` are the keys. Integer: how many exist, repetitions counted.
     case exists = 2
@@ -62,7 +62,8 @@ import Base
     /// the string, or field, value, … Call flag 1: no value unless it is a string; 2: no value at all.
     case dump = 22
     /// Gives a key the value of a `dump`, whatever it held: numbers `[type, flags, time it expires at or 0]`, arguments
-    /// the Data behind them. Ok. If it fails, nothing of the batch that it is in is done.
+    /// the Data behind them; flag 1: it is half of a RENAME, 2: of a COPY. Ok. If it fails, nothing of the batch that
+    /// it is in is done.
     case install = 23
 
     // MARK: Strings and bitmaps

@@ -85,6 +85,19 @@ package struct ChangeCollector {
         }
     }
 
+    /// What commands have done to keys. What cannot be read is nobody's: it says nothing of the data.
+    package mutating func note(_ events: ByteView) {
+        guard let events = KeyEvents.parse(events), !events.isEmpty else { return }
+        let known = changes.lastIndex { $0.kind == .events && $0.timestamp == timestamp }
+        if let known {
+            changes[known].events += events
+            return
+        }
+        var change = Change(timestamp: timestamp, kind: .events, shard: shard)
+        change.events = events
+        changes.append(change)
+    }
+
     /// Ranges are removed by FLUSHDB and FLUSHALL, bucket by bucket; of other ranges nobody wants to know.
     package mutating func deleteRange(from: ByteView) {
         var reader = ByteReader(from)

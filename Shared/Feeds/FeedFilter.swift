@@ -10,9 +10,15 @@ package struct FeedFilter: Sendable {
     private var prefixes: [Bytes] = []
     private var patterns: [GlobPattern] = []
     private var types: Set<ChangedType> = []
+    /// What commands do to keys, and nothing else.
+    package let wantsEvents: Bool
 
     /// Refuses what cannot be meant.
     package init(_ request: SubscribeRequest) throws(DatabaseError) {
+        wantsEvents = request.wantsEvents
+        guard !wantsEvents || request.types.isEmpty && !request.wantsOldValues else {
+            throw DatabaseError(.invalidArgument, "Events have no types and no old values")
+        }
         if !request.databases.isEmpty {
             databases = 0
             for database in request.databases {
@@ -36,15 +42,29 @@ package struct FeedFilter: Sendable {
     /// Whether types matter: of a key that is gone, somebody must look up what it was.
     package var limitsTypes: Bool { !types.isEmpty }
 
+    /// What is wanted of a change, whatever the type of its key; nil: nothing.
+    package func narrow(_ change: Change) -> Change? {
+        guard wantsEvents else { return admits(change) ? change : nil }
+        guard change.kind == .events else { return nil }
+        var change = change
+        change.events.removeAll { !admits($0.database, $0.key) }
+        return change.events.isEmpty ? nil : change
+    }
+
     /// Whether the change is of a key that is wanted, whatever its type. A flush concerns all keys.
     package func admits(_ change: Change) -> Bool {
+        if change.kind == .events { return false }
         if change.kind == .flush {
             return change.isEveryDatabase || databases & 1 << UInt16(change.database & 15) != 0
         }
-        guard databases & 1 << UInt16(change.database & 15) != 0 else { return false }
+        return admits(change.database, change.key)
+    }
+
+    private func admits(_ database: UInt8, _ key: Bytes) -> Bool {
+        guard databases & 1 << UInt16(database & 15) != 0 else { return false }
         if prefixes.isEmpty, patterns.isEmpty { return true }
-        if prefixes.contains(where: { change.key.starts(with: $0) }) { return true }
-        return change.key.withUnsafeBytes { key in patterns.contains { $0.matches(key) } }
+        if prefixes.contains(where: { key.starts(with: $0) }) { return true }
+        return key.withUnsafeBytes { key in patterns.contains { $0.matches(key) } }
     }
 
     /// Whether the type is wanted; that of what was there before, where the key is gone.

@@ -85,6 +85,11 @@ package final class NodeRouter {
         timer = loop.schedule(afterMilliseconds: checkPeriod, repeating: true) { [unowned self] in expire() }
     }
 
+    /// Where the nodes are that are up, in the order of their numbers.
+    package var nodeAddresses: [SocketAddress] {
+        addresses.sorted { $0.key.rawValue < $1.key.rawValue }.map(\.value)
+    }
+
     /// Ready when every shard's leader is known and connected.
     package var isReady: Bool {
         !routes.streams.isEmpty && routes.streams.allSatisfy { $0?.isConnected ?? false }

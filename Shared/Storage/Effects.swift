@@ -9,6 +9,8 @@ import Base
 ///               timestamp:   u8 = 4, u64 little-endian       the commit timestamp of the effects behind it
 ///               collectRange: u8 = 5, from key, to key, u64 little-endian
 ///                            the same as deleteRange, of records that nobody sees who reads at or above the timestamp
+///               note:        u8 = 6, bytes (varint length, bytes)
+///                            changes nothing: for who follows the log
 ///
 /// Effects in front of the first timestamp have the timestamp 0.
 ///
@@ -22,6 +24,7 @@ import Base
     @usableFromInline static let deleteRangeTag: UInt8 = 3
     @usableFromInline static let timestampTag: UInt8 = 4
     @usableFromInline static let collectRangeTag: UInt8 = 5
+    @usableFromInline static let noteTag: UInt8 = 6
 
     /// Starts a list of effects at the end of `buffer`.
     @inlinable package static func begin(into buffer: inout ByteBuffer) {
@@ -52,6 +55,13 @@ import Base
         buffer.append(to)
     }
 
+    /// Says something to who follows the log.
+    @inlinable package static func note(_ bytes: ByteView, into buffer: inout ByteBuffer) {
+        buffer.append(noteTag)
+        buffer.append(varint: UInt64(bytes.count))
+        buffer.append(bytes)
+    }
+
     /// Gives the effects that follow their commit timestamp.
     @inlinable package static func timestamp(_ timestamp: Timestamp, into buffer: inout ByteBuffer) {
         buffer.append(timestampTag)
@@ -78,6 +88,7 @@ package enum Effect {
     case deleteRange(from: ByteView, to: ByteView)
     case timestamp(Timestamp)
     case collectRange(from: ByteView, to: ByteView, floor: Timestamp)
+    case note(ByteView)
 }
 
 /// Reads a list of effects; every malformed list ends in an error, never in a trap.
@@ -106,6 +117,8 @@ package struct EffectReader {
             return .put(key: first, value: value)
         case Effects.deleteTag:
             return .delete(key: first)
+        case Effects.noteTag:
+            return .note(first)
         case Effects.deleteRangeTag:
             guard let end = reader.delimited() else { throw Self.malformed }
             return .deleteRange(from: first, to: end)
@@ -150,6 +163,9 @@ package struct EffectReader {
     @inlinable package mutating func collectRange(from: ByteView, to: ByteView, floor: Timestamp) {
         Effects.collectRange(from: from, to: to, floor: floor, into: &buffer)
     }
+
+    /// See `Effects.note`.
+    @inlinable package mutating func note(_ bytes: ByteView) { Effects.note(bytes, into: &buffer) }
 
     /// Gives the effects that follow a timestamp, and returns the place that `restamp` takes.
     @inlinable @discardableResult package mutating func stamp(_ timestamp: Timestamp) -> Int {

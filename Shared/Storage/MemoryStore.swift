@@ -52,7 +52,7 @@ package final class MemoryStore: Store {
             case .delete(let key):
                 let position = Self.position(of: key, in: records)
                 if position < records.count, Self.holds(records[position], key) { records.remove(at: position) }
-            case .timestamp: break
+            case .timestamp, .note: break
             case .deleteRange(let from, let to), .collectRange(let from, let to, _):
                 let start = Self.position(of: from, in: records)
                 let end = Self.position(of: to, in: records)

@@ -157,6 +157,7 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
             case .collectRange(let from, let to, let seen):
                 floor = max(floor, seen)
                 deleteRange(from, to)
+            case .note: break
             }
         }
     }

@@ -138,7 +138,7 @@ package final class RocksDBStore: Store, @unchecked Sendable {
                 rocksdb_writebatch_put(native, Self.characters(key), key.count, Self.characters(value), value.count)
             case .delete(let key):
                 rocksdb_writebatch_delete(native, Self.characters(key), key.count)
-            case .timestamp: break
+            case .timestamp, .note: break
             case .deleteRange(let from, let to), .collectRange(let from, let to, _):
                 // RocksDB calls an inverted range an error; ours is empty.
                 guard compareKeys(from, to) < 0 else { continue }

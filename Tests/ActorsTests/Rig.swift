@@ -77,6 +77,8 @@ final class EffectList: EffectSink {
     func put(key: ByteView, value: ByteView) { effects.append(.put(Bytes(key), Bytes(value))) }
     func delete(key: ByteView) { effects.append(.delete(Bytes(key))) }
     func deleteRange(from: ByteView, to: ByteView) { effects.append(.deleteRange(Bytes(from), Bytes(to))) }
+    var notes: Bytes = []
+    func note(_ events: ByteView) { notes += events.bytes }
 }
 
 /// A reply as a value. Text stands for bytes: each is one scalar.
@@ -128,6 +130,8 @@ final class Rig {
     let seed: UInt64
     /// Calls are those of this transaction.
     var scope: ScopeEvaluation?
+    /// What entries say of events, since somebody last took it.
+    var notes: Bytes = []
 
     init(limits: ActorLimits = .init(), seed: UInt64 = 1) {
         self.limits = limits
@@ -226,6 +230,7 @@ final class Rig {
         let sink = EffectList()
         guard runtime.finishEntry(sink) else { return false }
         entries.append((nextIndex, sink.effects))
+        notes += sink.notes
         nextIndex = LogIndex(rawValue: nextIndex.rawValue + 1)
         return true
     }

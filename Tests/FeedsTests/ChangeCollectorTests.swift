@@ -234,8 +234,42 @@ struct FeedFilterTests {
         #expect(some.admits(flush) && some.admitsType(of: flush))
     }
 
+    @Test("events are told to who wants them, and only of the keys that are wanted")
+    func events() throws {
+        var collector = ChangeCollector(shard: ShardID(rawValue: 4)), note = ByteBuffer()
+        collector.begin(Timestamp(rawValue: 9))
+        for (key, event) in [("a", KeyEvent.set), ("b", .delete)] {
+            Bytes(key.utf8).withUnsafeBytes { KeyEvents.append([event], 2, $0, to: &note) }
+        }
+        collector.note(note.readable)
+        collector.note(note.readable)
+        Bytes([200, 1]).withUnsafeBytes { collector.note($0) }
+        let changes = collector.finish()
+        #expect(changes.map(\.kind) == [.events] && changes[0].events.count == 4)
+        let plain = try FeedFilter(SubscribeRequest())
+        #expect(plain.narrow(changes[0]) == nil && plain.narrow(change("a")) == change("a"))
+        let all = try FeedFilter(SubscribeRequest(wantsEvents: true))
+        #expect(all.narrow(changes[0]) == changes[0] && all.narrow(change("a")) == nil)
+        let some = try FeedFilter(
+            SubscribeRequest(databases: [2], patterns: [Bytes("[b]".utf8)], wantsEvents: true))
+        #expect(some.narrow(changes[0])?.events.map(\.key) == [Bytes("b".utf8), Bytes("b".utf8)])
+        let none = try FeedFilter(SubscribeRequest(databases: [1], wantsEvents: true))
+        #expect(none.narrow(changes[0]) == nil)
+        // They are the same behind the wire.
+        var wire = ByteBuffer()
+        ChangeBatch.append(changes[0], to: &wire)
+        ChangeBatch.finish(FeedPosition(resolved: Timestamp(rawValue: 9)), &wire)
+        var found: [Change] = []
+        _ = try ChangeBatch.decode(wire.readable) { found.append($0) }
+        #expect(found == changes)
+    }
+
     @Test("what cannot be meant is refused")
     func refusals() {
+        #expect(throws: DatabaseError.self) { try FeedFilter(SubscribeRequest(types: ["hash"], wantsEvents: true)) }
+        #expect(throws: DatabaseError.self) {
+            try FeedFilter(SubscribeRequest(wantsOldValues: true, wantsEvents: true))
+        }
         #expect(throws: DatabaseError.self) { try FeedFilter(SubscribeRequest(databases: [16])) }
         #expect(throws: DatabaseError.self) { try FeedFilter(SubscribeRequest(types: ["list"])) }
     }

@@ -43,7 +43,7 @@ struct Ledger {
             switch effect {
             case .put(let key, let value): records[key.bytes] = value.bytes
             case .delete(let key): records[key.bytes] = nil
-            case .timestamp: break
+            case .timestamp, .note: break
             case .deleteRange(let from, let to), .collectRange(let from, let to, _):
                 for key in records.keys {
                     let isInside = key.withUnsafeBytes { compareKeys($0, from) >= 0 && compareKeys($0, to) < 0 }

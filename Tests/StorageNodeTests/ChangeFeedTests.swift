@@ -187,6 +187,50 @@ struct ChangeFeedTests {
         }
     }
 
+    @Test("events are recorded while somebody listens, and can be read from the log")
+    func events() throws {
+        try Stage.withDirectory { directory in
+            try Stage.run(directory) { stage in
+                guard let executor = stage.node.executors.first else { return stage.finish() }
+                #expect(!executor.runtime.recordsEvents)
+                let live = Listener(executor, from: nil, SubscribeRequest(wantsEvents: true))
+                #expect(executor.runtime.recordsEvents)
+                guard let start = live.positions.first?.position else { return stage.finish() }
+                stage.caller.call(.set, "a", [[1]])
+                stage.caller.call(.delete, "a")
+                stage.caller.call(.get, "a")
+                stage.caller.call(.set, "gone", [[1]], numbers: [1], flags: .relativeTime)
+                func told(_ listener: Listener) -> [KeyEvent] {
+                    listener.changes.flatMap { $0.events.flatMap(\.events) }
+                }
+                let all: [KeyEvent] = [.new, .set, .delete, .new, .set, .expire, .expired]
+                stage.poll {
+                    guard told(live).count >= all.count else { return false }
+                    #expect(told(live) == all && live.changes.allSatisfy { $0.kind == .events })
+                    let again = Listener(executor, from: start, SubscribeRequest(wantsEvents: true))
+                    stage.poll {
+                        guard told(again).count >= all.count else { return false }
+                        #expect(again.changes == live.changes)
+                        // The log says that the next leader is to go on.
+                        let until = try? ClockBoundRecord.eventsUntil(executor.shard, from: executor.store)
+                        #expect(until ?? 0 > executor.clock.wallMilliseconds)
+                        for listener in [live, again] { listener.leave() }
+                        #expect(executor.feed == nil && executor.runtime.recordsEvents)
+                        executor.eventsUntil = 0
+                        executor.inheritEvents()
+                        #expect(executor.runtime.recordsEvents)
+                        executor.eventsUntil = 0
+                        executor.reviewEvents()
+                        #expect(!executor.runtime.recordsEvents)
+                        stage.finish()
+                        return true
+                    }
+                    return true
+                }
+            }
+        }
+    }
+
     @Test("a time that has come is told as such, a time below the past is refused")
     func expiryAndFloor() throws {
         try Stage.withDirectory { directory in

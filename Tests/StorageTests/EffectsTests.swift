@@ -14,6 +14,7 @@ struct EffectsTests {
         Bytes([3]).withUnsafeBytes { from in
             Bytes([4]).withUnsafeBytes { batch.collectRange(from: from, to: $0, floor: Timestamp(rawValue: 77)) }
         }
+        Bytes([5, 6]).withUnsafeBytes { batch.note($0) }
         return batch.effects.bytes
     }
 
@@ -31,6 +32,7 @@ struct EffectsTests {
                     case .timestamp(let timestamp): found.append("at \(timestamp)")
                     case .collectRange(let from, let to, let floor):
                         found.append("collect \(from.bytes) \(to.bytes) \(floor)")
+                    case .note(let bytes): found.append("note \(bytes.bytes)")
                     }
                 }
                 return .success(found)
@@ -44,7 +46,7 @@ struct EffectsTests {
         #expect(
             try read(sample()).get() == [
                 "put [107, 101, 121] 300", "delete [103, 111, 110, 101]", "range [1] [2, 3]", "put [] 0",
-                "at \(0x0102_0304_0506_0708)", "collect [3] [4] 77",
+                "at \(0x0102_0304_0506_0708)", "collect [3] [4] 77", "note [5, 6]",
             ])
         #expect(try read([]).get() == [])
         #expect(try read([1]).get() == [])

@@ -20,7 +20,7 @@ struct ShardStoreTests {
                     switch effect {
                     case .put(let key, let value): records[key.bytes] = value.bytes
                     case .delete(let key): records[key.bytes] = nil
-                    case .timestamp: break
+                    case .timestamp, .note: break
                     case .deleteRange(let from, let to), .collectRange(let from, let to, _):
                         for key in records.keys where !key.lexicographicallyPrecedes(from.bytes) {
                             if key.lexicographicallyPrecedes(to.bytes) { records[key] = nil }
@@ -41,7 +41,8 @@ struct ShardStoreTests {
         for _ in 0..<random.next(below: 5) {
             switch random.next(below: 10) {
             case 0..<6: batch.put(randomKey(&random), random.bytes(Int(random.next(below: 40))))
-            case 6..<9: batch.delete(randomKey(&random))
+            case 6..<8: batch.delete(randomKey(&random))
+            case 8: random.bytes(Int(random.next(below: 9))).withUnsafeBytes { batch.note($0) }
             default: batch.deleteRange(from: randomKey(&random), to: randomKey(&random))
             }
         }
@@ -122,6 +123,7 @@ struct ShardStoreTests {
                 case .put(let key, let value): batch.put(prefix + key.bytes, value.bytes)
                 case .delete(let key): batch.delete(prefix + key.bytes)
                 case .timestamp(let timestamp): batch.stamp(timestamp)
+                case .note(let bytes): batch.note(bytes)
                 case .deleteRange(let from, let to), .collectRange(let from, let to, _):
                     batch.deleteRange(from: prefix + from.bytes, to: prefix + to.bytes)
                 }

@@ -18,6 +18,7 @@ PROTOBUF_C__BEGIN_DECLS
 typedef struct Orbit__V1__SubscribeRequest Orbit__V1__SubscribeRequest;
 typedef struct Orbit__V1__ChangeBatch Orbit__V1__ChangeBatch;
 typedef struct Orbit__V1__Change Orbit__V1__Change;
+typedef struct Orbit__V1__Change__KeyEvents Orbit__V1__Change__KeyEvents;
 typedef struct Orbit__V1__Change__Piece Orbit__V1__Change__Piece;
 typedef struct Orbit__V1__Change__Field Orbit__V1__Change__Field;
 typedef struct Orbit__V1__Change__OldValue Orbit__V1__Change__OldValue;
@@ -35,7 +36,11 @@ typedef enum _Orbit__V1__Change__Kind {
   /*
    * all keys of the database, or of all
    */
-  ORBIT__V1__CHANGE__KIND__FLUSH = 3
+  ORBIT__V1__CHANGE__KIND__FLUSH = 3,
+  /*
+   * `events`: what one commit has done to keys of the shard
+   */
+  ORBIT__V1__CHANGE__KIND__EVENTS = 4
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__CHANGE__KIND)
 } Orbit__V1__Change__Kind;
 
@@ -82,6 +87,11 @@ struct  Orbit__V1__SubscribeRequest
   size_t n_types;
   char **types;
   protobuf_c_boolean old_values;
+  /*
+   * What commands do to keys (keyspace notifications of Redis), in place of changes: EVENTS, and nothing else. Not with
+   * `types` or `old_values`. The shards record it from now on, so it has no past but that of such subscribers.
+   */
+  protobuf_c_boolean events;
   Orbit__V1__SubscribeRequest__OnlyCase only_case;
   union {
     /*
@@ -92,7 +102,7 @@ struct  Orbit__V1__SubscribeRequest
 };
 #define ORBIT__V1__SUBSCRIBE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__subscribe_request__descriptor) \
-    , 0, 0, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, ORBIT__V1__SUBSCRIBE_REQUEST__ONLY__NOT_SET, {0} }
+    , 0, 0, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, ORBIT__V1__SUBSCRIBE_REQUEST__ONLY__NOT_SET, {0} }
 
 
 /*
@@ -116,6 +126,22 @@ struct  Orbit__V1__ChangeBatch
 #define ORBIT__V1__CHANGE_BATCH__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__change_batch__descriptor) \
     , 0,NULL, 0, 0 }
+
+
+/*
+ * What one command has done to a key, by the names of Redis: `set`, `del`, `expired`, …
+ */
+struct  Orbit__V1__Change__KeyEvents
+{
+  ProtobufCMessage base;
+  uint32_t database;
+  ProtobufCBinaryData key;
+  size_t n_names;
+  char **names;
+};
+#define ORBIT__V1__CHANGE__KEY_EVENTS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__change__key_events__descriptor) \
+    , 0, {0,NULL}, 0,NULL }
 
 
 struct  Orbit__V1__Change__Piece
@@ -224,10 +250,12 @@ struct  Orbit__V1__Change
    */
   Orbit__V1__Change__OldValue *old;
   uint32_t shard;
+  size_t n_events;
+  Orbit__V1__Change__KeyEvents **events;
 };
 #define ORBIT__V1__CHANGE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__change__descriptor) \
-    , 0, ORBIT__V1__CHANGE__KIND__PUT, 0, 0, {0,NULL}, (char *)protobuf_c_empty_string, 0, 0, 0, {0,NULL}, 0,NULL, 0,NULL, NULL, 0 }
+    , 0, ORBIT__V1__CHANGE__KIND__PUT, 0, 0, {0,NULL}, (char *)protobuf_c_empty_string, 0, 0, 0, {0,NULL}, 0,NULL, 0,NULL, NULL, 0, 0,NULL }
 
 
 /* Orbit__V1__SubscribeRequest methods */
@@ -268,6 +296,9 @@ Orbit__V1__ChangeBatch *
 void   orbit__v1__change_batch__free_unpacked
                      (Orbit__V1__ChangeBatch *message,
                       ProtobufCAllocator *allocator);
+/* Orbit__V1__Change__KeyEvents methods */
+void   orbit__v1__change__key_events__init
+                     (Orbit__V1__Change__KeyEvents         *message);
 /* Orbit__V1__Change__Piece methods */
 void   orbit__v1__change__piece__init
                      (Orbit__V1__Change__Piece         *message);
@@ -303,6 +334,9 @@ typedef void (*Orbit__V1__SubscribeRequest_Closure)
                   void *closure_data);
 typedef void (*Orbit__V1__ChangeBatch_Closure)
                  (const Orbit__V1__ChangeBatch *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__Change__KeyEvents_Closure)
+                 (const Orbit__V1__Change__KeyEvents *message,
                   void *closure_data);
 typedef void (*Orbit__V1__Change__Piece_Closure)
                  (const Orbit__V1__Change__Piece *message,
@@ -346,6 +380,7 @@ void orbit__v1__change_feed_service__subscribe(ProtobufCService *service,
 extern const ProtobufCMessageDescriptor orbit__v1__subscribe_request__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__change_batch__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__change__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__change__key_events__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__change__piece__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__change__field__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__change__old_value__descriptor;

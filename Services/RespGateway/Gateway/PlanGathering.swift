@@ -204,7 +204,7 @@ extension PlanGathering.Resolution {
         guard let source = found.first, source.exists else { return answers.append(.error(Self.noSuchKey)) }
         guard !found.dropFirst().contains(where: \.exists) else { return answers.append(.integer(0)) }
         plan.calls.append(source.deletion)
-        plan.calls.append(source.installation(call.arguments[0], call.database))
+        plan.calls.append(source.installation(call.arguments[0], call.database, flags: 1))
         answers.append(found.count > 1 ? .integer(1) : .ok)
     }
 
@@ -213,7 +213,7 @@ extension PlanGathering.Resolution {
         guard let source = found.first, source.exists, !found.dropFirst().contains(where: \.exists) else {
             return answers.append(.integer(0))
         }
-        plan.calls.append(source.installation(call.arguments[0], call.targetDatabase))
+        plan.calls.append(source.installation(call.arguments[0], call.targetDatabase, flags: 2))
         answers.append(.integer(1))
     }
 
@@ -250,14 +250,14 @@ extension PlanGathering.Resolution {
 extension PlanGathering.Found {
     fileprivate var deletion: CallSnapshot {
         CallSnapshot(
-            method: .delete, target: .key, database: need.database, key: need.key, flags: 0, numbers: [], arguments: [],
+            method: .delete, target: .key, database: need.database, key: need.key, flags: 1, numbers: [], arguments: [],
             keys: [need.key])
     }
 
     /// Gives another key what was found.
-    fileprivate func installation(_ key: Bytes, _ database: UInt8) -> CallSnapshot {
+    fileprivate func installation(_ key: Bytes, _ database: UInt8, flags callFlags: UInt32) -> CallSnapshot {
         CallSnapshot(
-            method: .install, target: .key, database: database, key: key, flags: 0,
+            method: .install, target: .key, database: database, key: key, flags: callFlags,
             numbers: [kind ?? 0, flags, expiresAt], arguments: value, keys: [key])
     }
 }

@@ -67,6 +67,12 @@ package final class ActorRuntime {
     /// What is known of the shard's catalog.
     var schema = SchemaMemory()
 
+    /// Events of keys are recorded (`recordsEvents`), in the form of a note of the log.
+    var isRecording = false
+    var eventBuffer = ByteBuffer(capacity: 64)
+    /// Memory above which a call takes a second look: the budget, or less than nothing while events are recorded.
+    var attentionMark: Int
+
     // The call being evaluated.
 
     /// Where the bytes of its key are: another key of the call in another shard is another error.
@@ -94,6 +100,7 @@ package final class ActorRuntime {
         self.buckets = buckets
         self.bucketCount = bucketCount
         self.limits = limits
+        attentionMark = limits.memoryBytes
         workspace = .allocate(capacity: 1)
         workspace.initialize(to: Workspace(buckets: buckets))
         random = SplitMix64(seed: seed)
@@ -118,7 +125,7 @@ package final class ActorRuntime {
         stamp = writeTimestamp
         self.entryIndex = entryIndex
         newest = .zero
-        if memoryUsed > limits.memoryBytes { evict(steps: 16) }
+        if memoryUsed > attentionMark, takesAttention(call, id, replies) { return newest }
         do throws(DatabaseError) {
             guard Int(call.database) < KeyCounters.databases || call.isOfRecords else { throw Failure.database }
             try dispatch(call, Reply(id: id, encoder: replies))
@@ -187,6 +194,7 @@ package final class ActorRuntime {
         pending.removeAll()
         dirty.removeAll()
         deferred = []
+        eventBuffer.removeAll()
         entryBytes = 0
         flushIndex = [LogIndex](repeating: .zero, count: KeyCounters.databases)
     }
@@ -199,7 +207,7 @@ package final class ActorRuntime {
 
     // MARK: Dispatch
 
-    private func dispatch(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
+    func dispatch(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
         switch call.method {
         case .get: try get(call, reply)
         case .set: try set(call, reply)

@@ -7,6 +7,8 @@ enum DeferredEffect {
     case delete(Bytes)
     case deleteRange(Bytes, Bytes)
     case collectRange(Bytes, Bytes)
+    /// Events of keys; none: those that the runtime has recorded.
+    case note(Bytes)
 }
 
 // MARK: - Changing values
@@ -182,9 +184,15 @@ extension ActorRuntime {
                 from.withUnsafeBytes { from in to.withUnsafeBytes { sink.deleteRange(from: from, to: $0) } }
             case .collectRange(let from, let to):
                 from.withUnsafeBytes { from in to.withUnsafeBytes { sink.collectRange(from: from, to: $0) } }
+            case .note: break
             }
         }
         deferred.removeAll()
+        if !eventBuffer.isEmpty {
+            sink.note(eventBuffer.readable)
+            eventBuffer.removeAll()
+            eventBuffer.trim(to: 64 << 10)
+        }
         dirty.forEach { activation in
             activation.isDirty = false
             activation.key.withUnsafeBytes { key in

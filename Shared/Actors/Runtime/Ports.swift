@@ -32,11 +32,15 @@ package protocol EffectSink: AnyObject {
     func deleteRange(from: ByteView, to: ByteView)
     /// The same for records that nobody sees, in the past neither, as far back as it can be read.
     func collectRange(from: ByteView, to: ByteView)
+    /// What was done to keys, as `KeyEvents` says it: no change of its own.
+    func note(_ events: ByteView)
 }
 
 extension EffectSink {
     /// For sinks without a past.
     package func collectRange(from: ByteView, to: ByteView) { deleteRange(from: from, to: to) }
+    /// For sinks that nobody listens to.
+    package func note(_ events: ByteView) {}
 }
 
 /// The bounds of a shard's actors. A call that would cross one is refused before it has changed anything.

@@ -40,6 +40,7 @@ extension ActorRuntime {
     func expireNow(_ activation: Activation) {
         guard activation.kind != .absent else { return }
         statistics.expiredKeys &+= 1
+        if isRecording { activation.key.withUnsafeBytes { record([.expired], activation.database, $0) } }
         // The time of the last change stays: that the time has come is no change of its own (`KeyVersions`).
         let updated = activation.updated
         drop(activation)

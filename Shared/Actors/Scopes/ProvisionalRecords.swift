@@ -69,6 +69,8 @@ final class ProvisionalRecords: RecordReader, EffectSink {
         take(.deleteRange(from.bytes, to.bytes), from.count + to.count)
     }
 
+    func note(_ events: ByteView) { take(.note(events.bytes), events.count) }
+
     /// Two arrays, and their place in the table.
     private static let overhead = 160
 
@@ -84,6 +86,7 @@ final class ProvisionalRecords: RecordReader, EffectSink {
         switch effect {
         case .put(let key, let value): set(key, value)
         case .delete(let key): set(key, nil)
+        case .note: break
         case .deleteRange(let from, let to), .collectRange(let from, let to):
             sort()
             for position in firstPosition(from)..<max(firstPosition(from), firstPosition(to)) {
@@ -142,6 +145,7 @@ final class ProvisionalRecords: RecordReader, EffectSink {
                 }
             }
         }
+        for case .note(let events) in statements.lazy.flatMap(\.effects) { events.withUnsafeBytes { sink.note($0) } }
     }
 
     // MARK: Reading

@@ -121,6 +121,9 @@ package final class ScopeEvaluation {
         runtime.evict(steps: 64)
     }
 
+    /// Whether what statements do to keys is recorded, for who listens to it.
+    package func recordEvents(_ isWanted: Bool) { runtime.recordsEvents = isWanted }
+
     /// Instead of `end`: nothing of the statement has happened.
     package func undo() {
         if statement > 0 { runtime.rollBackSchema(to: statement - 1) }

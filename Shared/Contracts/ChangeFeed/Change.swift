@@ -33,6 +33,8 @@ package struct Change: Hashable, Sendable {
         case expire = 2
         /// All keys of a database are gone, or of all.
         case flush = 3
+        /// What commands have done to keys: the keyspace notifications of a commit at one shard.
+        case events = 4
     }
 
     /// Bytes of a long string, and where they lie in it.
@@ -87,6 +89,8 @@ package struct Change: Hashable, Sendable {
     /// What was there before, if that was asked for.
     package var old: Content?
     package var shard: ShardID
+    /// Of `events`.
+    package var events: [KeyEvents] = []
 
     package init(
         timestamp: Timestamp, kind: Kind, database: UInt8 = 0, isEveryDatabase: Bool = false,
@@ -98,7 +102,7 @@ package struct Change: Hashable, Sendable {
     }
 
     /// Bytes in memory, about.
-    package var cost: Int { 160 + key.count + content.cost + (old?.cost ?? 0) }
+    package var cost: Int { 160 + key.count + content.cost + (old?.cost ?? 0) + events.reduce(0) { $0 + $1.cost } }
 
     /// The order of a feed: by timestamp, then in a way that is the same whoever tells it, and from wherever.
     package static func precedes(_ left: Change, _ right: Change) -> Bool {
@@ -113,6 +117,7 @@ package struct Change: Hashable, Sendable {
         switch kind {
         case .flush: isEveryDatabase ? 0 : 1 + UInt64(database)
         case .put, .delete, .expire: 1 << 16 + UInt64(database)
+        case .events: 1 << 17
         }
     }
 }
@@ -143,6 +148,7 @@ extension Change {
         for field in content.fields { buffer.field(12) { field.encode(into: &$0) } }
         if let old { buffer.field(13) { old.encodeOld(into: &$0) } }
         buffer.field(14, varint: UInt64(shard.rawValue))
+        for events in events { buffer.field(15) { events.encode(into: &$0) } }
     }
 
     /// Reads a message; unknown kinds and types are refused, because they would be taken for something else.
@@ -170,6 +176,7 @@ extension Change {
             case 12: content.fields.append(try Field(decoding: field.view))
             case 13: old = try Content(decodingOld: field.view)
             case 14: shard = ShardID(rawValue: UInt32(truncatingIfNeeded: field.number))
+            case 15: events.append(try KeyEvents(decoding: field.view))
             case _: break
             }
         }

@@ -31,15 +31,18 @@ package struct SubscribeRequest: Hashable, Sendable {
     package var patterns: [Bytes]
     package var types: [String]
     package var wantsOldValues: Bool
+    /// What commands do to keys, in place of changes.
+    package var wantsEvents: Bool
     /// Nil: all.
     package var shard: UInt32?
 
     package init(
         position: FeedPosition? = nil, databases: [UInt32] = [], prefixes: [Bytes] = [], patterns: [Bytes] = [],
-        types: [String] = [], wantsOldValues: Bool = false, shard: UInt32? = nil
+        types: [String] = [], wantsOldValues: Bool = false, wantsEvents: Bool = false, shard: UInt32? = nil
     ) {
         (self.position, self.databases, self.prefixes) = (position, databases, prefixes)
         (self.patterns, self.types, self.wantsOldValues, self.shard) = (patterns, types, wantsOldValues, shard)
+        self.wantsEvents = wantsEvents
     }
 
     package init(decoding bytes: ByteView) throws(DatabaseError) {
@@ -60,7 +63,7 @@ package struct SubscribeRequest: Hashable, Sendable {
                 prefixes: Protobuf.byteStrings(message.prefixes, message.n_prefixes),
                 patterns: Protobuf.byteStrings(message.patterns, message.n_patterns),
                 types: Protobuf.texts(message.types, message.n_types),
-                wantsOldValues: message.old_values != 0,
+                wantsOldValues: message.old_values != 0, wantsEvents: message.events != 0,
                 shard: message.only_case == ORBIT__V1__SUBSCRIBE_REQUEST__ONLY_SHARD ? message.shard : nil)
         }
     }
@@ -73,7 +76,7 @@ package struct SubscribeRequest: Hashable, Sendable {
                 ($0.prefixes, $0.n_prefixes) = (arena.array(prefixes.map(arena.data)), prefixes.count)
                 ($0.patterns, $0.n_patterns) = (arena.array(patterns.map(arena.data)), patterns.count)
                 ($0.types, $0.n_types) = (arena.texts(types), types.count)
-                $0.old_values = wantsOldValues ? 1 : 0
+                ($0.old_values, $0.events) = (wantsOldValues ? 1 : 0, wantsEvents ? 1 : 0)
                 if let shard {
                     $0.only_case = ORBIT__V1__SUBSCRIBE_REQUEST__ONLY_SHARD
                     $0.shard = shard
