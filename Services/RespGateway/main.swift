@@ -83,7 +83,7 @@ Service.run(description) { service in
     let server = ServerState(users: UserDirectory(isOpen: isOpen), settings: settings, facts: facts)
     let gateway = Gateway(
         service: service, router: router, server: server, workers: WorkerPool(threads: 1),
-        soleUser: options.string("default-user"))
+        soleUser: options.string("default-user"), tls: tls)
     let watcher = try watchPlacement(service, router, tls)
 
     for address in addresses { service.addresses.append(try gateway.listen(address, tls: nil)) }

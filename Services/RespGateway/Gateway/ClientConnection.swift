@@ -378,7 +378,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
             return
         }
         waitsToListen = nil
-        later { [self] in finished(token, nil) }
+        gateway.keyspace.ensure(interest) { [self] in finished(token, nil) }
     }
 
     /// A message on a channel that the client listens to. One that does not read is closed.

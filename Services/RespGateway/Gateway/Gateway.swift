@@ -15,6 +15,9 @@ final class Gateway {
     let router: NodeRouter
     let server: ServerState
     let users: UserCatalog
+    /// What commands do to keys, for who listens.
+    private(set) lazy var keyspace = KeyspaceFeed(self, tls: tls)
+    private let tls: TLSContext?
     private(set) var clients: [UInt64: ClientConnection] = [:]
     private let clock: any Clock
     private let logger: Logger
@@ -23,7 +26,11 @@ final class Gateway {
     private var onEmpty: (() -> Void)?
     private var pauseTimer: LoopTimer?
 
-    init(service: Service, router: NodeRouter, server: ServerState, workers: WorkerPool, soleUser: String) {
+    init(
+        service: Service, router: NodeRouter, server: ServerState, workers: WorkerPool, soleUser: String,
+        tls: TLSContext?
+    ) {
+        self.tls = tls
         loop = service.loop
         clock = service.clock
         logger = service.logger
@@ -38,6 +45,7 @@ final class Gateway {
         loop.schedule(afterMilliseconds: 1_000, repeating: true) { [unowned self] in
             closeIdleClients()
             for client in clients.values { client.checkOutput() }
+            keyspace.review()
         }
         server.wallMilliseconds = clock.wallMilliseconds()
     }
@@ -156,6 +164,7 @@ final class Gateway {
             return
         }
         for client in clients.values { client.kill() }
+        keyspace.stop()
         router.close()
         done()
     }

@@ -14,6 +14,12 @@ extension Gateway {
             ("orbit_resp_commands_total", "Commands begun", { $0.commandsProcessed }),
             ("orbit_resp_errors_total", "Error replies", { $0.errors }),
             ("orbit_resp_protocol_errors_total", "Connections ended for malformed input", { $0.protocolErrors }),
+            (
+                "orbit_resp_key_events_total", "Events of keys that listeners could be told of",
+                {
+                    [keyspace] _ in keyspace.eventCount
+                }
+            ),
             ("orbit_resp_logins_refused_total", "Logins refused", { [users] _ in users.refusals }),
             ("orbit_resp_input_bytes_total", "Bytes of commands", { $0.inputBytes }),
             ("orbit_resp_output_bytes_total", "Bytes of replies", { $0.outputBytes }),

@@ -130,6 +130,7 @@ package struct Settings: Sendable {
         },
         fixed("maxmemory") { _ in "0" },
         fixed("maxmemory-policy") { _ in "noeviction" },
+        notifications,
         fixed("port") { String($0.port) },
         number("proto-max-bulk-len", 1 << 20...1 << 29, isMemory: true) {
             Int64($0.limits.bulk)
