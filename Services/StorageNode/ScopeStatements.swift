@@ -84,7 +84,7 @@ extension ShardExecutor {
     }
 
     private func statement(_ id: PartID, _ batch: CallBatchView, _ scope: InvocationScope) -> ScopeStatement {
-        var touched = TouchedKeys()
+        var touched = TouchedKeys(runtime)
         touched.add(batch)
         let (locks, reads) = touched.divided(scope.lock)
         let isolation: Isolation =
@@ -167,7 +167,7 @@ extension ShardExecutor {
     /// The entry that has to be applied before the statement can be evaluated: others, who came before it had its
     /// locks, may have changed the keys, and the store must show it.
     private func pendingIndex(_ batch: CallBatchView, _ scope: InvocationScope) -> LogIndex {
-        var touched = TouchedKeys(), index = LogIndex.zero
+        var touched = TouchedKeys(runtime), index = LogIndex.zero
         touched.add(batch)
         let locks = touched.divided(scope.lock).locks
         if locks.shard != nil { return max(runtime.newestPendingIndex, newestIndex) }
@@ -183,7 +183,7 @@ extension ShardExecutor {
         _ batch: CallBatchView, _ scope: InvocationScope, _ open: ShardScopes.Scope
     ) -> DatabaseError? {
         guard open.snapshot > .zero else { return nil }
-        var touched = TouchedKeys()
+        var touched = TouchedKeys(runtime)
         touched.add(batch)
         let locks = touched.divided(scope.lock).locks
         do throws(StoreError) {
@@ -269,7 +269,10 @@ extension ShardExecutor {
     private func isSkipped(_ call: ActorCallView, _ skipped: Set<LockKey>) -> Bool {
         guard !skipped.isEmpty else { return false }
         var isSkipped = false
-        call.forEachKey { if skipped.contains(LockKey($0, $1.bytes)) { isSkipped = true } }
+        call.forEachKey { database, key in
+            let lock = runtime.recordKey(database, key).map { LockKey(RowKey.database, $0) }
+            if skipped.contains(lock ?? LockKey(database, key.bytes)) { isSkipped = true }
+        }
         return isSkipped
     }
 

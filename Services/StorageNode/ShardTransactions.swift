@@ -186,7 +186,7 @@ extension ShardExecutor {
 
     /// What the call or batch touches.
     private func scope(of operation: OperationView) -> LockScope? {
-        var touched = TouchedKeys()
+        var touched = TouchedKeys(runtime)
         switch operation {
         case .call(let call): touched.add(call)
         case .batch(let batch): touched.add(batch)
@@ -196,7 +196,7 @@ extension ShardExecutor {
     }
 
     private func scope(of batch: CallBatchView) -> LockScope {
-        var touched = TouchedKeys()
+        var touched = TouchedKeys(runtime)
         touched.add(batch)
         return touched.scope
     }

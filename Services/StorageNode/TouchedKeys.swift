@@ -1,3 +1,4 @@
+import Actors
 import Base
 import Contracts
 import DataModel
@@ -12,6 +13,11 @@ struct TouchedKeys {
     private(set) var read: [LockKey] = []
     private var collections: [LockKey] = []
     private var shard: LockMode?
+
+    /// Knows which keys of Redis name records.
+    private let runtime: ActorRuntime
+
+    init(_ runtime: ActorRuntime) { self.runtime = runtime }
 
     private static let catalog = LockKey(RowKey.database, [])
 
@@ -39,13 +45,19 @@ struct TouchedKeys {
             // The others of a call that writes are all written.
             let isWritten = method == .copy ? !isFirst : method == .bitOperation ? isFirst : method.isWrite
             isFirst = false
-            if database == RowKey.database { add(collection: key) }
-            if isWritten {
-                written.append(LockKey(database, key.bytes))
-            } else {
-                read.append(LockKey(database, key.bytes))
-            }
+            let key = lock(database, key)
+            if isWritten { written.append(key) } else { read.append(key) }
         }
+    }
+
+    /// The lock of a key, or of the record that it names.
+    private mutating func lock(_ database: UInt8, _ key: ByteView) -> LockKey {
+        if let row = runtime.recordKey(database, key) {
+            row.withUnsafeBytes { add(collection: $0) }
+            return LockKey(RowKey.database, row)
+        }
+        if database == RowKey.database { add(collection: key) }
+        return LockKey(database, key.bytes)
     }
 
     private mutating func addShard(_ mode: LockMode) {
@@ -72,8 +84,7 @@ struct TouchedKeys {
         var calls = batch.calls, watches = batch.watches
         while let call = calls.next() { add(call) }
         while let watch = watches.next() {
-            if watch.database == RowKey.database { add(collection: watch.key) }
-            read.append(LockKey(watch.database, watch.key.bytes))
+            read.append(lock(watch.database, watch.key))
         }
     }
 

@@ -57,7 +57,8 @@ extension ActorRuntime {
 
     /// Whether the key is this shard's.
     package func owns(_ database: UInt8, _ key: ByteView) -> Bool {
-        buckets.contains(Int(Slot.of(database, key).bucket(of: bucketCount).rawValue))
+        if let row = recordKey(database, key) { return row.withUnsafeBytes { owns(RowKey.database, $0) } }
+        return buckets.contains(Int(Slot.of(database, key).bucket(of: bucketCount).rawValue))
     }
 
     /// Whether the condition on a key holds at wall time `now`, and the newest index that this depends on.
@@ -65,10 +66,16 @@ extension ActorRuntime {
         self.now = now
         callKey = watch.key.baseAddress
         newest = .zero
-        let found = try activation(watch.database, watch.key)
+        let found = try watched(watch)
         switch watch.condition {
         case .version(let version): return (version == self.version(of: found), newest)
         case .absent: return (!found.isVisible(at: now), newest)
         }
+    }
+
+    /// A key, or the record that it names.
+    private func watched(_ watch: WatchView) throws(DatabaseError) -> Activation {
+        guard let row = recordKey(watch.database, watch.key) else { return try activation(watch.database, watch.key) }
+        return try row.withView { (view: ByteView) throws(DatabaseError) in try activation(RowKey.database, view) }
     }
 }

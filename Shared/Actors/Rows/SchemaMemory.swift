@@ -23,11 +23,16 @@ struct SchemaMemory {
     /// Of an open transaction: what it has changed itself, and with which statement.
     var changes: [(statement: UInt32, change: CatalogChange, version: UInt64)] = []
     var statement: UInt32 = 0
+    /// Keys of Redis may name records: the one flag on the path of their calls.
+    var mayName = true
+    /// The collections that they name, as of the last time that it was asked.
+    var names: RecordNames?
     /// What was checked last: a collection, and the version that the shard has of it.
     var checkedCollection = CollectionID(rawValue: 0), checkedVersion: UInt64 = 0
 
     mutating func forget() {
         checkedCollection = CollectionID(rawValue: 0)
+        mayName = true
         guard let known = catalog else { return }
         (former, catalog) = (known, nil)
     }
@@ -36,7 +41,7 @@ struct SchemaMemory {
     mutating func reset(committed: LogIndex) {
         let isCommitted = index <= committed
         forget()
-        if !isCommitted { former = nil }
+        if !isCommitted { (former, names) = (nil, nil) }
         (beforePart, index) = (nil, .zero)
     }
 
@@ -46,6 +51,7 @@ struct SchemaMemory {
     mutating func undoPart() {
         (checkedCollection, checkedVersion) = (CollectionID(rawValue: 0), 0)
         (catalog, index) = (beforePart, indexBeforePart)
+        (mayName, names) = (true, nil)
     }
 }
 
@@ -142,12 +148,14 @@ extension ActorRuntime {
 
     /// Takes back what was changed above a statement.
     func rollBackSchema(to statement: UInt32) {
+        if !schema.changes.isEmpty { schema.names = nil }
         schema.changes.removeAll { $0.statement > statement }
         schema.forget()
     }
 
     /// Begins anew, with another transaction.
     func restartSchema() {
+        if !schema.changes.isEmpty { schema.names = nil }
         schema.changes = []
         schema.forget()
     }

@@ -128,7 +128,9 @@ package final class ActorRuntime {
         if memoryUsed > attentionMark, takesAttention(call, id, replies) { return newest }
         do throws(DatabaseError) {
             guard Int(call.database) < KeyCounters.databases || call.isOfRecords else { throw Failure.database }
-            try dispatch(call, Reply(id: id, encoder: replies))
+            let reply = Reply(id: id, encoder: replies)
+            if schema.mayName, call.database == 0, try evaluateOnRecords(call, reply) { return newest }
+            try dispatch(call, reply)
         } catch {
             if isWhole || call.method == .install { brokenTransfer = error }
             replies.error(id, error)
