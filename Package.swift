@@ -78,7 +78,7 @@ let package = Package(
         module("QueryLanguages", ["Base", "Contracts"]),
 
         // L3: what every process shares; the way between replicas; what every gateway shares.
-        module("ServiceKit", ["Base", "Crypto", "Contracts", "Placement", "Net"]),
+        module("ServiceKit", ["Base", "Crypto", "Contracts", "DataModel", "Placement", "Net"]),
         module("Peers", ["Base", "Crypto", "Contracts", "Raft", "Net", "Replication"]),
         module(
             "GatewayKit",

@@ -1,4 +1,5 @@
-"""pg-gw with real clients: psql and psycopg on clusters of real processes; the files of Tests/SQL over the wire."""
+"""pg-gw with real clients: psql and psycopg on clusters of real processes; the files of Tests/SQL over the wire; and
+the same records from Redis."""
 
 import signal
 import subprocess
@@ -6,6 +7,7 @@ import threading
 
 import psycopg
 import pytest
+from redis.exceptions import RedisError
 
 import sqllogic
 from conftest import PATIENCE, Cluster, kill, wait_until
@@ -86,6 +88,13 @@ def test_many_rows_come_in_pages(connection):
     connection.execute("DROP TABLE many")
 
 
+def test_zones(connection):
+    moment = "SELECT ('2024-07-01 12:00+00'::timestamptz)::text"
+    assert connection.execute(moment).fetchone() == ("2024-07-01 12:00:00+00",)
+    connection.execute("SET timezone = 'Europe/Berlin'")
+    assert connection.execute(moment).fetchone() == ("2024-07-01 14:00:00+02",)
+
+
 def test_transactions(cluster, connection):
     connection.execute("CREATE TABLE account (id int PRIMARY KEY, sum int)")
     connection.execute("INSERT INTO account VALUES (1, 100), (2, 100), (3, 100), (4, 100)")
@@ -138,6 +147,38 @@ def test_nothing_is_lost_of_concurrent_updates(cluster, connection):
     assert not failures
     assert connection.execute("SELECT n FROM counter").fetchone() == (160,)
     connection.execute("DROP TABLE counter")
+
+
+def test_a_row_is_a_hash_of_redis():
+    with Cluster() as cluster, connect(cluster) as connection:
+        redis = cluster.client()
+        connection.execute("CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL, age int)")
+        connection.execute("INSERT INTO users VALUES (42, 'Ada', 36)")
+        assert redis.hgetall("users:42") == {b"id": b"42", b"name": b"Ada", b"age": b"36"}
+        assert redis.hset("users:42", "age", 37) == 0
+        assert redis.hincrby("users:42", "age", 5) == 42
+        assert connection.execute("SELECT * FROM users").fetchall() == [(42, "Ada", 42)]
+        for command in (
+            ("HSET", "users:42", "age", "abc"),
+            ("HDEL", "users:42", "name"),
+            ("HSET", "users:43", "age", "1"),
+            ("HGETALL", "users:042"),
+            ("GET", "users:42"),
+            ("SET", "users:42", "x"),
+        ):
+            with pytest.raises(RedisError):
+                redis.execute_command(*command)
+        assert redis.hdel("users:42", "age") == 1
+        assert redis.hset("users:43", mapping={"name": "Bob"}) == 1
+        rows = connection.execute("SELECT * FROM users ORDER BY id").fetchall()
+        assert rows == [(42, "Ada", None), (43, "Bob", None)]
+        with connection.transaction():
+            connection.execute("UPDATE users SET name = 'Eve' WHERE id = 43")
+            assert redis.hget("users:43", "name") == b"Bob"
+        assert redis.hget("users:43", "name") == b"Eve"
+        assert redis.delete("users:43") == 1
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
+        assert redis.dbsize() == 0 and redis.exists("users:42") == 1 and redis.type("users:42") == b"hash"
 
 
 def test_rows_survive_the_death_of_a_node():

@@ -68,6 +68,7 @@ final class Queries {
     private var sources: [Bytes: LogicalPlan] = [:]
     private var plans: [PlanKey: Plan] = [:]
     private var cursors: [UInt64: Cursor] = [:]
+    private let zones = ZoneTable()
     private var generator = SystemRandom()
     private var running = 0
     private(set) var counts = Counts()
@@ -172,7 +173,9 @@ final class Queries {
         _ source: LogicalPlan, _ request: QueryRequest, _ catalog: Catalog, _ principal: String
     ) throws(StatementError) -> (prepared: PreparedPlan, settings: StatementSettings) {
         let now = Int64(clock()) * 1000
-        let settings = StatementSettings(request, principal: principal, now: now, transactionTime: now)
+        var settings = try StatementSettings(
+            request, principal: principal, now: now, transactionTime: now, zones: zones)
+        settings.keepNamespaces(of: catalog)
         let key = PlanKey(
             fingerprint: request.fingerprint, types: request.parameterTypes, settings: request.settings)
         if let plan = plans[key], plan.catalogVersion == catalog.version {
@@ -438,7 +441,9 @@ final class Queries {
     ) throws(StatementError) {
         counts.definitions &+= 1
         let now = Int64(clock()) * 1000
-        let settings = StatementSettings(request, principal: principal, now: now, transactionTime: now)
+        var settings = try StatementSettings(
+            request, principal: principal, now: now, transactionTime: now, zones: zones)
+        settings.keepNamespaces(of: catalog)
         let path = settings.engine.searchPath.compactMap { catalog.namespace(named: $0)?.id }
         let change = try SchemaChange(
             source, catalog: catalog, context: DefinitionContext(searchPath: path, owner: principal))

@@ -2,35 +2,90 @@ import Base
 import Contracts
 import DataModel
 import Engine
+import ServiceKit
 
 /// What a session says of its statements, from the settings that travel with them.
 struct StatementSettings {
     var engine = EngineSettings()
-    var text = TextSettings()
 
-    /// Settings that are not known here change nothing that a statement means: gateways send those that do.
-    init(_ request: QueryRequest, principal: String, now: Int64, transactionTime: Int64) {
+    /// Settings that are not known here change nothing that a statement means: gateways send those that do. Times are
+    /// microseconds since 1970.
+    init(
+        _ request: QueryRequest, principal: String, now: Int64, transactionTime: Int64, zones: ZoneTable
+    ) throws(StatementError) {
         engine.user = principal
         (engine.statementTime, engine.transactionTime) = (now, transactionTime)
         engine.random = {
             var random = SystemRandom()
             return random.next()
         }
-        text.now = transactionTime
+        engine.text.now = transactionTime
+        engine.text.zoneNamed = { ZoneFiles.rules($0) }
         for setting in request.settings {
             switch setting.name {
             case "search_path": engine.searchPath = Self.names(setting.value)
             case "user": engine.user = setting.value
             case "database": engine.database = setting.value
+            case "TimeZone": engine.text.zone = try zones.rules(setting.value)
+            case "DateStyle": engine.text.dateOrder = try Self.order(setting.value)
             case _: break
             }
         }
     }
 
-    /// Names between commas, as they are.
+    /// Leaves those of the search path that are there; `$user` is the user's own.
+    mutating func keepNamespaces(of catalog: Catalog) {
+        let user = engine.user
+        engine.searchPath = engine.searchPath.map { $0 == "$user" ? user : $0 }
+            .filter { catalog.namespace(named: $0) != nil }
+    }
+
+    /// Identifiers with commas between; one in quotes is what stands in them, a doubled quote being one.
     private static func names(_ list: String) -> [String] {
-        list.split(separator: ",").map { name in
-            String(name.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
+        let characters = Array(list.unicodeScalars)
+        var names: [String] = [], name = String.UnicodeScalarView(), isQuoted = false, index = 0
+        while index < characters.count {
+            let character = characters[index]
+            index += 1
+            switch character {
+            case "\"" where isQuoted && index < characters.count && characters[index] == "\"":
+                name.append(character)
+                index += 1
+            case "\"": isQuoted.toggle()
+            case "," where !isQuoted:
+                names.append(String(name))
+                name = String.UnicodeScalarView()
+            case " " where !isQuoted: break
+            case _: name.append(character)
+            }
         }
+        return (names + [String(name)]).filter { !$0.isEmpty }
+    }
+
+    private static func order(_ style: String) throws(StatementError) -> TextSettings.DateOrder {
+        switch style {
+        case "ISO, MDY": return .monthDayYear
+        case "ISO, DMY": return .dayMonthYear
+        case "ISO, YMD": return .yearMonthDay
+        case _:
+            throw StatementError(.invalidParameterValue, "invalid value for parameter \"DateStyle\": \"\(style)\"")
+        }
+    }
+}
+
+/// Zones that statements have named, read once.
+final class ZoneTable {
+    private static let limit = 1024
+    private var known: [String: ZoneRules] = ["UTC": .utc]
+
+    /// By a name of the system's zone files, or as POSIX writes rules.
+    func rules(_ name: String) throws(StatementError) -> ZoneRules {
+        if let rules = known[name] { return rules }
+        guard let rules = ZoneFiles.rules(name) ?? ZoneRules(posix: name) else {
+            throw StatementError(.invalidParameterValue, "time zone \"\(name)\" not recognized")
+        }
+        if known.count >= Self.limit { known = ["UTC": .utc] }
+        known[name] = rules
+        return rules
     }
 }

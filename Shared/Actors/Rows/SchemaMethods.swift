@@ -173,11 +173,12 @@ extension ActorRuntime {
 }
 
 extension DeferredEffect {
-    /// It is none of a key of Redis.
+    /// It is none of a key of Redis, or tells what has happened to one: it stays when all keys go.
     var isOfRecords: Bool {
         switch self {
+        case .note: return true
         case .put(let key, _), .delete(let key), .deleteRange(let key, _), .collectRange(let key, _):
-            key.withUnsafeBytes { view in
+            return key.withUnsafeBytes { view in
                 var reader = ByteReader(view)
                 guard reader.bigEndian(UInt16.self) != nil, let number = reader.bigEndian(UInt32.self) else {
                     return false

@@ -3,20 +3,20 @@ import DataModel
 import Glibc
 
 /// The time zones that the system has: the files below its zone directory.
-enum ZoneFiles {
+package enum ZoneFiles {
     private static let root = "/usr/share/zoneinfo"
     /// Zones are three levels deep; a loop of links is not followed for ever.
     private static let depth = 4
 
     /// Names such as `Europe/Berlin`; without zone files only UTC and offsets are known.
-    static func names() -> [String] {
+    package static func names() -> [String] {
         var names: [String] = []
         collect("", depth, &names)
         return names.sorted()
     }
 
     /// The rules of a zone of that name.
-    static func rules(_ name: String) -> ZoneRules? {
+    package static func rules(_ name: String) -> ZoneRules? {
         guard !name.contains(".."), let bytes = try? PosixDisk().read("\(root)/\(name)", limit: 1 << 20) else {
             return nil
         }
