@@ -17,7 +17,9 @@ import Net
 /// Loop-confined. What is kept has bounds: plans, cursors and their rows, statements under way.
 final class Queries {
     struct Limits {
-        var plans = 1024, cursors = 1024, statements = 4096
+        var plans = 1024, cursors = 256, statements = 4096
+        /// Of a plan that is kept as it came, encoded.
+        var planBytes = 64 << 10
         /// Rows that a cursor of a transaction keeps, in bytes: it is read to its end at once.
         var cursorBytes = 64 << 20
         var cursorMilliseconds: UInt64 = 300_000
@@ -141,6 +143,7 @@ final class Queries {
         guard Bytes(SHA256.hash(request.plan).prefix(16)) == request.fingerprint else {
             throw StatementError(.protocolViolation, "the plan is not the one that its fingerprint names")
         }
+        guard request.plan.count <= limits.planBytes else { return plan }
         if sources.count >= limits.plans { sources.removeAll(keepingCapacity: true) }
         sources[request.fingerprint] = plan
         return plan
@@ -456,15 +459,45 @@ final class Queries {
         let shares = calls.router.slotOfEachShard.map {
             InteractiveRun.Share(slot: $0, body: body, isWrite: true)
         }
-        calls.perform(shares, lock: .none, wait: .wait) { result in
+        calls.perform(shares, lock: .none, wait: .wait) { [self] result in
             do throws(StatementError) {
                 let batches = try result.mapError(StatementError.init(ofShard:)).get()
                 try RowKeeper.read(batches) { (_, _, _) throws(StatementError) in }
-                answer(reply)
+                try check(Array(change.mustBeEmpty), after: change, by: catalog, calls) { error in
+                    answer(error.map { QueryReply(error: $0) } ?? reply)
+                }
             } catch {
                 answer(QueryReply(error: error))
             }
         }
+    }
+
+    /// Looks whether collections are as empty as a change of them demands: it is made, in the transaction, so that
+    /// nobody adds a record any more.
+    private func check(
+        _ collections: [(key: CollectionID, value: String)], after change: SchemaChange, by before: Catalog,
+        _ calls: TransactionCalls, _ completion: @escaping (StatementError?) -> Void
+    ) throws(StatementError) {
+        guard let (id, refusal) = collections.first else { return completion(nil) }
+        var after = before
+        for step in change.changes { after.apply(step, version: after.version &+ 1) }
+        guard let collection = after.collection(id) else { return completion(nil) }
+        let keeper = RowKeeper(calls, draw: draw)
+        let cursor = try keeper.scan(ScanRequest(collection: collection, range: .all, columns: [], limit: 1))
+        let look = { [self] in
+            do throws(StatementError) {
+                let step = try cursor.next()
+                if case .waiting = step { return }
+                keeper.onProgress = {}
+                guard case .end = step else { return completion(StatementError(.featureNotSupported, refusal)) }
+                try check(Array(collections.dropFirst()), after: change, by: before, calls, completion)
+            } catch {
+                keeper.onProgress = {}
+                completion(error)
+            }
+        }
+        keeper.onProgress = look
+        look()
     }
 
     /// Numbers of a sequence, outside of all transactions.

@@ -33,6 +33,14 @@ package struct ScanRequest: Sendable {
     package let limit: Int?
     /// The rows will be written by the same statement.
     package let isForUpdate: Bool
+
+    package init(
+        collection: CollectionDescriptor, range: Range, columns: [ColumnID], limit: Int? = nil,
+        isForUpdate: Bool = false
+    ) {
+        (self.collection, self.range, self.columns) = (collection, range, columns)
+        (self.limit, self.isForUpdate) = (limit, isForUpdate)
+    }
 }
 
 /// SELECT … FOR UPDATE or SHARE.
