@@ -162,5 +162,5 @@ def test_another_node_sends_steps_and_nothing_else(cluster, stubs):
         answers = service.Stream(iter(outgoing.get, None), timeout=60)
         replies = {reply.id: reply for batch in answers for reply in batch.replies}
         assert sorted(replies) == [1, 2]
-        assert replies[1].error.message == "A storage node may only send steps of transactions and sagas"
+        assert replies[1].error.message == "A storage node may only take part in transactions and sagas"
         assert replies[2].error.message != replies[1].error.message

@@ -15,6 +15,9 @@ import RespGateway
 ///     versions #1 7 8            versions of the keys of a WATCH; `versions #1 CODE TEXT` if not
 ///     now #1 7 123               everything acknowledged lies at or below that time, in milliseconds and steps, for
 ///                                CLIENT ASOF; `now #1 CODE TEXT` if nobody can tell
+///     open #1 2-00…              what CLIENT TRANSACTION asked for is done, and a transaction is open; its token, if
+///                                that was asked for
+///     over #1 CODE TEXT          it is not, or not any more; and why, unless that was wanted
 ///     done #1 ok ; integer 3     an EXEC was carried out, with these answers of its calls
 ///     changed #1                 it was not: a watched key has changed
 ///     failed #1 CODE TEXT        it was not, or nobody knows
@@ -90,10 +93,8 @@ final class StoryRunner {
         let verb = String(decoding: words.first ?? [], as: UTF8.self)
         let rest = words.dropFirst().map { String(decoding: $0, as: UTF8.self) }
         switch verb {
-        case ">":
-            feed(Self.encode(Array(words.dropFirst())))
-        case ">>":
-            feed(Self.unescape(String(line.dropFirst(3))))
+        case ">": feed(Self.encode(Array(words.dropFirst())))
+        case ">>": feed(Self.unescape(String(line.dropFirst(3))))
         case "<":
             var decoder = ReplyBatchDecoder()
             let frame = Self.frame { answer(token(rest[0]), Array(words.dropFirst(2)), $0) }
@@ -123,6 +124,7 @@ final class StoryRunner {
                     .failure(Self.error(Array(rest.dropFirst())))
                 }
             session.found(token(rest[0]), moment, now: now, output: &output, to: recorder)
+        case "open", "over": interacted(rest, isOpen: verb == "open")
         case "done":
             let frame = Self.frame { encoder in
                 for (id, part) in words.dropFirst(2).split(separator: Bytes(";".utf8)).enumerated() {
@@ -139,8 +141,7 @@ final class StoryRunner {
             let milliseconds = UInt64(rest[0].dropFirst()) ?? 0
             server.wallMilliseconds += milliseconds
             server.monotonicNanoseconds += milliseconds * 1_000_000
-        case "user":
-            setUser(rest)
+        case "user": setUser(rest)
         case "pause-changed":
             _ = server.endPauseIfDue()
             session.pauseChanged(output.count, to: recorder)
@@ -156,6 +157,16 @@ final class StoryRunner {
             recorder.lines.append("? \(line)")
         }
         collect()
+    }
+
+    /// `open` and `over`: what became of a CLIENT TRANSACTION.
+    private func interacted(_ words: [String], isOpen: Bool) {
+        var result: Result<InteractiveAnswer, DatabaseError> = .success(.done)
+        if let text = words.dropFirst().first {
+            let identified = TransactionToken(parsing: text).map { InteractiveAnswer.identified($0) }
+            result = identified.map { .success($0) } ?? .failure(Self.error(Array(words.dropFirst())))
+        }
+        session.interacted(token(words[0]), result, isOpen: isOpen, output: &output, to: recorder)
     }
 
     /// Whoever listens besides the client is `other`, whose output is not told.
@@ -362,6 +373,9 @@ final class Recorder: SessionSink {
                 lines.append("  if \(Self.word(watch.key)) is \(state)" + place)
             }
             lines += plan.calls.map { "  " + Self.describe($0) }
+        case .interactive(let token, .begin(let options, let moment)):
+            let more = (options.isReadOnly ? " read-only" : "") + (moment.map { " at \($0)" } ?? "")
+            lines.append("interactive #\(token) begin \(options.isolation)" + more)
         case .interactive(let token, let action): lines.append("interactive #\(token) \(action)")
         case .listen(let token, let interest):
             let keys = interest.keys.map { $0.sorted { $0.lexicographicallyPrecedes($1) }.map { Self.word($0) } }
