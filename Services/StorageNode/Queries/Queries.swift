@@ -38,42 +38,21 @@ final class Queries {
         let settings: [QueryRequest.Setting]
     }
 
-    /// Rows that were not fetched yet.
-    private final class Cursor {
-        enum Source {
-            /// A snapshot's execution goes on.
-            case run(StatementRun)
-            case rows(ArraySlice<Bytes>)
-        }
-
-        let principal: String
-        var source: Source
-        let tag: String
-        var count: UInt64
-        var usedAt: UInt64
-
-        init(principal: String, source: Source, tag: String, count: UInt64, usedAt: UInt64) {
-            (self.principal, self.source, self.tag) = (principal, source, tag)
-            (self.count, self.usedAt) = (count, usedAt)
-        }
-    }
-
     typealias Answer = (QueryReply) -> Void
 
     let loop: EventLoop
-    private let homes: HomeTransactions
+    let homes: HomeTransactions
     /// The catalog of a shard that this node leads; nil while a change of it is being decided.
-    private let catalog: () throws(DatabaseError) -> Catalog?
-    private let clock: () -> UInt64
+    let catalog: () throws(DatabaseError) -> Catalog?
+    let clock: () -> UInt64
     private let limits: Limits
     /// Whole plans, as they came, by fingerprint.
     private var sources: [Bytes: LogicalPlan] = [:]
     private var plans: [PlanKey: Plan] = [:]
-    private var cursors: [UInt64: Cursor] = [:]
-    private let zones = ZoneTable()
-    private var generator = SystemRandom()
+    let cursors: StatementCursors
+    let zones = ZoneTable()
     private var running = 0
-    private(set) var counts = Counts()
+    var counts = Counts()
 
     struct Counts {
         var statements: UInt64 = 0, failed: UInt64 = 0, bound: UInt64 = 0, definitions: UInt64 = 0
@@ -85,6 +64,7 @@ final class Queries {
         catalog: @escaping () throws(DatabaseError) -> Catalog?
     ) {
         (self.loop, self.homes, self.clock, self.limits, self.catalog) = (loop, homes, clock, limits, catalog)
+        cursors = StatementCursors(clock: clock, limits: limits)
     }
 
     // MARK: Requests
@@ -95,9 +75,9 @@ final class Queries {
     ) {
         let later: Answer = { [loop] reply in loop.runLater { answer(reply) } }
         switch request.kind {
-        case .fetch: return fetch(request, principal, later)
+        case .fetch: return cursors.fetch(request, principal, later)
         case .close:
-            cursors[request.cursor] = nil
+            cursors.close(request.cursor)
             return later(QueryReply())
         case .prepare, .execute: break
         }
@@ -315,10 +295,7 @@ final class Queries {
             reply.count = run.count
             return reply
         }
-        let cursor = Cursor(
-            principal: principal, source: .run(run), tag: prepared.tag, count: UInt64(page.rows.count),
-            usedAt: clock())
-        keep(cursor, for: &reply)
+        cursors.keep(run, principal, tag: prepared.tag, count: UInt64(page.rows.count), for: &reply)
         return reply
     }
 
@@ -407,9 +384,7 @@ final class Queries {
             case .success(let rows):
                 if request.wantsColumns { describe(prepared, in: &reply) }
                 (reply.tag, reply.givesRows) = (prepared.tag, prepared.givesRows)
-                let cursor = Cursor(
-                    principal: principal, source: .rows(rows[...]), tag: prepared.tag, count: 0, usedAt: clock())
-                take(from: cursor, limit(request), count: run.count, into: &reply)
+                cursors.begin(rows, principal, tag: prepared.tag, limit: limit(request), count: run.count, &reply)
                 answer(reply)
             }
         }
@@ -433,144 +408,6 @@ final class Queries {
                             "the rows of a statement in a transaction exceed \(limits.cursorBytes >> 20) MB")))
             }
             gather(run, all, size, completion)
-        }
-    }
-
-    // MARK: Definitions
-
-    private func define(
-        _ source: LogicalPlan, _ request: QueryRequest, by catalog: Catalog, in home: HomeTransaction,
-        _ calls: TransactionCalls, _ principal: String, _ answer: @escaping Answer
-    ) throws(StatementError) {
-        counts.definitions &+= 1
-        let now = Int64(clock()) * 1000
-        var settings = try StatementSettings(
-            request, principal: principal, now: now, transactionTime: now, zones: zones)
-        settings.keepNamespaces(of: catalog)
-        let path = settings.engine.searchPath.compactMap { catalog.namespace(named: $0)?.id }
-        let change = try SchemaChange(
-            source, catalog: catalog, context: DefinitionContext(searchPath: path, owner: principal))
-        var reply = QueryReply()
-        reply.tag = change.tag
-        reply.notices = change.notices.map { QueryReply.Notice(severity: "NOTICE", $0) }
-        guard !change.changes.isEmpty else { return answer(reply) }
-        home.hasDefinitions = true
-        let body = DefinitionCalls.body(change, plannedBy: catalog.version)
-        let shares = calls.router.slotOfEachShard.map {
-            InteractiveRun.Share(slot: $0, body: body, isWrite: true)
-        }
-        calls.perform(shares, lock: .none, wait: .wait) { [self] result in
-            do throws(StatementError) {
-                let batches = try result.mapError(StatementError.init(ofShard:)).get()
-                try RowKeeper.read(batches) { (_, _, _) throws(StatementError) in }
-                try check(Array(change.mustBeEmpty), after: change, by: catalog, calls) { error in
-                    answer(error.map { QueryReply(error: $0) } ?? reply)
-                }
-            } catch {
-                answer(QueryReply(error: error))
-            }
-        }
-    }
-
-    /// Looks whether collections are as empty as a change of them demands: it is made, in the transaction, so that
-    /// nobody adds a record any more.
-    private func check(
-        _ collections: [(key: CollectionID, value: String)], after change: SchemaChange, by before: Catalog,
-        _ calls: TransactionCalls, _ completion: @escaping (StatementError?) -> Void
-    ) throws(StatementError) {
-        guard let (id, refusal) = collections.first else { return completion(nil) }
-        var after = before
-        for step in change.changes { after.apply(step, version: after.version &+ 1) }
-        guard let collection = after.collection(id) else { return completion(nil) }
-        let keeper = RowKeeper(calls, draw: draw)
-        let cursor = try keeper.scan(ScanRequest(collection: collection, range: .all, columns: [], limit: 1))
-        let look = { [self] in
-            do throws(StatementError) {
-                let step = try cursor.next()
-                if case .waiting = step { return }
-                keeper.onProgress = {}
-                guard case .end = step else { return completion(StatementError(.featureNotSupported, refusal)) }
-                try check(Array(collections.dropFirst()), after: change, by: before, calls, completion)
-            } catch {
-                keeper.onProgress = {}
-                completion(error)
-            }
-        }
-        keeper.onProgress = look
-        look()
-    }
-
-    /// Numbers of a sequence, outside of all transactions.
-    private func draw(
-        _ sequence: CollectionID, _ count: Int, _ completion: @escaping (Result<[Int64], DatabaseError>) -> Void
-    ) {
-        do throws(DatabaseError) {
-            let router = try homes.openRouter()
-            guard let descriptor = try catalog()?.collection(sequence) else {
-                throw DatabaseError(.staleSchema, "The sequence is gone")
-            }
-            SequenceDraw(router, descriptor, count, completion).begin()
-        } catch {
-            loop.runLater { completion(.failure(error)) }
-        }
-    }
-
-    // MARK: Cursors
-
-    private func keep(_ cursor: Cursor, for reply: inout QueryReply) {
-        dropIdleCursors()
-        guard cursors.count < limits.cursors else {
-            reply = QueryReply(error: StatementError(.tooManyConnections, "too many cursors are open at this node"))
-            return
-        }
-        var id = generator.next()
-        while id == 0 || cursors[id] != nil { id = generator.next() }
-        cursors[id] = cursor
-        reply.cursor = id
-    }
-
-    private func dropIdleCursors() {
-        let now = clock()
-        for (id, cursor) in cursors where now > cursor.usedAt &+ limits.cursorMilliseconds { cursors[id] = nil }
-    }
-
-    /// A page of rows that are there; the rest stays under a cursor.
-    private func take(from cursor: Cursor, _ limit: Int?, count: UInt64?, into reply: inout QueryReply) {
-        guard case .rows(var rows) = cursor.source else { return }
-        var size = 0
-        while let row = rows.first, size < StatementRun.pageBytes, limit.map({ reply.rows.count < $0 }) ?? true {
-            size += row.count
-            reply.rows.append(row)
-            rows.removeFirst()
-        }
-        cursor.count += UInt64(reply.rows.count)
-        guard !rows.isEmpty else {
-            reply.count = count ?? cursor.count
-            return
-        }
-        cursor.source = .rows(rows)
-        keep(cursor, for: &reply)
-    }
-
-    private func fetch(_ request: QueryRequest, _ principal: String, _ answer: @escaping Answer) {
-        guard let cursor = cursors.removeValue(forKey: request.cursor), cursor.principal == principal else {
-            return answer(QueryReply(error: StatementError(.invalidCursorName, "the cursor is not open any more")))
-        }
-        cursor.usedAt = clock()
-        var reply = QueryReply()
-        (reply.tag, reply.givesRows) = (cursor.tag, true)
-        switch cursor.source {
-        case .rows:
-            take(from: cursor, limit(request), count: nil, into: &reply)
-            answer(reply)
-        case .run(let run):
-            run.fetch(limit(request)) { [self] page in
-                if let failure = page.failure { return answer(QueryReply(error: failure)) }
-                reply.rows = page.rows
-                cursor.count += UInt64(page.rows.count)
-                if page.isLast { reply.count = cursor.count } else { keep(cursor, for: &reply) }
-                answer(reply)
-            }
         }
     }
 
