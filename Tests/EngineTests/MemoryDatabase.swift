@@ -1,0 +1,180 @@
+import Base
+import Contracts
+import DataModel
+import QueryLanguages
+import TestKit
+import Testing
+
+@testable import Engine
+
+/// A database of one session in memory: the parser, the binder, the optimiser, the executor and the definitions as they
+/// are, over rows in dictionaries.
+final class MemoryDatabase {
+    /// Everything that a rollback takes back: a value.
+    struct Contents {
+        var catalog = Catalog()
+        var collections: [CollectionID: MemoryCollection] = [:]
+    }
+
+    /// What a statement comes to.
+    enum Answer: Equatable {
+        case rows([String])
+        case done(tag: String)
+        case failed(StatementError)
+    }
+
+    var contents = Contents()
+    /// Sequences count on whatever becomes of the transaction.
+    var drawn: [CollectionID: Int64] = [:]
+    var settings = EngineSettings()
+    let behaviour: MemoryRows.Behaviour
+    private var transaction: Transaction?
+
+    private struct Transaction {
+        let before: Contents
+        var savepoints: [(name: String, contents: Contents)] = []
+        var hasFailed = false
+    }
+
+    init(_ behaviour: MemoryRows.Behaviour = .init()) {
+        self.behaviour = behaviour
+        settings.transactionTime = 1_700_000_000_000_000
+        settings.statementTime = settings.transactionTime
+        settings.text.now = settings.transactionTime
+        let random = RandomSource(1)
+        settings.random = { random.next() }
+    }
+
+    /// Chance behind a closure that is not mutating.
+    private final class RandomSource: @unchecked Sendable {
+        private var random: SplitMix64
+        init(_ seed: UInt64) { random = SplitMix64(seed: seed) }
+        func next() -> UInt64 { random.next() }
+    }
+
+    // MARK: Text
+
+    /// The answer to the last statement of `text`; all of it is one transaction, as in a simple query.
+    func run(_ text: String) -> Answer {
+        let before = contents
+        do throws(StatementError) {
+            var last = Answer.done(tag: "")
+            for statement in try SQLParser.parse(Bytes(text.utf8)) { last = try run(statement.plan) }
+            return last
+        } catch {
+            transaction?.hasFailed = true
+            if transaction == nil { contents = before }
+            return .failed(error)
+        }
+    }
+
+    private func run(_ plan: LogicalPlan) throws(StatementError) -> Answer {
+        let root = plan[plan.root]
+        if let tag = try control(root) { return .done(tag: tag) }
+        if transaction?.hasFailed == true { throw Self.failedTransaction }
+        guard SchemaChange.isDefinition(plan) else { return try execute(plan) }
+        var path: [NamespaceID] = []
+        for name in settings.searchPath {
+            if let found = contents.catalog.namespace(named: name) { path.append(found.id) }
+        }
+        let change = try SchemaChange(
+            plan, catalog: contents.catalog, context: DefinitionContext(searchPath: path, owner: settings.user))
+        for step in change.changes {
+            contents.catalog.apply(step, version: contents.catalog.version + 1)
+            if case .dropCollection(let id) = step { contents.collections[id] = nil }
+        }
+        #expect(contents.catalog.version == change.version)
+        for (id, refusal) in change.mustBeEmpty where contents.collections[id]?.isEmpty == false {
+            throw StatementError(.featureNotSupported, refusal)
+        }
+        return .done(tag: change.tag)
+    }
+
+    private static let failedTransaction = StatementError(
+        .inFailedSQLTransaction,
+        "current transaction is aborted, commands ignored until end of transaction block")
+
+    /// What the session does itself; nil for any other statement.
+    private func control(_ root: LogicalPlan.Node) throws(StatementError) -> String? {
+        switch root.kind {
+        case .begin:
+            if transaction == nil { transaction = Transaction(before: contents) }
+            return "BEGIN"
+        case .commit, .rollback:
+            let isUndone = root.kind == .rollback || transaction?.hasFailed == true
+            if let transaction, isUndone { contents = transaction.before }
+            transaction = nil
+            return isUndone ? "ROLLBACK" : "COMMIT"
+        case .savepoint where transaction?.hasFailed == false:
+            transaction?.savepoints.append((root.name, contents))
+            return "SAVEPOINT"
+        case .rollbackTo:
+            guard let place = transaction?.savepoints.lastIndex(where: { $0.name == root.name }),
+                let saved = transaction?.savepoints[place]
+            else { throw StatementError(.invalidSavepointSpecification, "savepoint \"\(root.name)\" does not exist") }
+            contents = saved.contents
+            transaction?.savepoints.removeSubrange((place + 1)...)
+            transaction?.hasFailed = false
+            return "ROLLBACK"
+        case .releaseSavepoint where transaction?.hasFailed == false:
+            guard let place = transaction?.savepoints.lastIndex(where: { $0.name == root.name }) else {
+                throw StatementError(.invalidSavepointSpecification, "savepoint \"\(root.name)\" does not exist")
+            }
+            transaction?.savepoints.removeSubrange(place...)
+            return "RELEASE"
+        case _: return nil  // For the engine.
+        }
+    }
+
+    // MARK: Plans
+
+    /// Executes a statement on rows to its end.
+    func execute(_ plan: LogicalPlan, _ parameters: [Value] = []) throws(StatementError) -> Answer {
+        let prepared = try PreparedPlan(plan, catalog: contents.catalog, settings: settings)
+        let rows = try execute(prepared, parameters)
+        return prepared.givesRows ? .rows(rows.lines) : .done(tag: "\(prepared.tag) \(rows.count)")
+    }
+
+    /// All rows as text; what it wrote is kept if it ends well.
+    func execute(_ prepared: PreparedPlan, _ parameters: [Value] = []) throws(StatementError)
+        -> (lines: [String], count: Int)
+    {
+        let access = MemoryRows(self, behaviour)
+        let execution = try prepared.execute(parameters, settings: settings, access: access)
+        var lines: [String] = []
+        var waits = access.waits
+        while true {
+            switch try execution.next() {
+            case .batch(let batch):
+                #expect(batch.count > 0, "a batch without rows")
+                for row in 0..<batch.count { lines.append(line(batch.row(row), prepared.columns)) }
+            case .waiting:
+                guard access.waits > waits else {
+                    throw StatementError(.internalError, "the execution waits, and nothing was asked that would come")
+                }
+                waits = access.waits
+            case .end:
+                contents = access.contents
+                return (lines, execution.count)
+            }
+        }
+    }
+
+    /// As psql -At prints it.
+    private func line(_ row: [Value], _ columns: [ResultColumn]) -> String {
+        let texts = zip(row, columns).map { value, column in
+            value.isNull ? "NULL" : ValueText.text(of: value, as: column.type, settings.text)
+        }
+        return texts.joined(separator: "|")
+    }
+}
+
+extension MemoryDatabase.Answer: CustomStringConvertible {
+    var description: String {
+        switch self {
+        case .rows(let rows): "\(rows)"
+        case .done(let tag): tag
+        case .failed(let error): "\(error)"
+        }
+    }
+}

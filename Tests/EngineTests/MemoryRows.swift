@@ -1,0 +1,183 @@
+import Base
+import DataModel
+
+@testable import Engine
+
+/// The rows of a collection by their encoded keys.
+struct MemoryCollection {
+    private var records: [Bytes: Bytes] = [:]
+    /// In the order of the bytes.
+    private(set) var keys: [Bytes] = []
+
+    var isEmpty: Bool { keys.isEmpty }
+
+    subscript(key: Bytes) -> Bytes? { records[key] }
+
+    /// Where the key is, or would be.
+    private func place(of key: Bytes) -> Int {
+        var low = 0, high = keys.count
+        while low < high {
+            let middle = (low + high) / 2
+            if keys[middle].lexicographicallyPrecedes(key) { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    mutating func put(_ record: Bytes, at key: Bytes) {
+        if records.updateValue(record, forKey: key) == nil { keys.insert(key, at: place(of: key)) }
+    }
+
+    mutating func remove(_ key: Bytes) -> Bool {
+        guard records.removeValue(forKey: key) != nil else { return false }
+        keys.remove(at: place(of: key))
+        return true
+    }
+
+    func keys(from: Bytes, to: Bytes?) -> ArraySlice<Bytes> {
+        let start = place(of: from), end = to.map { place(of: $0) } ?? keys.count
+        return keys[start..<max(start, end)]
+    }
+}
+
+/// What the engine reads and writes, in memory: for one statement, over a copy that its database takes if it ends well.
+final class MemoryRows: RowAccess {
+    struct Behaviour: Sendable {
+        /// Rows that a cursor answers at once.
+        var page = 1000
+        /// Everything that is asked for comes at the second asking.
+        var isLate = false
+        /// Rows come in the order of their slots, as from many shards, not in that of the keys.
+        var isScattered = false
+    }
+
+    private let database: MemoryDatabase
+    private let behaviour: Behaviour
+    var contents: MemoryDatabase.Contents
+    /// How often somebody was told to wait: a statement that waits for nothing would wait for ever.
+    private(set) var waits = 0
+    /// How many rows were read, and the requests.
+    private(set) var rowsRead = 0
+    private(set) var scans: [ScanRequest] = []
+    private var drawing: Set<CollectionID> = []
+
+    init(_ database: MemoryDatabase, _ behaviour: Behaviour) {
+        (self.database, self.behaviour, contents) = (database, behaviour, database.contents)
+    }
+
+    /// Whether the asker is put off; `asked` is its own memory of having been.
+    private func isPutOff(_ asked: inout Bool) -> Bool {
+        guard behaviour.isLate else { return false }
+        asked.toggle()
+        if asked { waits += 1 }
+        return asked
+    }
+
+    func scan(_ request: ScanRequest) throws(StatementError) -> any RowCursor {
+        scans.append(request)
+        let collection = contents.collections[request.collection.id] ?? MemoryCollection()
+        var keys: [Bytes]
+        switch request.range {
+        case .all: keys = collection.keys
+        case .between(let from, let to): keys = Array(collection.keys(from: from, to: to))
+        case .keys(let wanted): keys = wanted.filter { collection[$0] != nil }
+        }
+        if behaviour.isScattered {
+            let places = keys.map { key in key.withUnsafeBytes { Slot.ofPartition($0).rawValue } }
+            keys = keys.indices.sorted { places[$0] < places[$1] }.map { keys[$0] }
+        }
+        if let limit = request.limit { keys = Array(keys.prefix(limit)) }
+        return Cursor(self, keys, collection)
+    }
+
+    func lock(_ request: LockRequest) throws(StatementError) -> any RowCursor {
+        Cursor(self, request.keys, contents.collections[request.collection.id] ?? MemoryCollection())
+    }
+
+    func write(_ changes: [RowChange], to collection: CollectionDescriptor) throws(StatementError) -> any RowWriting {
+        Writing(self, changes, collection.id)
+    }
+
+    func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]? {
+        var asked = drawing.contains(sequence)
+        if isPutOff(&asked) {
+            drawing.insert(sequence)
+            return nil
+        }
+        drawing.remove(sequence)
+        guard let descriptor = contents.catalog.collection(sequence), let terms = descriptor.sequence else {
+            throw StatementError(.internalError, "there is no sequence \(sequence.rawValue)")
+        }
+        var numbers: [Int64] = []
+        for _ in 0..<count {
+            let last = database.drawn[sequence]
+            let next =
+                last.map { $0.addingReportingOverflow(terms.increment) }
+                ?? (partialValue: terms.start, overflow: false)
+            if next.overflow || next.partialValue > terms.maximum || next.partialValue < terms.minimum {
+                guard terms.cycles else {
+                    throw StatementError(
+                        .sequenceGeneratorLimitExceeded,
+                        "nextval: reached maximum value of sequence \"\(descriptor.name)\" (\(terms.maximum))")
+                }
+                database.drawn[sequence] = terms.increment > 0 ? terms.minimum : terms.maximum
+            } else {
+                database.drawn[sequence] = next.partialValue
+            }
+            numbers.append(database.drawn[sequence] ?? 0)
+        }
+        return numbers
+    }
+
+    private final class Cursor: RowCursor {
+        private let rows: MemoryRows
+        private var keys: ArraySlice<Bytes>
+        private let collection: MemoryCollection
+        private var asked = false
+
+        init(_ rows: MemoryRows, _ keys: [Bytes], _ collection: MemoryCollection) {
+            (self.rows, self.keys, self.collection) = (rows, keys[...], collection)
+        }
+
+        func next() throws(StatementError) -> RowStep {
+            if rows.isPutOff(&asked) { return .waiting }
+            guard !keys.isEmpty else { return .end }
+            let page = Array(keys.prefix(rows.behaviour.page))
+            keys = keys.dropFirst(page.count)
+            rows.rowsRead += page.count
+            return .rows(StoredRows(keys: page, records: page.map { collection[$0] }))
+        }
+    }
+
+    private final class Writing: RowWriting {
+        private let rows: MemoryRows
+        private let changes: [RowChange]
+        private let id: CollectionID
+        private var asked = false
+        private var done: [RowOutcome]?
+
+        init(_ rows: MemoryRows, _ changes: [RowChange], _ id: CollectionID) {
+            (self.rows, self.changes, self.id) = (rows, changes, id)
+        }
+
+        func outcomes() throws(StatementError) -> [RowOutcome]? {
+            if rows.isPutOff(&asked) { return nil }
+            if let done { return done }
+            var collection = rows.contents.collections.removeValue(forKey: id) ?? MemoryCollection()
+            var outcomes: [RowOutcome] = []
+            for change in changes {
+                let old = collection[change.key]
+                switch (change.mode, old) {
+                case (.insert, let old?): outcomes.append(.exists(old))
+                case (.update, nil): outcomes.append(.absent)
+                case (.delete, _): outcomes.append(collection.remove(change.key) ? .done : .absent)
+                case (.insert, nil), (.upsert, _), (.update, _):
+                    collection.put(change.record, at: change.key)
+                    outcomes.append(.done)
+                }
+            }
+            rows.contents.collections[id] = collection
+            done = outcomes
+            return outcomes
+        }
+    }
+}

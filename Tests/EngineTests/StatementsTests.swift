@@ -1,0 +1,25 @@
+import Testing
+
+@testable import Engine
+
+/// The files of Tests/SQL without a cluster: every change of the engine is checked in a second.
+@Suite("Statements")
+struct StatementsTests {
+    static let files = StatementFile.all.filter { !$0.needsCluster }
+
+    @Test("the files are found")
+    func found() { #expect(Self.files.count >= 3) }
+
+    @Test("the files of Tests/SQL are answered as PostgreSQL does", arguments: files)
+    func answers(file: StatementFile) {
+        let differences = file.differences(MemoryDatabase())
+        #expect(differences.isEmpty, "\(differences.joined(separator: "\n"))")
+    }
+
+    @Test("… whatever comes late, in small pages, and in any order", arguments: files)
+    func lateAnswers(file: StatementFile) {
+        let database = MemoryDatabase(.init(page: 2, isLate: true, isScattered: true))
+        let differences = file.differences(database)
+        #expect(differences.isEmpty, "\(differences.joined(separator: "\n"))")
+    }
+}
