@@ -30,7 +30,7 @@ extension Binder {
         if !aggregates.isEmpty || isWindowOnly {
             if isWindowOnly, over == 0 {
                 throw StatementError(
-                    .windowingError, "window function \(node.name) requires an OVER clause", position: node.position)
+                    .wrongObjectType, "window function \(node.name) requires an OVER clause", position: node.position)
             }
             return try bindAggregate(node, aggregates, arguments, scope, place)
         }
@@ -128,7 +128,7 @@ extension Binder {
         throw unsupported("an aggregate over columns of an outer query", at: position)
     }
 
-    private func chooseAggregate(
+    func chooseAggregate(
         _ node: LogicalPlan.Node, _ rows: [AggregateFunction], _ arguments: [BoundExpression]
     ) throws(StatementError) -> (AggregateFunction, [BoundExpression], DataType) {
         if node.flags.contains(.isStar) {
@@ -162,125 +162,6 @@ extension Binder {
         return (function, given, type)
     }
 
-    // MARK: Windows
-
-    private func bindWindowCall(
-        _ node: LogicalPlan.Node, _ rows: [AggregateFunction], _ arguments: [BoundExpression],
-        _ filter: BoundExpression?, _ scope: Scope, _ place: ExpressionPlace
-    ) throws(StatementError) -> BoundExpression {
-        guard place.allowsWindows else {
-            throw StatementError(
-                .windowingError, "window functions are not allowed in \(place.title)", position: node.position)
-        }
-        if node.flags.contains(.isDistinct) {
-            throw StatementError(
-                .featureNotSupported, "DISTINCT is not implemented for window functions", position: node.position)
-        }
-        if node.children[2] != 0 {
-            throw StatementError(
-                .featureNotSupported, "aggregate ORDER BY is not implemented for window functions",
-                position: node.position)
-        }
-        let window = try bindWindow(node.children[4], scope)
-        let function: WindowCall.Function, given: [BoundExpression], type: DataType
-        if let native = WindowFunction(rawValue: node.name) {
-            guard filter == nil else {
-                throw StatementError(
-                    .featureNotSupported, "FILTER is not implemented for non-aggregate window functions",
-                    position: node.position)
-            }
-            (given, type) = try native.signature(arguments, self, at: node.position)
-            function = .native(native)
-        } else {
-            let chosen = try chooseAggregate(node, rows, arguments)
-            (function, given, type) = (.aggregate(chosen.0), chosen.1, chosen.2)
-        }
-        let call = WindowCall(
-            function: function, arguments: given, filter: filter, partition: window.partition, order: window.order,
-            frame: window.frame, type: type)
-        return BoundExpression(form: .window(call), type: type, position: node.position)
-    }
-
-    private struct Window {
-        var partition: [BoundExpression] = []
-        var order: [SortTerm] = []
-        var frame = WindowFrame()
-    }
-
-    private func bindWindow(_ index: Int32, _ scope: Scope) throws(StatementError) -> Window {
-        let node = plan[index]
-        if node.kind == .windowReference { return try namedWindow(node.name, scope, at: node.position) }
-        var window = node.name.isEmpty ? Window() : try namedWindow(node.name, scope, at: node.position)
-        for item in plan.list(node.children[0]) {
-            let bound = try bindExpression(item, scope, .window)
-            window.partition.append(try resolveUnknown(bound, as: .text))
-        }
-        for item in plan.list(node.children[1]) {
-            let bound = try resolveUnknown(try bindExpression(plan[item].children[0], scope, .window), as: .text)
-            window.order.append(try sortTerm(plan[item], bound))
-        }
-        if node.children[2] != 0 { window.frame = try bindFrame(plan[node.children[2]], scope, window.order) }
-        return window
-    }
-
-    private func namedWindow(_ name: String, _ scope: Scope, at position: Int32) throws(StatementError) -> Window {
-        guard let index = scope.windows[name] else {
-            throw StatementError(.undefinedObject, "window \"\(name)\" does not exist", position: position)
-        }
-        return try bindWindow(index, scope)
-    }
-
-    private func bindFrame(_ node: LogicalPlan.Node, _ scope: Scope, _ order: [SortTerm]) throws(StatementError)
-        -> WindowFrame
-    {
-        guard node.number >> 2 == 0 else { throw unsupported("EXCLUDE in a window frame", at: node.position) }
-        let modes: [WindowFrame.Mode] = [.range, .rows, .groups]
-        var frame = WindowFrame(mode: modes[min(Int(node.number), 2)])
-        frame.start = try bindBound(plan[node.children[0]], scope, frame.mode)
-        frame.end = node.children[1] == 0 ? .current : try bindBound(plan[node.children[1]], scope, frame.mode)
-        switch (frame.start, frame.end) {
-        case (.unboundedFollowing, _):
-            throw StatementError(.windowingError, "frame start cannot be UNBOUNDED FOLLOWING", position: node.position)
-        case (_, .unboundedPreceding):
-            throw StatementError(.windowingError, "frame end cannot be UNBOUNDED PRECEDING", position: node.position)
-        case (.current, .preceding):
-            throw StatementError(
-                .windowingError, "frame starting from current row cannot have preceding rows", position: node.position)
-        case (.following, .preceding), (.following, .current):
-            throw StatementError(
-                .windowingError, "frame starting from following row cannot have preceding rows",
-                position: node.position)
-        case _: break  // All others can have rows.
-        }
-        if frame.mode == .groups, order.isEmpty {
-            throw StatementError(.windowingError, "GROUPS mode requires an ORDER BY clause", position: node.position)
-        }
-        return frame
-    }
-
-    private func bindBound(_ node: LogicalPlan.Node, _ scope: Scope, _ mode: WindowFrame.Mode) throws(StatementError)
-        -> WindowFrame.Bound
-    {
-        switch node.number {
-        case 0: return .unboundedPreceding
-        case 2: return .current
-        case 4: return .unboundedFollowing
-        case _: break  // An offset, before or after.
-        }
-        guard mode != .range else { throw unsupported("RANGE with an offset", at: node.position) }
-        let bound = try coerce(
-            try bindExpression(node.children[0], scope, .limit), to: .int64, .assignment, at: node.position)
-        guard case .integer(let offset)? = bound.constantValue else {
-            throw unsupported("a frame offset that is no constant", at: node.position)
-        }
-        guard offset >= 0 else {
-            throw StatementError(
-                .invalidPrecedingOrFollowingSize,
-                "frame \(node.number == 1 ? "starting" : "ending") offset must not be negative")
-        }
-        return node.number == 1 ? .preceding(offset) : .following(offset)
-    }
-
     // MARK: Values of the session
 
     func bindSpecialValue(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace) throws(StatementError)
@@ -290,53 +171,5 @@ extension Binder {
         guard node.number >= 0 else { return bound }
         let type = DataType(bound.type.kind, modifier: Int32(clamping: min(node.number, 6)))
         return try coerce(bound, to: type, .explicit, at: node.position)
-    }
-}
-
-extension WindowFunction {
-    /// Arguments as it takes them, and its result.
-    func signature(_ arguments: [BoundExpression], _ binder: Binder, at position: Int32) throws(StatementError)
-        -> ([BoundExpression], DataType)
-    {
-        func count(_ range: ClosedRange<Int>) throws(StatementError) {
-            guard range.contains(arguments.count) else {
-                throw binder.failure(.none, rawValue, arguments.map(\.type), at: position)
-            }
-        }
-        func typed() throws(StatementError) -> [BoundExpression] {
-            var given = arguments
-            if !given.isEmpty { given[0] = try binder.resolveUnknown(given[0], as: .text) }
-            return given
-        }
-        switch self {
-        case .rowNumber, .rank, .denseRank:
-            try count(0...0)
-            return ([], .int64)
-        case .percentRank, .cumulativeDistribution:
-            try count(0...0)
-            return ([], .float64)
-        case .ntile:
-            try count(1...1)
-            return ([try binder.coerce(arguments[0], to: .int32, .implicit, at: position)], .int32)
-        case .firstValue, .lastValue:
-            try count(1...1)
-            let given = try typed()
-            return (given, given[0].type)
-        case .nthValue:
-            try count(2...2)
-            var given = try typed()
-            given[1] = try binder.coerce(given[1], to: .int32, .implicit, at: position)
-            return (given, given[0].type)
-        case .lag, .lead:
-            try count(1...3)
-            var given = try typed()
-            if given.count > 1 { given[1] = try binder.coerce(given[1], to: .int32, .implicit, at: position) }
-            if given.count > 2 {
-                let type = try binder.commonType([given[0], given[2]], place: "anycompatible", at: position)
-                given[0] = try binder.coerce(given[0], to: type, .implicit, at: position)
-                given[2] = try binder.coerce(given[2], to: type, .implicit, at: position)
-            }
-            return (given, given[0].type)
-        }
     }
 }

@@ -31,9 +31,7 @@ extension Binder {
         let scope = Scope(parent: outer)
         let tables = try bindWith(node.children[0], scope)
         var below = try bindFrom(node.children[3], into: scope)
-        for window in plan.list(node.children[7]) {
-            scope.windows[plan[window].name] = plan[window].children[0]
-        }
+        try bindWindows(node.children[7], scope)
         if node.children[4] != 0 {
             let condition = try bindCondition(node.children[4], scope, .condition, "WHERE")
             let flat = try extractSubqueries(condition, &below)

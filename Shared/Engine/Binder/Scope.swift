@@ -35,8 +35,8 @@ final class Scope {
     /// Columns that a name without a qualifier may mean: those merged by USING once.
     var columns: [ScopeColumn] = []
     var commonTables: [String: CommonTableEntry] = [:]
-    /// WINDOW clauses by name: the index of their node.
-    var windows: [String: Int32] = [:]
+    /// The windows of the WINDOW clause, by name.
+    var windows: [String: Binder.Window] = [:]
 
     init(parent: Scope?) { self.parent = parent }
 
@@ -59,7 +59,7 @@ final class Scope {
 /// What an expression stands in, as far as it decides what may be in it.
 enum ExpressionPlace {
     case targets, condition, grouping, having, order, joinCondition, values, limit, returning, assignment
-    case columnDefault, check, window, functionInFrom, filter, aggregateArgument
+    case columnDefault, check, window, frameRows, frameRange, frameGroups, functionInFrom, filter, aggregateArgument
 
     /// As PostgreSQL names it in messages.
     var title: String {
@@ -77,6 +77,9 @@ enum ExpressionPlace {
         case .columnDefault: "DEFAULT expressions"
         case .check: "check constraints"
         case .window: "window definitions"
+        case .frameRows: "window ROWS"
+        case .frameRange: "window RANGE"
+        case .frameGroups: "window GROUPS"
         case .functionInFrom: "functions in FROM"
         case .filter: "FILTER"
         case .aggregateArgument: "aggregate function calls"
@@ -87,7 +90,7 @@ enum ExpressionPlace {
         switch self {
         case .targets, .having, .order, .window: true
         case .condition, .grouping, .joinCondition, .values, .limit, .returning, .assignment, .columnDefault, .check,
-            .functionInFrom, .filter, .aggregateArgument:
+            .frameRows, .frameRange, .frameGroups, .functionInFrom, .filter, .aggregateArgument:
             false
         }
     }
@@ -96,7 +99,7 @@ enum ExpressionPlace {
         switch self {
         case .targets, .order: true
         case .condition, .grouping, .having, .joinCondition, .values, .limit, .returning, .assignment, .columnDefault,
-            .check, .window, .functionInFrom, .filter, .aggregateArgument:
+            .check, .window, .frameRows, .frameRange, .frameGroups, .functionInFrom, .filter, .aggregateArgument:
             false
         }
     }
@@ -105,7 +108,7 @@ enum ExpressionPlace {
         switch self {
         case .targets, .order, .grouping: true
         case .condition, .having, .joinCondition, .values, .limit, .returning, .assignment, .columnDefault, .check,
-            .window, .functionInFrom, .filter, .aggregateArgument:
+            .window, .frameRows, .frameRange, .frameGroups, .functionInFrom, .filter, .aggregateArgument:
             false
         }
     }
@@ -114,7 +117,7 @@ enum ExpressionPlace {
         switch self {
         case .columnDefault, .check: false
         case .targets, .condition, .grouping, .having, .order, .joinCondition, .values, .limit, .returning,
-            .assignment, .window, .functionInFrom, .filter, .aggregateArgument:
+            .assignment, .window, .frameRows, .frameRange, .frameGroups, .functionInFrom, .filter, .aggregateArgument:
             true
         }
     }

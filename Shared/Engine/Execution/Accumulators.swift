@@ -162,3 +162,48 @@ final class GatheringAccumulator: Accumulator {
         rows[group].isEmpty ? .null : try finish(rows[group])
     }
 }
+
+// MARK: States that can be put together
+
+/// An accumulator in which the states of two runs of rows make that of both: exactly, and in whichever order.
+protocol MergeableAccumulator: Accumulator {
+    /// Group `target` becomes as group `source` is.
+    func copy(_ source: Int, to target: Int)
+    /// Group `target` takes in what group `source` has seen.
+    func merge(_ source: Int, into target: Int) throws(StatementError)
+}
+
+extension CountAccumulator: MergeableAccumulator {
+    func copy(_ source: Int, to target: Int) { counts[target] = counts[source] }
+    func merge(_ source: Int, into target: Int) { counts[target] += counts[source] }
+}
+
+extension IntegerSumAccumulator: MergeableAccumulator {
+    func copy(_ source: Int, to target: Int) { (sums[target], counts[target]) = (sums[source], counts[source]) }
+
+    func merge(_ source: Int, into target: Int) {
+        sums[target] += sums[source]
+        counts[target] += counts[source]
+    }
+}
+
+extension FoldAccumulator: MergeableAccumulator {
+    func copy(_ source: Int, to target: Int) { values[target] = values[source] }
+
+    func merge(_ source: Int, into target: Int) throws(StatementError) {
+        if values[source].isNull { return }
+        values[target] = values[target].isNull ? values[source] : try combine(values[target], values[source])
+    }
+}
+
+extension IntegerExtremeAccumulator: MergeableAccumulator {
+    func copy(_ source: Int, to target: Int) {
+        (values[target], isThere[target]) = (values[source], isThere[source])
+    }
+
+    func merge(_ source: Int, into target: Int) {
+        guard isThere[source] else { return }
+        isThere[target] = true
+        if isMax ? values[source] > values[target] : values[source] < values[target] { values[target] = values[source] }
+    }
+}
