@@ -26,6 +26,12 @@ struct CatalogTests {
                 id: IndexID(rawValue: 1), name: "users_age", parts: [.init(column: age.id, isDescending: true)],
                 isUnique: true, state: .writeOnly, entries: CollectionID(rawValue: 16_390))
         ]
+        users.indexes[0].isConstraint = true
+        users.columns[1].missing = .integer(18)
+        users.statistics = .init(rows: 1_000_000)
+        users.statistics?.columns = [.init(column: age.id, nulls: 3, distinct: 90)]
+        users.statistics?.columns[0].minimum = .integer(-4)
+        users.statistics?.columns[0].maximum = .text("z")
         users.checks = [.init(name: "positive", condition: StoredExpression(plan: [], text: "age > 0"))]
         users.foreignKeys = [
             .init(

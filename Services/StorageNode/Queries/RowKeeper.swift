@@ -434,9 +434,8 @@ private final class RowWrite: RowWriting {
             case .rows(let rows):
                 var outcomes = outcomes
                 for (position, record) in zip(taken, rows.records) {
-                    // It was there, and the transaction has locked it since: it cannot have gone.
-                    guard let record else { throw RowKeeper.malformed }
-                    outcomes[position] = .exists(record)
+                    // It was there, and the transaction has locked it since: only a later change can have removed it.
+                    outcomes[position] = .exists(record ?? [])
                 }
                 result = .success(outcomes)
             case .columns, .end: throw RowKeeper.malformed

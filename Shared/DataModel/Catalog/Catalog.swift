@@ -5,7 +5,7 @@ package enum CatalogObject: Hashable, Sendable {
     case namespace(NamespaceDescriptor)
     case collection(CollectionDescriptor)
 
-    private static let format: UInt8 = 1
+    private static let format: UInt8 = 2
 
     /// The stored form.
     package func encode() -> Bytes {
@@ -24,9 +24,10 @@ package enum CatalogObject: Hashable, Sendable {
 
     /// Reads the stored form; anything unexpected is `corruption`, an unknown version `featureNotSupported`.
     package init(decoding view: ByteView) throws(DatabaseError) {
-        var reader = CatalogReader(reader: ByteReader(view))
+        var reader = CatalogReader(reader: ByteReader(view), format: 0)
         let format = try reader.byte()
-        guard format == Self.format else {
+        reader.format = format
+        guard 1...Self.format ~= format else {
             throw DatabaseError(
                 .featureNotSupported, "object of the catalog of version \(format): written by a newer release")
         }

@@ -2,10 +2,11 @@ import Base
 
 // The stored form of the catalog's objects:
 //
-//     version u8 (1) | kind u8 (0 namespace, 1 collection) | fields in the order in which they are declared
+//     version u8 (2) | kind u8 (0 namespace, 1 collection) | fields in the order in which they are declared
 //
 // Numbers are varints, signed ones zig-zag; texts and lists have their length or count in front; what may be absent has
 // a byte 0 or 1 in front. A decoder trusts no length, and refuses what it does not know: a newer release wrote it.
+// Version 1 had no `Index.isConstraint`, no `Column.missing` and no statistics.
 
 /// Writes the fields of one object.
 struct CatalogWriter: ~Copyable {
@@ -29,6 +30,7 @@ struct CatalogWriter: ~Copyable {
         signed(Int64(value.modifier))
         bool(value.isArray)
     }
+    mutating func value(_ value: Value) { bytes(RecordEncoding.encode([(1, value)])) }
     mutating func expression(_ value: StoredExpression) {
         bytes(value.plan)
         text(value.text)
@@ -48,6 +50,8 @@ struct CatalogReader {
     /// Longest text, and most elements of a list.
     static let textLimit = 1 << 20, countLimit = 100_000
     var reader: ByteReader
+    /// The version of the stored form that is read.
+    var format: UInt8
 
     static func corrupt(_ why: String) -> DatabaseError { DatabaseError(.corruption, "object of the catalog: \(why)") }
 
@@ -82,6 +86,11 @@ struct CatalogReader {
             throw Self.corrupt("an unknown type")
         }
         return DataType(kind, modifier: modifier, isArray: try bool())
+    }
+    mutating func value() throws(DatabaseError) -> Value {
+        let stored = try bytes().withUnsafeBytes { RecordEncoding.decode($0) }
+        guard let stored, stored.count == 1, stored[0].column == 1 else { throw Self.corrupt("a value") }
+        return stored[0].value
     }
     mutating func expression() throws(DatabaseError) -> StoredExpression {
         StoredExpression(plan: try bytes(), text: try text())
@@ -141,6 +150,7 @@ extension CollectionDescriptor {
         writer.optional(sequence) { $1.write(&$0) }
         writer.text(comment)
         writer.optional(entriesOf) { $0.number($1.rawValue) }
+        writer.optional(statistics) { $1.write(&$0) }
     }
 
     init(_ reader: inout CatalogReader) throws(DatabaseError) {
@@ -164,6 +174,8 @@ extension CollectionDescriptor {
         sequence = try reader.optional { reader throws(DatabaseError) in try Sequence(&reader) }
         comment = try reader.text()
         entriesOf = try reader.optional { reader throws(DatabaseError) in CollectionID(rawValue: try reader.number()) }
+        guard reader.format >= 2 else { return }
+        statistics = try reader.optional { reader throws(DatabaseError) in try Statistics(&reader) }
     }
 }
 
@@ -176,6 +188,7 @@ extension CollectionDescriptor.Column {
         writer.optional(defaultValue) { $0.expression($1) }
         writer.number(identity.rawValue)
         writer.optional(sequence) { $0.number($1.rawValue) }
+        writer.optional(missing) { $0.value($1) }
     }
 
     fileprivate init(_ reader: inout CatalogReader) throws(DatabaseError) {
@@ -185,6 +198,8 @@ extension CollectionDescriptor.Column {
         defaultValue = try reader.optional { reader throws(DatabaseError) in try reader.expression() }
         identity = try reader.choice()
         sequence = try reader.optional { reader throws(DatabaseError) in CollectionID(rawValue: try reader.number()) }
+        guard reader.format >= 2 else { return }
+        missing = try reader.optional { reader throws(DatabaseError) in try reader.value() }
     }
 }
 
@@ -199,6 +214,7 @@ extension CollectionDescriptor.Index {
         writer.bool(isUnique)
         writer.number(state.rawValue)
         writer.optional(entries) { $0.number($1.rawValue) }
+        writer.bool(isConstraint)
     }
 
     fileprivate init(_ reader: inout CatalogReader) throws(DatabaseError) {
@@ -209,6 +225,7 @@ extension CollectionDescriptor.Index {
         }
         self.init(id: id, name: name, parts: parts, isUnique: try reader.bool(), state: try reader.choice())
         entries = try reader.optional { reader throws(DatabaseError) in CollectionID(rawValue: try reader.number()) }
+        if reader.format >= 2 { isConstraint = try reader.bool() }
     }
 }
 
@@ -250,5 +267,30 @@ extension CollectionDescriptor.Sequence {
         maximum = try reader.signed()
         cache = try reader.signed()
         cycles = try reader.bool()
+    }
+}
+
+extension CollectionDescriptor.Statistics {
+    fileprivate func write(_ writer: inout CatalogWriter) {
+        writer.number(rows)
+        writer.list(columns) { writer, column in
+            writer.number(column.column.rawValue)
+            writer.number(column.nulls)
+            writer.number(column.distinct)
+            writer.optional(column.minimum) { $0.value($1) }
+            writer.optional(column.maximum) { $0.value($1) }
+        }
+    }
+
+    fileprivate init(_ reader: inout CatalogReader) throws(DatabaseError) {
+        self.init(rows: try reader.number())
+        columns = try reader.list { reader throws(DatabaseError) in
+            var column = Column(
+                column: ColumnID(rawValue: try reader.number()), nulls: try reader.number(),
+                distinct: try reader.number())
+            column.minimum = try reader.optional { reader throws(DatabaseError) in try reader.value() }
+            column.maximum = try reader.optional { reader throws(DatabaseError) in try reader.value() }
+            return column
+        }
     }
 }

@@ -71,6 +71,8 @@ package struct CollectionDescriptor: Hashable, Sendable {
         package var identity = Identity.none
         /// The sequence that an identity or serial column draws from.
         package var sequence: CollectionID?
+        /// What the column is in records from before it was added, which do not have it; NULL if nil.
+        package var missing: Value?
 
         package init(id: ColumnID, name: String, type: DataType, isNotNull: Bool = false) {
             (self.id, self.name, self.type, self.isNotNull) = (id, name, type, isNotNull)
@@ -99,9 +101,11 @@ package struct CollectionDescriptor: Hashable, Sendable {
         package var parts: [IndexPart]
         package var isUnique: Bool
         package var state: IndexState
-        /// Of a unique index: the hidden collection whose records are its entries, keyed by the indexed values and
-        /// placed by them; without it the index is local, in the bucket of the record.
+        /// The hidden collection whose records are the entries, keyed by the indexed values and placed by them
+        /// (docs/decisions/0014-indexes.md).
         package var entries: CollectionID?
+        /// It is there for a UNIQUE, and goes with that alone.
+        package var isConstraint = false
 
         package init(
             id: IndexID, name: String, parts: [IndexPart], isUnique: Bool, state: IndexState = .ready,
@@ -137,6 +141,25 @@ package struct CollectionDescriptor: Hashable, Sendable {
         }
     }
 
+    /// What ANALYZE found: estimates, which no answer depends on.
+    package struct Statistics: Hashable, Sendable {
+        package struct Column: Hashable, Sendable {
+            package var column: ColumnID
+            /// Records without a value, and different values among the others.
+            package var nulls: UInt64, distinct: UInt64
+            package var minimum: Value?, maximum: Value?
+
+            package init(column: ColumnID, nulls: UInt64, distinct: UInt64) {
+                (self.column, self.nulls, self.distinct) = (column, nulls, distinct)
+            }
+        }
+
+        package var rows: UInt64
+        package var columns: [Column] = []
+
+        package init(rows: UInt64) { self.rows = rows }
+    }
+
     /// What a sequence counts through.
     package struct Sequence: Hashable, Sendable {
         package var type = DataType(.int64)
@@ -169,8 +192,10 @@ package struct CollectionDescriptor: Hashable, Sendable {
     package var query: StoredExpression?
     package var sequence: Sequence?
     package var comment = ""
-    /// The records of this collection are the entries of a unique index of that one; clients do not see it.
+    /// The records of this collection are the entries of an index of that one; clients do not see it.
     package var entriesOf: CollectionID?
+    /// Nil until somebody asked for it.
+    package var statistics: Statistics?
 
     package init(
         id: CollectionID, namespace: NamespaceID, name: String, kind: Kind, version: UInt64 = 1, owner: String

@@ -34,7 +34,7 @@ extension Binder {
     }
 
     /// A value as a column takes it.
-    private func assign(_ expression: BoundExpression, to column: CollectionDescriptor.Column, at position: Int32)
+    func assign(_ expression: BoundExpression, to column: CollectionDescriptor.Column, at position: Int32)
         throws(StatementError) -> BoundExpression
     {
         let isKnown = expression.type.kind != .unknown || expression.type.isArray
@@ -59,7 +59,7 @@ extension Binder {
         return value
     }
 
-    private func checks(_ collection: CollectionDescriptor, _ columns: [ScopeColumn]) throws(StatementError) -> [(
+    func checks(_ collection: CollectionDescriptor, _ columns: [ScopeColumn]) throws(StatementError) -> [(
         name: String, condition: BoundExpression
     )] {
         var checks: [(name: String, condition: BoundExpression)] = []
@@ -74,20 +74,21 @@ extension Binder {
         return checks
     }
 
-    private func uniqueIndexes(_ collection: CollectionDescriptor) throws(StatementError) -> [ModifyPlan.UniqueIndex] {
-        var indexes: [ModifyPlan.UniqueIndex] = []
-        for index in collection.indexes where index.isUnique {
+    func indexes(_ collection: CollectionDescriptor) throws(StatementError) -> [ModifyPlan.IndexWrite] {
+        var indexes: [ModifyPlan.IndexWrite] = []
+        for index in collection.indexes {
             guard let id = index.entries, let entries = catalog.collection(id) else {
-                throw unsupported("writing to a table with a unique index of this kind", at: 0)
+                throw StatementError(.internalError, "the index \(index.name) has no entries")
             }
             let places = index.parts.compactMap { part in collection.columns.firstIndex { $0.id == part.column } }
             versions[entries.id] = entries.version
-            indexes.append(ModifyPlan.UniqueIndex(name: index.name, entries: entries, columns: places))
+            indexes.append(
+                ModifyPlan.IndexWrite(name: index.name, isUnique: index.isUnique, entries: entries, columns: places))
         }
         return indexes
     }
 
-    private func columns(_ collection: CollectionDescriptor, _ attributes: [Attribute]) -> [ScopeColumn] {
+    func columns(_ collection: CollectionDescriptor, _ attributes: [Attribute]) -> [ScopeColumn] {
         zip(collection.columns, attributes).map { column, attribute in
             ScopeColumn(
                 name: column.name, expression: .attribute(attribute, column.type), collection: collection.id,
@@ -179,12 +180,10 @@ extension Binder {
         var old: [OutputColumn] = []
         let action = try bindConflict(node.children[4], collection, alias, target, &old)
         var modify = ModifyPlan(
-            child: .project(source.plan, projections), collection: collection, action: .insert(action), values: values,
-            old: old, draws: draws, indexes: try uniqueIndexes(collection), checks: try checks(collection, target))
-        if !modify.indexes.isEmpty, case .fail = action {
-        } else if !modify.indexes.isEmpty {
-            throw unsupported("ON CONFLICT on a table with unique indexes", at: node.position)
-        }
+            child: .project(source.plan, projections), collection: collection,
+            schema: catalog.name(of: collection.namespace), action: .insert(action), values: values, old: old,
+            draws: draws, indexes: try indexes(collection), checks: try checks(collection, target))
+        if node.children[4] != 0 { modify.arbiters = try arbiters(plan[node.children[4]], collection) }
         outer.relations = [ScopeRelation(alias: alias, columns: target, collection: collection)]
         outer.columns = target
         try bindReturning(node.children[5], outer, &modify)
@@ -317,7 +316,11 @@ extension Binder {
         guard node.children[1] == 0 else {
             throw unsupported("ON CONFLICT with WHERE on its columns", at: node.position)
         }
-        try checkArbiter(node, elements, collection, isUpdate: !assignments.isEmpty)
+        guard !elements.isEmpty || !node.name.isEmpty || assignments.isEmpty else {
+            throw StatementError(
+                .syntaxError, "ON CONFLICT DO UPDATE requires inference specification or constraint name",
+                hint: "For example, ON CONFLICT (column_name).", position: node.position)
+        }
         guard !assignments.isEmpty else { return .nothing }
         old = collection.columns.map { OutputColumn(attribute: newAttribute(), name: $0.name, type: $0.type) }
         let existing = columns(collection, old.map(\.attribute))
@@ -343,38 +346,42 @@ extension Binder {
         return .update(values, condition: condition)
     }
 
-    private func checkArbiter(
-        _ node: LogicalPlan.Node, _ elements: [Int32], _ collection: CollectionDescriptor, isUpdate: Bool
-    ) throws(StatementError) {
+    /// What a row may be in conflict with: the primary key and unique indexes that ON CONFLICT names, by their columns
+    /// or by the name of a constraint; all of them if it names none.
+    private func arbiters(_ node: LogicalPlan.Node, _ collection: CollectionDescriptor) throws(StatementError)
+        -> [ModifyOperator.Target]
+    {
+        let isKeyed = !collection.primaryKey.isEmpty
+        let unique = collection.indexes.indices.filter { collection.indexes[$0].isUnique }
         if !node.name.isEmpty {
-            guard node.name == collection.primaryKeyName else {
+            if isKeyed, node.name == collection.primaryKeyName { return [.rows] }
+            let constraints = unique.filter { collection.indexes[$0].isConstraint }
+            let named = constraints.first { collection.indexes[$0].name == node.name }
+            guard let named else {
                 throw StatementError(
                     .undefinedObject,
                     "constraint \"\(node.name)\" for table \"\(collection.name)\" does not exist",
                     position: node.position)
             }
-            return
+            return [.entries(named)]
         }
-        if elements.isEmpty {
-            guard !isUpdate else {
-                throw StatementError(
-                    .syntaxError, "ON CONFLICT DO UPDATE requires inference specification or constraint name",
-                    hint: "For example, ON CONFLICT (column_name).", position: node.position)
-            }
-            return
-        }
+        let elements = plan.list(node.children[0])
+        if elements.isEmpty { return [.rows] + unique.map(ModifyOperator.Target.entries) }
         var named: Set<ColumnID> = []
         for element in elements {
             let value = plan[plan[element].children[0]]
             guard value.kind == .columnReference else { throw unsupported("this ON CONFLICT", at: node.position) }
             named.insert(collection.columns[try column(value.name, collection, at: value.position)].id)
         }
-        guard named == Set(collection.primaryKey), !named.isEmpty else {
+        var found: [ModifyOperator.Target] = isKeyed && named == Set(collection.primaryKey) ? [.rows] : []
+        found += unique.filter { named == Set(collection.indexes[$0].parts.map(\.column)) }.map { .entries($0) }
+        guard !found.isEmpty else {
             throw StatementError(
                 .invalidColumnReference,
                 "there is no unique or exclusion constraint matching the ON CONFLICT specification",
                 position: node.position)
         }
+        return found
     }
 
     // MARK: UPDATE and DELETE
@@ -449,8 +456,9 @@ extension Binder {
         }
         let target = columns(collection, fresh)
         var modify = ModifyPlan(
-            child: .project(below, projections), collection: collection, action: .update(key: key), values: fresh,
-            old: old, indexes: try uniqueIndexes(collection), checks: try checks(collection, target))
+            child: .project(below, projections), collection: collection,
+            schema: catalog.name(of: collection.namespace), action: .update(key: key), values: fresh, old: old,
+            indexes: try indexes(collection), checks: try checks(collection, target))
         scope.relations[0].columns = target
         scope.columns.replaceSubrange(0..<target.count, with: target)
         try bindReturning(node.children[5], scope, &modify)
@@ -469,8 +477,8 @@ extension Binder {
             below = .filter(below, flat)
         }
         var modify = ModifyPlan(
-            child: below, collection: collection, action: .delete(key: key), values: old.map(\.attribute), old: old,
-            indexes: try uniqueIndexes(collection))
+            child: below, collection: collection, schema: catalog.name(of: collection.namespace),
+            action: .delete(key: key), values: old.map(\.attribute), old: old, indexes: try indexes(collection))
         try bindReturning(node.children[4], scope, &modify)
         let result = RelationalPlan.modify(modify)
         return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: modify.outputs)

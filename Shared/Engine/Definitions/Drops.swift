@@ -24,7 +24,10 @@ extension DefinitionPlanner {
         case .schema:
             for index in names { try dropSchema(index, node.flags) }
             return "DROP SCHEMA"
-        case .index, .column, .constraint, .role, .database, .type, .function:
+        case .index:
+            for index in names { try dropIndex(index, isConditional: node.flags.contains(.isConditional)) }
+            return "DROP INDEX"
+        case .column, .constraint, .role, .database, .type, .function:
             throw Self.unsupported("DROP " + "\(object)".uppercased())
         }
     }
@@ -48,7 +51,11 @@ extension DefinitionPlanner {
             notices.append(StatementError(.successfulCompletion, text + ", skipping"))
             return nil
         }
-        guard found.kind == kind else {
+        guard found.entriesOf == nil, found.kind == kind else {
+            if found.entriesOf != nil {
+                throw StatementError(
+                    .wrongObjectType, "\"\(name.name)\" is not a \(word)", hint: "Use DROP INDEX to remove an index.")
+            }
             let hint = "Use DROP \("\(found.kind)".uppercased()) to remove \(Self.article(found.kind))."
             throw StatementError(.wrongObjectType, "\"\(name.name)\" is not a \(word)", hint: hint)
         }
@@ -119,7 +126,8 @@ extension DefinitionPlanner {
                 .dependentObjectsStillExist,
                 "cannot drop schema \(name) because it is the namespace that all clients share")
         }
-        let inside = catalog.collections.values.filter { $0.namespace == namespace.id }.sorted { $0.id < $1.id }
+        let inside = catalog.collections.values.filter { $0.namespace == namespace.id && $0.entriesOf == nil }
+            .sorted { $0.id < $1.id }
         if let first = inside.first, !flags.contains(.isCascade) {
             throw StatementError(
                 .dependentObjectsStillExist, "cannot drop schema \(name) because other objects depend on it",

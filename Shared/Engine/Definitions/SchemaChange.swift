@@ -220,7 +220,9 @@ extension SchemaChange {
         case .drop: tag = try planner.drop(root)
         case .alter: tag = try planner.alter(root)
         case .createView: throw DefinitionPlanner.unsupported("CREATE VIEW")
-        case .createIndex: throw DefinitionPlanner.unsupported("CREATE INDEX")
+        case .createIndex:
+            try planner.createIndex(root)
+            tag = "CREATE INDEX"
         case _: throw StatementError(.internalError, "\(root.kind) is no definition")
         }
         self = planner.finish(tag)

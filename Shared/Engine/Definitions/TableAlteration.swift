@@ -16,10 +16,11 @@ extension DefinitionPlanner {
             notices.append(StatementError(.undefinedTable, text + ", skipping"))
             return "ALTER TABLE"
         }
-        guard table.kind == .table else {
+        guard table.kind == .table, table.entriesOf == nil else {
             throw StatementError(.wrongObjectType, "\"\(table.name)\" is not a table")
         }
         for action in plan.list(node.children[1]) { try alter(&table, action) }
+        try makeEntries(of: &table)
         put(table)
         return "ALTER TABLE"
     }
@@ -43,6 +44,15 @@ extension DefinitionPlanner {
                     .duplicateTable, "relation \"\(table.name)\" already exists in schema \"\(node.name)\"")
             }
             table.namespace = target.id
+            for index in table.indexes {
+                guard let id = index.entries, var entries = catalog.collection(id) else { continue }
+                guard !isTaken(index.name, in: target.id) else {
+                    throw StatementError(
+                        .duplicateTable, "relation \"\(index.name)\" already exists in schema \"\(node.name)\"")
+                }
+                entries.namespace = target.id
+                put(entries)
+            }
         case .setColumnDefault:
             let position = try column(node.name, of: table)
             guard table.columns[position].identity == .none else {
@@ -136,6 +146,9 @@ extension DefinitionPlanner {
             }
             table.checks.removeAll { usesColumn(column.name, $0.condition) }
         }
+        for index in table.indexes where index.parts.contains(where: { $0.column == column.id }) {
+            drop(index: index, of: &table)
+        }
         if let sequence = column.sequence { drop(sequence) }
         table.columns.remove(at: position)
     }
@@ -165,6 +178,10 @@ extension DefinitionPlanner {
     ) throws(StatementError) {
         if let position = table.checks.firstIndex(where: { $0.name.utf8.elementsEqual(node.name.utf8) }) {
             table.checks.remove(at: position)
+        } else if let index = table.indexes.first(where: {
+            $0.isConstraint && $0.name.utf8.elementsEqual(node.name.utf8)
+        }) {
+            drop(index: index, of: &table)
         } else if !table.primaryKey.isEmpty, table.primaryKeyName.utf8.elementsEqual(node.name.utf8) {
             throw Self.unsupported("DROP CONSTRAINT of a primary key", at: node.position)
         } else {

@@ -30,7 +30,7 @@ extension DefinitionPlanner {
 
     /// Storage parameters. How full a page is made means nothing where there are no pages; it is checked, since tools
     /// give it, and nothing else is taken.
-    private func checkOptions(_ options: [Int32]) throws(StatementError) {
+    func checkOptions(_ options: [Int32]) throws(StatementError) {
         for option in options {
             let node = plan[option], value = plan[node.children.first ?? 0]
             guard node.name == "fillfactor" else {
@@ -165,11 +165,15 @@ extension DefinitionPlanner {
             table.columns[column].sequence = try create(
                 sequence, for: draft.columns[column].name, of: draft.name, in: draft.namespace)
         }
-        for (index, column) in draft.columnConstraints {
-            try add(constraint: index, to: &table, column: table.columns[column])
+        let ofColumns = draft.columnConstraints.map { ($0.node, Optional($0.column)) }
+        let constraints = ofColumns + draft.constraints.map { ($0, nil) }
+        // The primary key first: a UNIQUE of the same columns is the same.
+        for isKey in [true, false] {
+            for (index, column) in constraints where (plan[index].kind == .primaryKeyConstraint) == isKey {
+                try add(constraint: index, to: &table, column: column.map { table.columns[$0] })
+            }
         }
-        for index in draft.constraints { try add(constraint: index, to: &table, column: nil) }
-        table.id = try newCollection()
+        try makeEntries(of: &table)
         put(table)
     }
 
@@ -206,8 +210,14 @@ extension DefinitionPlanner {
             table.primaryKey = columns
             table.primaryKeyName = try constraintName(node, of: table, columns: [], "pkey")
         case .uniqueConstraint:
-            _ = try keyColumns(node, of: table, column)
-            throw Self.unsupported("UNIQUE beside the primary key", at: node.position)
+            if node.flags.contains(.isMarked) { throw Self.unsupported("NULLS NOT DISTINCT", at: node.position) }
+            let columns = try keyColumns(node, of: table, column)
+            let isNew = table.id.rawValue == 0
+            let known = table.indexes.map { $0.parts.map(\.column) } + [table.primaryKey]
+            if isNew, node.name.isEmpty, known.contains(columns) { return }
+            let names = columns.compactMap { table.column($0)?.name }
+            let name = try constraintName(node, of: table, columns: names, "key")
+            try addIndex(name, columns.map { .init(column: $0) }, isUnique: true, isConstraint: true, to: &table)
         case .checkConstraint:
             if node.flags.contains(.isMarked) { throw Self.unsupported("NO INHERIT of a check", at: node.position) }
             let names = Set(columnNames(in: node.children[0]))
@@ -247,7 +257,7 @@ extension DefinitionPlanner {
     private func constraintName(
         _ node: LogicalPlan.Node, of table: CollectionDescriptor, columns: [String], _ suffix: String
     ) throws(StatementError) -> String {
-        let own = table.checks.map(\.name) + [table.primaryKeyName]
+        let own = table.checks.map(\.name) + [table.primaryKeyName] + table.indexes.map(\.name)
         let isRelation = node.kind != .checkConstraint
         func isUsed(_ name: String) -> Bool {
             own.contains { $0.utf8.elementsEqual(name.utf8) }

@@ -2,45 +2,107 @@ import Base
 import DataModel
 
 /// INSERT, UPDATE, DELETE. All rows of the child are read before the first is written, so that a statement never sees
-/// what it does itself.
+/// what it does itself. Then they are written in pieces: the rows, and the entries of each index (`IndexEntries`).
 final class ModifyOperator: Operator {
-    private let plan: ModifyPlan
-    private let child: Operator
-    private let access: any RowAccess
-    private let valuePlaces: [Int]
-    private let oldPlaces: [Int]
+    let plan: ModifyPlan
+    let child: Operator
+    let access: any RowAccess
+    let valuePlaces: [Int]
+    let oldPlaces: [Int]
     private let checks: [(name: String, condition: Evaluator)]
     private let returning: [Evaluator]
-    private let conflict: [Evaluator]
-    private let conflictCondition: Evaluator?
+    let conflict: [Evaluator]
+    let conflictCondition: Evaluator?
+    let forms: [EntryForm]
 
     private var gathering: Gathering
     private var rows: ColumnBatch?
     private var drawn: [[Int64]] = []
     private var position = 0
+    /// Rows whose numbers are drawn, but that must not be written with those before them.
+    private var remainder: ColumnBatch?
     private var current: Piece?
     /// Keys that this statement has written, for ON CONFLICT and for joins that meet a row twice.
-    private var written = KeyTable()
+    var written = KeyTable()
 
     /// Rows that are written together, and how far they are.
-    private struct Piece {
+    struct Piece {
         var batch: ColumnBatch
         /// Rows of the batch that count; others were left out.
         var rows: [Int32]
-        var writes: [Write]
+        /// Rows that take the place of others (ON CONFLICT DO UPDATE).
+        var updated: [Int32] = []
+        /// Of rows to be inserted: their keys.
+        var keys: [Bytes] = []
+        var steps: [Step] = []
+        /// Where the rows, and their entries, have been inserted.
+        var done: [Target] = []
+        var conflicts: [Conflict] = []
         var isPrepared = false
-        var pending: (any RowWriting)?
+        var pending: Pending?
     }
 
-    /// Changes of one collection; `isFirst` are the rows themselves, whose outcomes decide.
-    private struct Write {
-        let collection: CollectionDescriptor
+    /// What is written: the rows, or the entries of an index.
+    enum Target: Hashable { case rows, entries(Int) }
+
+    enum Step {
+        /// The rows that still count, or their entries, as new ones.
+        case insert(Target)
+        case change(ChangedRows)
+        case changeEntries(Int, ChangedRows)
+        case update
+        case write(Write)
+    }
+
+    /// Rows that are there, and what becomes of them.
+    struct ChangedRows {
+        /// Of the piece's batch; all else has one for each of them.
+        let rows: [Int32]
+        let keys: [Bytes]
+        let freshKeys: [Bytes]
+        /// In the order of the collection's columns; nil where no index asks.
+        let old: ColumnBatch?
+        let fresh: ColumnBatch?
+        let isDelete: Bool
+    }
+
+    /// A row to be inserted that meets one that is there.
+    struct Conflict {
+        let row: Int32
+        let key: Bytes
+        let record: Bytes
+    }
+
+    /// Changes of one collection.
+    struct Write {
+        let target: Target
         let changes: [RowChange]
         /// Rows of the batch, one for each change.
         let rows: [Int32]
-        /// Of the entries of a unique index: its name and columns.
-        let index: ModifyPlan.UniqueIndex?
-        let isOverConflict: Bool
+        /// Rows that are in the way may be left out or updated: it is an INSERT's.
+        let isInsert: Bool
+        /// It only tidies up: whatever comes out is right.
+        var isRepair = false
+    }
+
+    enum Pending {
+        case write(Write, any RowWriting)
+        case owners(OwnerRead, any RowCursor)
+    }
+
+    /// Entries that are in the way, while the rows are read which they name.
+    struct OwnerRead {
+        let index: Int
+        let isInsert: Bool
+        struct Suspect {
+            let row: Int32
+            /// The entry that was to be written, and the key of the row that the one in its place names.
+            let wanted: RowChange
+            let owner: Bytes
+        }
+
+        let suspects: [Suspect]
+        var found: [Bytes: Bytes] = [:]
     }
 
     init(_ plan: ModifyPlan, _ child: Operator) throws(StatementError) {
@@ -69,6 +131,9 @@ final class ModifyOperator: Operator {
             oldPlaces = try child.layout.places(of: plan.old.map(\.attribute))
         }
         (conflict, conflictCondition) = (values, condition)
+        forms = plan.indexes.map { index in
+            EntryForm(isUnique: index.isUnique, types: index.columns.map { plan.collection.columns[$0].type })
+        }
         gathering = Gathering(child.types)
         super.init(
             layout: Layout(plan.outputs.map(\.attribute)), types: plan.outputs.map(\.type), context: child.context)
@@ -82,15 +147,20 @@ final class ModifyOperator: Operator {
         while let all = rows {
             try context.checkCancelled()
             if current == nil {
-                guard position < all.count else { return .end }
-                let end = min(position + ColumnBatch.rows, all.count)
-                let batch = all.slice(position..<end)
-                current = Piece(batch: batch, rows: Array(0..<Int32(batch.count)), writes: [])
-                position = end
+                if let rest = remainder {
+                    current = Piece(batch: rest, rows: Array(0..<Int32(rest.count)))
+                } else {
+                    guard position < all.count else { return .end }
+                    let end = min(position + ColumnBatch.rows, all.count)
+                    let batch = all.slice(position..<end)
+                    current = Piece(batch: batch, rows: Array(0..<Int32(batch.count)))
+                    position = end
+                }
             }
             guard try advance() else { return .waiting }
-            guard let piece = current else { continue }
+            guard var piece = current else { continue }
             current = nil
+            if !piece.updated.isEmpty { piece.rows = (piece.rows + piece.updated).sorted() }
             context.rowsChanged += piece.rows.count
             guard !returning.isEmpty, !piece.rows.isEmpty else { continue }
             let source = piece.rows.count == piece.batch.count ? piece.batch : piece.batch.gathered(piece.rows)
@@ -105,31 +175,35 @@ final class ModifyOperator: Operator {
     private func advance() throws(StatementError) -> Bool {
         guard var piece = current else { return true }
         if !piece.isPrepared {
-            guard try draw(&piece) else { return false }
-            try check(piece.batch, piece.rows)
+            if remainder == nil {
+                guard try draw(&piece) else { return false }
+            }
+            remainder = nil
             try prepare(&piece)
+            try check(piece.batch, piece.rows)
             piece.isPrepared = true
         }
         while true {
             if let pending = piece.pending {
-                guard let outcomes = try pending.outcomes() else {
+                guard try settle(pending, &piece) else {
                     current = piece
                     return false
                 }
-                piece.pending = nil
-                let write = piece.writes.removeFirst()
-                try take(outcomes, of: write, &piece)
-            }
-            guard let write = piece.writes.first else {
+            } else if piece.steps.isEmpty {
                 current = piece
                 return true
-            }
-            if write.changes.isEmpty {
-                piece.writes.removeFirst()
             } else {
-                piece.pending = try access.write(write.changes, to: write.collection)
+                try begin(piece.steps.removeFirst(), &piece)
             }
         }
+    }
+
+    /// Rows from `count` on are written later, after the others.
+    func postpone(from count: Int, _ piece: inout Piece) {
+        remainder = piece.batch.slice(count..<piece.batch.count)
+        piece.batch = piece.batch.slice(0..<count)
+        piece.rows = Array(0..<Int32(count))
+        piece.keys.removeLast(piece.keys.count - count)
     }
 
     // MARK: Preparation
@@ -171,7 +245,7 @@ final class ModifyOperator: Operator {
         return (0..<Int32(batch.count)).filter { flags[Int($0)] }
     }
 
-    private static func replacing(_ batch: ColumnBatch, _ place: Int, with values: [Value]) -> ColumnBatch {
+    static func replacing(_ batch: ColumnBatch, _ place: Int, with values: [Value]) -> ColumnBatch {
         var columns = batch.columns
         var builder = ColumnBuilder(columns[place].type)
         for value in values { builder.append(value) }
@@ -180,7 +254,7 @@ final class ModifyOperator: Operator {
     }
 
     /// NOT NULL and CHECK.
-    private func check(_ batch: ColumnBatch, _ rows: [Int32]) throws(StatementError) {
+    func check(_ batch: ColumnBatch, _ rows: [Int32]) throws(StatementError) {
         if case .delete = plan.action { return }
         let collection = plan.collection
         for (index, column) in collection.columns.enumerated()
@@ -192,7 +266,7 @@ final class ModifyOperator: Operator {
                     .notNullViolation,
                     "null value in column \"\(column.name)\" of relation \"\(collection.name)\" violates not-null "
                         + "constraint", detail: failing(batch, Int(row)))
-                (error.table, error.column) = (collection.name, column.name)
+                (error.schema, error.table, error.column) = (plan.schema, collection.name, column.name)
                 throw error
             }
         }
@@ -204,7 +278,7 @@ final class ModifyOperator: Operator {
                     .checkViolation,
                     "new row for relation \"\(collection.name)\" violates check constraint \"\(name)\"",
                     detail: failing(batch, Int(row)))
-                (error.table, error.constraint) = (collection.name, name)
+                (error.schema, error.table, error.constraint) = (plan.schema, collection.name, name)
                 throw error
             }
         }
@@ -218,7 +292,7 @@ final class ModifyOperator: Operator {
         return "Failing row contains (\(values.joined(separator: ", ")))."
     }
 
-    private func primaryKey(_ batch: ColumnBatch, _ places: [Int], _ row: Int) -> Bytes {
+    func primaryKey(_ batch: ColumnBatch, _ places: [Int], _ row: Int) -> Bytes {
         var values: [Value] = [], types: [DataType] = []
         for id in plan.collection.primaryKey {
             guard let index = plan.collection.columns.firstIndex(where: { $0.id == id }) else { continue }
@@ -228,7 +302,7 @@ final class ModifyOperator: Operator {
         return KeyForms.encode(values, types)
     }
 
-    private func record(_ batch: ColumnBatch, _ places: [Int], _ row: Int) -> Bytes {
+    func record(_ batch: ColumnBatch, _ places: [Int], _ row: Int) -> Bytes {
         var fields: [(column: UInt32, value: Value)] = []
         for (column, place) in zip(plan.collection.columns, places) {
             let value = batch.columns[place].value(at: row)
@@ -237,48 +311,8 @@ final class ModifyOperator: Operator {
         return RecordEncoding.encode(fields.sorted { $0.column < $1.column })
     }
 
-    private func prepare(_ piece: inout Piece) throws(StatementError) {
-        var changes: [RowChange] = [], rows: [Int32] = []
-        switch plan.action {
-        case .insert:
-            let keys = try newKeys(piece.batch)
-            for row in piece.rows {
-                changes.append(
-                    RowChange(
-                        mode: .insert, key: keys[Int(row)], record: record(piece.batch, valuePlaces, Int(row))))
-                rows.append(row)
-            }
-        case .update(let key), .delete(let key):
-            let column = piece.batch.columns[try child.layout.places(of: [key])[0]]
-            var kept: [Int32] = []
-            for row in piece.rows {
-                guard case .bytes(let old) = column.value(at: Int(row)) else { continue }
-                // A join may meet a row several times: only the first counts.
-                guard old.withUnsafeBytes({ written.insert($0).isNew }) else { continue }
-                kept.append(row)
-                if case .delete = plan.action {
-                    changes.append(RowChange(mode: .delete, key: old, record: []))
-                    rows.append(row)
-                    continue
-                }
-                let fresh =
-                    plan.collection.primaryKey.isEmpty ? old : primaryKey(piece.batch, valuePlaces, Int(row))
-                let encoded = record(piece.batch, valuePlaces, Int(row))
-                if fresh != old { changes.append(RowChange(mode: .delete, key: old, record: [])) }
-                if fresh != old { rows.append(row) }
-                changes.append(RowChange(mode: fresh == old ? .update : .insert, key: fresh, record: encoded))
-                rows.append(row)
-            }
-            piece.rows = kept
-        }
-        piece.writes = [
-            Write(collection: plan.collection, changes: changes, rows: rows, index: nil, isOverConflict: false)
-        ]
-        for index in plan.indexes { piece.writes.append(entries(index, piece)) }
-    }
-
     /// Keys of rows to be inserted; a table without a primary key has numbers that nobody sees.
-    private func newKeys(_ batch: ColumnBatch) throws(StatementError) -> [Bytes] {
+    func newKeys(_ batch: ColumnBatch) throws(StatementError) -> [Bytes] {
         guard plan.collection.primaryKey.isEmpty else {
             return (0..<batch.count).map { primaryKey(batch, valuePlaces, $0) }
         }
@@ -286,137 +320,5 @@ final class ModifyOperator: Operator {
             // 63 bits of chance: two alike would be refused, not overwritten.
             KeyForms.encode([.integer(Int64(context.settings.random() >> 1))], [.int64])
         }
-    }
-
-    /// What a write of rows means for the entries of a unique index: key is the indexed values, and column 1 of the
-    /// record the primary key of the row. Rows with a NULL among them have no entry.
-    private func entries(_ index: ModifyPlan.UniqueIndex, _ piece: Piece) -> Write {
-        func key(_ places: [Int], _ row: Int) -> Bytes? {
-            let values = index.columns.map { piece.batch.columns[places[$0]].value(at: row) }
-            if values.contains(where: \.isNull) { return nil }
-            return KeyForms.encode(values, index.columns.map { plan.collection.columns[$0].type })
-        }
-        var changes: [RowChange] = [], rows: [Int32] = []
-        var isInsert = false, isDelete = false
-        switch plan.action {
-        case .insert: isInsert = true
-        case .update: (isInsert, isDelete) = (true, true)
-        case .delete: isDelete = true
-        }
-        for row in piece.rows {
-            let old = isDelete ? key(oldPlaces, Int(row)) : nil
-            let fresh = isInsert ? key(valuePlaces, Int(row)) : nil
-            let owner = isInsert ? primaryKey(piece.batch, valuePlaces, Int(row)) : []
-            let isMoved = isDelete && isInsert && primaryKey(piece.batch, oldPlaces, Int(row)) != owner
-            if old == fresh, !isMoved { continue }
-            if let old {
-                changes.append(RowChange(mode: .delete, key: old, record: []))
-                rows.append(row)
-            }
-            if let fresh {
-                let entry = RecordEncoding.encode([(1, .bytes(owner))])
-                changes.append(RowChange(mode: .insert, key: fresh, record: entry))
-                rows.append(row)
-            }
-        }
-        return Write(collection: index.entries, changes: changes, rows: rows, index: index, isOverConflict: false)
-    }
-
-    // MARK: Outcomes
-
-    private func take(_ outcomes: [RowOutcome], of write: Write, _ piece: inout Piece) throws(StatementError) {
-        guard outcomes.count == write.changes.count else {
-            throw StatementError(.internalError, "a write has another count of outcomes than of changes")
-        }
-        var gone: Set<Int32> = [], conflicts: [(row: Int32, record: Bytes)] = []
-        for (place, outcome) in outcomes.enumerated() {
-            let row = write.rows[place]
-            switch outcome {
-            case .done: break
-            case .absent: if write.index == nil { gone.insert(row) }
-            case .exists(let record):
-                guard write.index == nil, case .insert(let action) = plan.action else {
-                    throw duplicate(piece.batch, Int(row), write.index)
-                }
-                switch action {
-                case .fail: throw duplicate(piece.batch, Int(row), nil)
-                case .nothing: gone.insert(row)
-                case .update: conflicts.append((row, record))
-                }
-            }
-        }
-        if case .insert(.update) = plan.action, !write.isOverConflict {
-            let met = Set(conflicts.map(\.row))
-            for (place, row) in write.rows.enumerated() where !met.contains(row) {
-                write.changes[place].key.withUnsafeBytes { _ = written.insert($0) }
-            }
-            try update(conflicts, &piece, &gone)
-        }
-        if !gone.isEmpty { piece.rows.removeAll { gone.contains($0) } }
-    }
-
-    private func duplicate(_ batch: ColumnBatch, _ row: Int, _ index: ModifyPlan.UniqueIndex?) -> StatementError {
-        let collection = plan.collection
-        let places =
-            index?.columns
-            ?? collection.primaryKey.compactMap { id in collection.columns.firstIndex { $0.id == id } }
-        let names = places.map { collection.columns[$0].name }.joined(separator: ", ")
-        let values = places.map { place in
-            TextForms.text(
-                batch.columns[valuePlaces[place]].value(at: row), collection.columns[place].type, context.settings)
-        }.joined(separator: ", ")
-        let name = index?.name ?? collection.primaryKeyName
-        var error = StatementError(
-            .uniqueViolation, "duplicate key value violates unique constraint \"\(name)\"",
-            detail: "Key (\(names))=(\(values)) already exists.")
-        (error.table, error.constraint) = (collection.name, name)
-        return error
-    }
-
-    /// ON CONFLICT DO UPDATE of the rows that are there.
-    private func update(
-        _ conflicts: [(row: Int32, record: Bytes)], _ piece: inout Piece, _ gone: inout Set<Int32>
-    ) throws(StatementError) {
-        guard !conflicts.isEmpty else { return }
-        let decoder = RecordColumns(plan.collection, plan.collection.columns.map(\.id), hasKey: false)
-        let existing = try decoder.decode(
-            StoredRows(keys: [], records: conflicts.map(\.record)), plan.old.map(\.type))
-        let mine = piece.batch.gathered(conflicts.map(\.row))
-        let both = ColumnBatch(mine.columns + existing.columns, count: mine.count)
-        let chosen = try conflictCondition?.select(both, context) ?? Array(0..<Int32(both.count))
-        let isChosen = Set(chosen)
-        for (place, conflict) in conflicts.enumerated() where !isChosen.contains(Int32(place)) {
-            gone.insert(conflict.row)
-        }
-        guard !chosen.isEmpty else { return }
-        let source = chosen.count == both.count ? both : both.gathered(chosen)
-        var columns: [[Value]] = valuePlaces.map { place in
-            (0..<piece.batch.count).map { piece.batch.columns[place].value(at: $0) }
-        }
-        for (index, evaluator) in conflict.enumerated() {
-            let column = try evaluator.evaluate(source, context)
-            for (place, chosen) in chosen.enumerated() {
-                columns[index][Int(conflicts[Int(chosen)].row)] = column.value(at: place)
-            }
-        }
-        for (index, place) in valuePlaces.enumerated() {
-            piece.batch = Self.replacing(piece.batch, place, with: columns[index])
-        }
-        let rows = chosen.map { conflicts[Int($0)].row }
-        try check(piece.batch, rows)
-        var changes: [RowChange] = []
-        for row in rows {
-            let key = primaryKey(piece.batch, valuePlaces, Int(row))
-            guard key.withUnsafeBytes({ written.insert($0).isNew }) else {
-                throw StatementError(
-                    .cardinalityViolation, "ON CONFLICT DO UPDATE command cannot affect row a second time",
-                    hint: "Ensure that no rows proposed for insertion within the same command have duplicate "
-                        + "constrained values.")
-            }
-            changes.append(
-                RowChange(mode: .upsert, key: key, record: record(piece.batch, valuePlaces, Int(row))))
-        }
-        piece.writes.insert(
-            Write(collection: plan.collection, changes: changes, rows: rows, index: nil, isOverConflict: true), at: 0)
     }
 }

@@ -81,11 +81,7 @@ extension ModifyPlan {
         for index in plan.checks.indices { plan.checks[index].condition = try change(plan.checks[index].condition) }
         plan.returning = try projections(plan.returning, change)
         if case .insert(.update(let values, let condition)) = plan.action {
-            plan = ModifyPlan(
-                child: plan.child, collection: plan.collection,
-                action: .insert(.update(try all(values, change), condition: try maybe(condition, change))),
-                values: plan.values, old: plan.old, draws: plan.draws, indexes: plan.indexes, checks: plan.checks,
-                returning: plan.returning, outputs: plan.outputs)
+            plan.action = .insert(.update(try all(values, change), condition: try maybe(condition, change)))
         }
         return plan
     }

@@ -171,11 +171,13 @@ struct ModifyPlan: Sendable {
         case delete(key: Attribute)
     }
 
-    /// ON CONFLICT, which is about the primary key.
+    /// ON CONFLICT, with `arbiters`.
     enum ConflictAction: Sendable {
         case fail, nothing
         /// New values of all columns over `old`, which is the row that is there, and the child's columns.
         case update([BoundExpression], condition: BoundExpression?)
+
+        var isFail: Bool { if case .fail = self { true } else { false } }
     }
 
     /// A column of an INSERT whose value comes from a sequence: in all rows, or where `flag` says so.
@@ -185,9 +187,10 @@ struct ModifyPlan: Sendable {
         let sequence: CollectionID
     }
 
-    /// A unique index: its entries are rows of a collection of their own.
-    struct UniqueIndex: Sendable {
+    /// An index that is kept: its entries are rows of a collection of their own.
+    struct IndexWrite: Sendable {
         let name: String
+        let isUnique: Bool
         let entries: CollectionDescriptor
         /// Places among the columns of the table.
         let columns: [Int]
@@ -195,14 +198,18 @@ struct ModifyPlan: Sendable {
 
     var child: RelationalPlan
     let collection: CollectionDescriptor
-    let action: Action
+    /// The name of the collection's namespace.
+    let schema: String
+    var action: Action
     /// New values in the order of the collection's columns: attributes of the child. Of a DELETE: the old ones.
     var values: [Attribute]
     /// The row that is there, in the order of the collection's columns: of the child for UPDATE and DELETE, made by the
     /// operator for ON CONFLICT.
     var old: [OutputColumn]
     var draws: [Draw] = []
-    var indexes: [UniqueIndex] = []
+    var indexes: [IndexWrite] = []
+    /// Where a row of an INSERT may meet another without an error.
+    var arbiters: [ModifyOperator.Target] = []
     /// CHECK constraints over `values`.
     var checks: [(name: String, condition: BoundExpression)] = []
     /// RETURNING, over the child's columns, with `values` as they were stored.

@@ -98,7 +98,7 @@ package struct RowChange: Hashable, Sendable {
 /// What became of a change.
 package enum RowOutcome: Hashable, Sendable {
     case done
-    /// The row that is in the way of an insert, as it is.
+    /// The row that is in the way of an insert, as it is; empty if a later change of the same write has removed it.
     case exists(Bytes)
     case absent
 }
