@@ -15,6 +15,8 @@ package struct ResultColumn: Hashable, Sendable {
 /// collections have the versions that it names. The engine of every language begins here.
 package struct PreparedPlan: Sendable {
     package let kind: StatementKind
+    /// Rows are written or locked: a query may do so too.
+    package let writes: Bool
     package let parameterTypes: [DataType]
     let outputs: [OutputColumn]
     let plan: RelationalPlan
@@ -38,13 +40,13 @@ package struct PreparedPlan: Sendable {
         self.parameterTypes = binder.parameterTypes
         outputs = query.outputs
         self.plan = try Optimizer.optimize(query.plan, needed: Set(query.outputs.map(\.attribute)))
+        writes = self.plan.writes
         versions = binder.versions
         attributeCount = Int(binder.attributeCount)
     }
 
     /// Whether rows come: a query, or RETURNING.
     package var givesRows: Bool { kind == .select || !outputs.isEmpty }
-    package var writes: Bool { kind != .select }
     /// What its end is called, before the count.
     package var tag: String {
         switch kind {
@@ -98,6 +100,17 @@ package struct PreparedPlan: Sendable {
 }
 
 extension RelationalPlan {
+    /// Whether it, or something below it, changes or locks rows.
+    fileprivate var writes: Bool {
+        switch self {
+        case .modify, .lock: true
+        case .scan(let scan): scan.isForUpdate
+        case .single, .values, .filter, .project, .join, .apply, .aggregate, .sort, .limit, .distinct, .combine, .rows,
+            .unroll, .window, .with, .shared, .working, .recursive:
+            children.contains { $0.writes }
+        }
+    }
+
     /// The one scan of a plan without joins.
     var onlyScan: ScanPlan? {
         if case .scan(let scan) = self { return scan }

@@ -15,6 +15,8 @@ final class Binder {
     var parameterTypes: [DataType]
     /// The collections that were looked at: a plan holds as long as they have these versions.
     var versions: [CollectionID: UInt64] = [:]
+    /// Locking clauses around the next query to be bound, which are about its tables too.
+    var inheritedLockings: [Locking] = []
     /// Views that are being bound, against endless recursion.
     private var viewDepth = 0
 

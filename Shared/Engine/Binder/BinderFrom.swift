@@ -56,6 +56,8 @@ extension Binder {
         case .derivedTable:
             // Without LATERAL it sees what is around the query, not what is beside it.
             let outer = node.flags.contains(.isLateral) ? lateral(scope, visible) : beside(scope)
+            let alias = node.children[1] == 0 ? "" : plan[node.children[1]].name
+            if plan[node.children[0]].kind != .values { inheritedLockings = locking(within: alias, scope) }
             let query = try bindQuery(node.children[0], in: outer)
             return try part(query.plan, query.outputs, alias: node.children[1], name: "")
         case .functionTable: return try bindFunctionTable(node, in: lateral(scope, visible))
@@ -87,13 +89,13 @@ extension Binder {
         let collection = try findCollection(node.name, qualifier: qualifier, at: node.position)
         switch collection.kind {
         case .table: break
-        case .view: return try bindView(collection, node)
+        case .view: return try bindView(collection, node, scope)
         case .sequence: throw unsupported("reading a sequence as a table", at: node.position)
         }
         let (scan, columns) = scanPlan(collection)
         var relation = ScopeRelation(
             alias: node.name, namespace: catalog.name(of: collection.namespace), columns: columns,
-            collection: collection, key: scan.key)
+            collection: collection, key: scan.key, source: .table)
         try rename(&relation, alias: node.children[1])
         return FromPart(plan: .scan(scan), relations: [relation], columns: relation.columns)
     }
@@ -121,10 +123,11 @@ extension Binder {
         switch entry {
         case .made(let table):
             let outputs = renewed(table.outputs)
-            return try part(.shared(table, outputs: outputs), outputs, alias: node.children[1], name: node.name)
+            return try part(
+                .shared(table, outputs: outputs), outputs, alias: node.children[1], name: node.name, .common)
         case .working(let id, let name, let columns):
             let outputs = renewed(columns)
-            return try part(.working(id, outputs: outputs), outputs, alias: node.children[1], name: name)
+            return try part(.working(id, outputs: outputs), outputs, alias: node.children[1], name: name, .common)
         }
     }
 
@@ -137,12 +140,16 @@ extension Binder {
         }
     }
 
-    private func bindView(_ view: CollectionDescriptor, _ node: LogicalPlan.Node) throws(StatementError) -> FromPart {
+    private func bindView(_ view: CollectionDescriptor, _ node: LogicalPlan.Node, _ scope: Scope) throws(StatementError)
+        -> FromPart
+    {
         guard let stored = view.query else {
             throw StatementError(.internalError, "view \"\(view.name)\" has no query")
         }
         let inner = Binder(try StoredPlans.query(stored), within: self)
         try inner.checkViewDepth()
+        inner.inheritedLockings = locking(
+            within: node.children[1] == 0 ? node.name : plan[node.children[1]].name, scope)
         var query = try inner.bindQuery(inner.plan.root, in: nil)
         absorb(inner)
         for (index, column) in view.columns.enumerated() where index < query.outputs.count {
@@ -152,15 +159,16 @@ extension Binder {
     }
 
     /// A relation over the outputs of a plan.
-    private func part(_ plan: RelationalPlan, _ outputs: [OutputColumn], alias: Int32, name: String)
-        throws(StatementError) -> FromPart
-    {
+    private func part(
+        _ plan: RelationalPlan, _ outputs: [OutputColumn], alias: Int32, name: String,
+        _ source: ScopeRelation.Source = .query
+    ) throws(StatementError) -> FromPart {
         let columns = outputs.map {
             ScopeColumn(
                 name: $0.name, expression: .attribute($0.attribute, $0.type), collection: $0.collection,
                 column: $0.column)
         }
-        var relation = ScopeRelation(alias: name, columns: columns)
+        var relation = ScopeRelation(alias: name, columns: columns, source: source)
         try rename(&relation, alias: alias)
         return FromPart(plan: plan, relations: [relation], columns: relation.columns)
     }
@@ -208,7 +216,7 @@ extension Binder {
             : function.columns.map { OutputColumn(attribute: newAttribute(), name: $0.name, type: $0.type) }
         let rows = RowsPlan(function: function, arguments: arguments, outputs: outputs, ordinality: ordinality)
         if let ordinality { outputs.append(OutputColumn(attribute: ordinality, name: "ordinality", type: .int64)) }
-        return try part(try extractSubqueries(from: rows), outputs, alias: alias, name: title)
+        return try part(try extractSubqueries(from: rows), outputs, alias: alias, name: title, .function)
     }
 
     private func extractSubqueries(from rows: RowsPlan) throws(StatementError) -> RelationalPlan {
@@ -277,9 +285,16 @@ extension Binder {
         var leftPlan = left.plan, rightPlan = right.plan
         var condition = BoundExpression.all(conditions)
         try takeSubqueries(of: &condition, kind, &leftPlan, &rightPlan, at: node.position)
+        var relations = left.relations + right.relations
+        for index in relations.indices {
+            let isLeft = index < left.relations.count
+            if isLeft ? kind == .right || kind == .full : kind == .left || kind == .full {
+                relations[index].isNullable = true
+            }
+        }
         return FromPart(
             plan: try outerJoin(leftPlan, rightPlan, kind, condition, at: node.position),
-            relations: left.relations + right.relations, columns: merged + rest)
+            relations: relations, columns: merged + rest)
     }
 
     private func outerJoin(

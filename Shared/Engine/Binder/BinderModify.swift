@@ -439,6 +439,7 @@ extension Binder {
             let flat = try extractSubqueries(condition, &below)
             below = .filter(below, flat)
         }
+        below = lockWritten(below, scope)
         var values = old.map { BoundExpression.attribute($0.attribute, $0.type) }
         try bindAssignments(plan.list(node.children[2]), collection, scope, &values)
         var projections = [Projection(attribute: key, expression: .attribute(key, .bytes))]
@@ -476,6 +477,7 @@ extension Binder {
             let flat = try extractSubqueries(condition, &below)
             below = .filter(below, flat)
         }
+        below = lockWritten(below, scope)
         var modify = ModifyPlan(
             child: below, collection: collection, schema: catalog.name(of: collection.namespace),
             action: .delete(key: key), values: old.map(\.attribute), old: old, indexes: try indexes(collection))
@@ -488,9 +490,8 @@ extension Binder {
     private func bindRowsToWrite(
         _ collection: CollectionDescriptor, _ alias: String, from list: Int32, _ scope: Scope
     ) throws(StatementError) -> (RelationalPlan, Attribute, [OutputColumn]) {
-        var (scan, columns) = scanPlan(collection)
+        let (scan, columns) = scanPlan(collection)
         guard let key = scan.key else { throw StatementError(.internalError, "a scan to write by has no key") }
-        scan.isForUpdate = true
         scope.relations = [ScopeRelation(alias: alias, columns: columns, collection: collection, key: key)]
         scope.columns = columns
         var below = RelationalPlan.scan(scan)

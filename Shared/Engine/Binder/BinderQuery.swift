@@ -8,9 +8,16 @@ extension Binder {
     /// A query in a scope around it (nil: none). Its outputs are all that its plan makes.
     func bindQuery(_ index: Int32, in outer: Scope?) throws(StatementError) -> Query {
         let node = plan[index]
+        let inherited = inheritedLockings
+        inheritedLockings = []
         switch node.kind {
-        case .select: return try bindSelect(node, in: outer)
-        case .setOperation: return try bindSetOperation(node, in: outer)
+        case .select: return try bindSelect(node, in: outer, inherited)
+        case .setOperation:
+            if let clause = (inherited + (try lockings(node.children[6]))).first {
+                throw StatementError(
+                    .featureNotSupported, "\(clause.title) is not allowed with UNION/INTERSECT/EXCEPT")
+            }
+            return try bindSetOperation(node, in: outer)
         case .values: return try bindValuesQuery(node, in: outer)
         case .insert, .update, .delete: throw unsupported("a data-modifying statement in WITH", at: node.position)
         case _: throw unsupported("this query", at: node.position)  // Queries have no other kinds.
@@ -20,16 +27,19 @@ extension Binder {
     // MARK: Select
 
     /// One target of a select block.
-    private struct Target {
+    struct Target {
         var name: String
         var expression: BoundExpression
         var collection: CollectionID?
         var column: ColumnID?
     }
 
-    private func bindSelect(_ node: LogicalPlan.Node, in outer: Scope?) throws(StatementError) -> Query {
+    private func bindSelect(_ node: LogicalPlan.Node, in outer: Scope?, _ inherited: [Locking]) throws(StatementError)
+        -> Query
+    {
         let scope = Scope(parent: outer)
         let tables = try bindWith(node.children[0], scope)
+        scope.lockings = try lockings(node.children[11]) + inherited
         var below = try bindFrom(node.children[3], into: scope)
         try bindWindows(node.children[7], scope)
         if node.children[4] != 0 {
@@ -43,6 +53,11 @@ extension Binder {
         let visible = targets.count - order.hidden
         var having: BoundExpression?
         if node.children[6] != 0 { having = try bindCondition(node.children[6], scope, .having, "HAVING") }
+        if let clause = scope.lockings.first {
+            try checkLocking(node, clause, targets.map(\.expression))
+            let query = try bindLocked(node, below, scope, targets, order)
+            return tables.isEmpty ? query : Query(plan: .with(tables, query.plan), outputs: query.outputs)
+        }
         let groups = try bindGroups(node.children[5], scope, targets.prefix(visible).map { ($0.name, $0.expression) })
 
         var expressions = targets.map(\.expression)
@@ -70,7 +85,6 @@ extension Binder {
         var result: RelationalPlan = .project(below, projections)
         result = try distinct(result, node, scope, outputs, visible, order.terms)
         if !order.terms.isEmpty { result = .sort(result, order.terms, limit: nil) }
-        result = try lock(result, node.children[11], scope, &projections)
         result = try limit(result, node.children[9], node.children[10], node.flags, order.terms, scope)
         if order.hidden > 0 {
             outputs.removeLast(order.hidden)
@@ -110,7 +124,7 @@ extension Binder {
 
     // MARK: Order
 
-    private struct Order {
+    struct Order {
         var terms: [SortTerm] = []
         /// Of each term: which target it is.
         var places: [Int] = []
@@ -265,7 +279,7 @@ extension Binder {
         return .distinct(.sort(.project(child, all), terms, limit: nil), on: keys)
     }
 
-    private func limit(
+    func limit(
         _ below: RelationalPlan, _ count: Int32, _ offset: Int32, _ flags: PlanFlags, _ order: [SortTerm],
         _ scope: Scope
     ) throws(StatementError) -> RelationalPlan {
@@ -297,26 +311,21 @@ extension Binder {
         return .limit(below, limits)
     }
 
-    private func lock(
-        _ below: RelationalPlan, _ list: Int32, _ scope: Scope, _ projections: inout [Projection]
-    ) throws(StatementError) -> RelationalPlan {
-        guard let first = plan.list(list).first else { return below }
-        throw unsupported("FOR UPDATE or SHARE", at: plan[first].position)
-    }
-
     // MARK: Set operations
 
     private func bindSetOperation(_ node: LogicalPlan.Node, in outer: Scope?) throws(StatementError) -> Query {
         let scope = Scope(parent: outer)
         let tables = try bindWith(node.children[0], scope)
+        for side in node.children[1...2] where plan[side].kind == .select {
+            guard let clause = try lockings(plan[side].children[11]).first else { continue }
+            throw StatementError(
+                .featureNotSupported, "\(clause.title) is not allowed with UNION/INTERSECT/EXCEPT")
+        }
         let operation: SetOperation = node.number == 0 ? .union : node.number == 1 ? .intersect : .except
         let left = try bindQuery(node.children[1], in: scope), right = try bindQuery(node.children[2], in: scope)
         let combined = try combine(operation, node.flags.contains(.isAll), left, right, at: node.position)
         let result = try finish(
             combined, order: node.children[3], node.children[4], node.children[5], node.flags, scope)
-        guard plan.list(node.children[6]).isEmpty else {
-            throw StatementError(.featureNotSupported, "FOR UPDATE is not allowed with UNION/INTERSECT/EXCEPT")
-        }
         return Query(plan: tables.isEmpty ? result.plan : .with(tables, result.plan), outputs: result.outputs)
     }
 
@@ -389,6 +398,9 @@ extension Binder {
     // MARK: VALUES
 
     private func bindValuesQuery(_ node: LogicalPlan.Node, in outer: Scope?) throws(StatementError) -> Query {
+        if let clause = try lockings(node.children[5]).first {
+            throw StatementError(.featureNotSupported, "\(clause.title) cannot be applied to VALUES")
+        }
         let scope = Scope(parent: outer)
         let tables = try bindWith(node.children[0], scope)
         var rows: [[BoundExpression]] = []

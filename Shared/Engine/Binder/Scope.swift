@@ -18,6 +18,23 @@ struct ScopeRelation {
     var collection: CollectionDescriptor?
     /// Of a collection whose rows are written or locked: its encoded keys.
     var key: Attribute?
+    var source = Source.query
+    /// On the side of an outer join that may be NULL as a whole.
+    var isNullable = false
+
+    enum Source {
+        case table, query, function, common
+
+        /// As PostgreSQL says it.
+        var title: String {
+            switch self {
+            case .table: "a table"
+            case .query: "a subquery"
+            case .function: "a function"
+            case .common: "a WITH query"
+            }
+        }
+    }
 }
 
 /// A name of WITH.
@@ -37,6 +54,9 @@ final class Scope {
     var commonTables: [String: CommonTableEntry] = [:]
     /// The windows of the WINDOW clause, by name.
     var windows: [String: Binder.Window] = [:]
+
+    /// Locking clauses of the query, and those of queries around it that reach into it.
+    var lockings: [Locking] = []
 
     init(parent: Scope?) { self.parent = parent }
 

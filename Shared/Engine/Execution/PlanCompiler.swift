@@ -34,7 +34,7 @@ enum PlanCompiler {
         case .recursive(let plan):
             return try RecursiveOperator(plan, start: compile(plan.start, context), step: compile(plan.step, context))
         case .modify(let plan): return try ModifyOperator(plan, compile(plan.child, context))
-        case .lock: throw StatementError(.featureNotSupported, "row locks are not supported yet")
+        case .lock(let child, let plan): return try LockOperator(plan, compile(child, context))
         }
     }
 }

@@ -18,8 +18,15 @@ enum ColumnPruningRule {
         case .combine, .recursive, .with, .modify, .distinct(_, on: nil):
             // All columns of what is below count.
             return plan.replacingChildren(plan.children.map { apply($0, needed: needed.union($0.attributes)) })
+        case .lock(let child, var lock):
+            var wanted = needed
+            for expression in plan.expressions { expression.collectAttributes(into: &wanted) }
+            for index in lock.relations.indices {
+                lock.relations[index].outputs.removeAll { !wanted.contains($0.attribute) }
+            }
+            return .lock(apply(child, needed: wanted), lock)
         case .single, .values, .filter, .join, .apply, .aggregate, .sort, .limit, .distinct, .rows, .unroll, .window,
-            .shared, .working, .lock:
+            .shared, .working:
             var wanted = needed
             for expression in plan.expressions { expression.collectAttributes(into: &wanted) }
             // A right side that is made for every row of the left reads columns of it.

@@ -7,6 +7,7 @@ enum Optimizer {
         var plan = try SemiJoinRule.apply(plan)
         plan = try PredicatePushdownRule.apply(plan)
         plan = try KeyLookupRule.apply(plan)
+        plan = try LockingScanRule.apply(plan)
         plan = TopRowsRule.apply(plan)
         return ColumnPruningRule.apply(plan, needed: needed)
     }

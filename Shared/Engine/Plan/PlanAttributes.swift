@@ -50,7 +50,9 @@ extension RelationalPlan {
     /// The expressions of this node alone.
     var expressions: [BoundExpression] {
         switch self {
-        case .single, .shared, .working, .with, .combine, .recursive, .lock: []
+        case .single, .shared, .working, .with, .combine, .recursive: []
+        case .lock(_, let plan):
+            plan.relations.map { .attribute($0.key, .bytes) } + (plan.condition.map { [$0] } ?? []) + plan.limits
         case .scan(let scan):
             (scan.filter.map { [$0] } ?? []) + (scan.keys?.expressions ?? []) + (scan.limit.map { [$0] } ?? [])
         case .values(let rows, _): rows.flatMap { $0 }
@@ -107,7 +109,7 @@ extension RelationalPlan {
         case .sort(_, let terms, let limit): return .sort(fresh[0], terms, limit: limit)
         case .limit(_, let plan): return .limit(fresh[0], plan)
         case .distinct(_, let on): return .distinct(fresh[0], on: on)
-        case .lock(_, let locks): return .lock(fresh[0], locks)
+        case .lock(_, let plan): return .lock(fresh[0], plan)
         case .project(_, let projections): return .project(fresh[0], projections)
         case .unroll(_, let calls): return .unroll(fresh[0], calls)
         case .window(_, let calls): return .window(fresh[0], calls)

@@ -15,7 +15,11 @@ extension RelationalPlan {
         throws(StatementError) -> RelationalPlan
     {
         switch self {
-        case .single, .shared, .working, .with, .combine, .recursive, .lock: return self
+        case .single, .shared, .working, .with, .combine, .recursive: return self
+        case .lock(let child, var plan):
+            plan.condition = try maybe(plan.condition, change)
+            plan.limits = try all(plan.limits, change)
+            return .lock(child, plan)
         case .scan(var scan):
             scan.filter = try maybe(scan.filter, change)
             scan.limit = try maybe(scan.limit, change)

@@ -57,7 +57,7 @@ indirect enum RelationalPlan: Sendable {
     case working(RecursionID, outputs: [OutputColumn])
     case recursive(RecursivePlan)
     case modify(ModifyPlan)
-    case lock(RelationalPlan, [LockPlan])
+    case lock(RelationalPlan, LockPlan)
 }
 
 struct RecursionID: Hashable, Sendable { let id: Int32 }
@@ -152,11 +152,22 @@ struct RecursivePlan: Sendable {
     var outputs: [OutputColumn]
 }
 
+/// Locks rows, and goes on with them as they are then.
 struct LockPlan: Sendable {
-    let collection: CollectionDescriptor
-    let key: Attribute
-    let isExclusive: Bool
-    let wait: LockWait
+    /// The rows of one relation: their keys, and the columns that come out as they are read under the lock.
+    struct Relation: Sendable {
+        let collection: CollectionDescriptor
+        let key: Attribute
+        var outputs: [OutputColumn]
+        let isExclusive: Bool
+        let wait: LockWait
+    }
+
+    var relations: [Relation]
+    /// What chose the rows, as far as it can be asked again: a row that has changed meanwhile may not meet it any more.
+    var condition: BoundExpression?
+    /// No more rows than these together are asked for, so no others are locked.
+    var limits: [BoundExpression] = []
 }
 
 /// What to do where a row is locked by another transaction.
