@@ -53,6 +53,7 @@ let package = Package(
         system("COpenSSL", pkgConfig: "openssl"),
         system("CRocksDB"),
         system("CHTTPParser"),
+        system("CPCRE2"),
         system("CProtobufC", pkgConfig: "libprotobuf-c"),
         .target(name: "CProto", dependencies: ["CProtobufC"], path: "Proto/Generated"),
 
@@ -74,7 +75,7 @@ let package = Package(
         module("Transactions", ["Base", "DataModel"]),
         module("Feeds", ["Base", "DataModel", "Contracts"]),
         module("Backup", ["Base", "Crypto", "DataModel"]),
-        module("Engine", ["Base", "DataModel", "Contracts"]),
+        module("Engine", ["Base", "DataModel", "Contracts", "CPCRE2"]),
         module("QueryLanguages", ["Base", "Contracts"]),
 
         // L3: what every process shares; the way between replicas; what every gateway shares.

@@ -20,4 +20,12 @@ package struct TextSettings: Sendable {
         self.now = now
         self.zoneNamed = zoneNamed
     }
+
+    /// The rules of a zone by any of its names: an abbreviation, a name of the tz database, a POSIX text.
+    package func rules(ofZone name: String) -> ZoneRules? {
+        if case .zone(let seconds) = DateTimeWord.find(name.lowercasedASCII) {
+            return ZoneRules(name: name, offset: seconds)
+        }
+        return zoneNamed(name) ?? ZoneRules(posix: name)
+    }
 }

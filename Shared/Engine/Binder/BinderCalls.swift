@@ -22,8 +22,11 @@ extension Binder {
         let isWindowOnly = WindowFunction(rawValue: node.name) != nil
         let inner: ExpressionPlace = aggregates.isEmpty || over != 0 ? place : .aggregateArgument
         var arguments: [BoundExpression] = []
-        for item in list {
-            if plan[item].kind == .namedArgument { throw unsupported("a named argument", at: node.position) }
+        for item in try ordered(list, node) {
+            if item == 0 {
+                arguments.append(.constant(.integer(0), .int32))
+                continue
+            }
             if plan[item].kind == .star { throw unsupported("a row as an argument", at: node.position) }
             arguments.append(try bindExpression(item, scope, inner, allowsRows: aggregates.isEmpty))
         }
@@ -46,6 +49,32 @@ extension Binder {
             return try bindRows(function, arguments, at: node.position)
         }
         return try bindFunction(node.name, arguments, at: node.position)
+    }
+
+    /// Arguments in the order of the parameters: those that are named go to their places, 0 stands for a default.
+    private func ordered(_ list: [Int32], _ node: LogicalPlan.Node) throws(StatementError) -> [Int32] {
+        guard let first = list.firstIndex(where: { plan[$0].kind == .namedArgument }) else {
+            return list + Array(repeating: 0, count: max((ParameterNames.defaults[node.name] ?? 0) - list.count, 0))
+        }
+        guard let names = ParameterNames.names[node.name] else {
+            throw unsupported("a named argument", at: node.position)
+        }
+        var places = Array(list.prefix(first)) + Array(repeating: 0, count: max(names.count - first, 0))
+        for item in list.dropFirst(first) {
+            guard plan[item].kind == .namedArgument, let place = names.firstIndex(of: plan[item].name),
+                place < places.count,
+                places[place] == 0
+            else {
+                throw StatementError(
+                    .undefinedFunction, "function \(node.name) has no such combination of arguments",
+                    position: node.position)
+            }
+            places[place] = plan[item].children[0]
+        }
+        guard ParameterNames.defaults[node.name] != nil || !places.contains(0) else {
+            throw unsupported("a call that leaves out an argument", at: node.position)
+        }
+        return places
     }
 
     private func refuseAggregateParts(_ node: LogicalPlan.Node) throws(StatementError) {

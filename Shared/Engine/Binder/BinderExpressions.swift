@@ -270,12 +270,17 @@ extension Binder {
     private func bindLike(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace) throws(StatementError)
         -> BoundExpression
     {
-        guard node.number < 2 else { throw unsupported("SIMILAR TO", at: node.position) }
         let operand = try bindExpression(node.children[0], scope, place)
         var pattern = try bindExpression(node.children[1], scope, place)
-        if node.children[2] != 0 {
-            let escape = try bindExpression(node.children[2], scope, place)
-            pattern = try bindFunction("like_escape", [pattern, escape], at: node.position)
+        let isSimilar = node.number == 2
+        if node.children[2] != 0 || isSimilar {
+            let escape = node.children[2] == 0 ? [] : [try bindExpression(node.children[2], scope, place)]
+            let name = isSimilar ? "similar_to_escape" : "like_escape"
+            pattern = try bindFunction(name, [pattern] + escape, at: node.position)
+        }
+        if isSimilar {
+            let name = node.flags.contains(.isNegated) ? "!~" : "~"
+            return try bindOperator(name, operand, pattern, at: node.position)
         }
         let name = (node.flags.contains(.isNegated) ? "!~~" : "~~") + (node.number == 1 ? "*" : "")
         return try bindOperator(name, operand, pattern, at: node.position)

@@ -66,7 +66,9 @@ extension Binder {
             arguments.allSatisfy({ $0.constantValue != nil })
         else { return expression }
         let context = ExecutionContext(settings: settings, parameters: [], access: nil, attributes: 0)
-        guard let value = try? Evaluator(expression, layout: Layout([])).value(context) else { return expression }
+        guard let value = try? Evaluator(expression, layout: Layout([])).value(context), !value.isLarge else {
+            return expression
+        }
         return .constant(value, expression.type, at: expression.position)
     }
 
@@ -181,13 +183,13 @@ extension Binder {
         var given: [BoundExpression] = []
         for (index, argument) in arguments.enumerated() {
             // `'a' || 1` writes what is no text as one.
-            let isWritten = function.name == "||" && function.parameters[index] == .any
+            let isWritten = function.name == "||" && function.parameters[index] == .anyNonArray
             given.append(
                 try coerce(
                     argument, to: isWritten ? .text : types[index], isWritten ? .explicit : .implicit,
                     at: argument.position))
         }
-        let typed = TextFunctions.typed(function, given.map(\.type))
+        let typed = function.specialized(given.map(\.type), result)
         return fold(BoundExpression(form: .call(typed, given), type: result, position: position))
     }
 
@@ -206,7 +208,7 @@ extension Binder {
             case .anyCompatible: commons.append(argument)
             case .anyCompatibleArray where argument.type.isArrayLike:
                 commons.append(.attribute(Attribute(id: -1), argument.type.element))
-            case .anyElement, .anyArray, .anyCompatibleArray, .of, .any: break
+            case .anyElement, .anyArray, .anyCompatibleArray, .of, .any, .anyNonArray: break
             }
         }
         let common = commons.isEmpty ? nil : try commonType(commons, place: "anycompatible", at: position)
@@ -216,7 +218,7 @@ extension Binder {
             case .of(let type):
                 // A constraint of the argument, such as a length, is no reason for a cast.
                 types.append(argument.type.unconstrained == type ? argument.type : type)
-            case .any:
+            case .any, .anyNonArray:
                 types.append(argument.type.kind == .unknown && !argument.type.isArray ? .text : argument.type)
             case .anyElement:
                 let type = element ?? .text
@@ -277,12 +279,21 @@ func resolve<Row: Overload>(_ rows: [Row], _ types: [DataType], isOperator: Bool
         if let match { return match }
     }
     var candidates = fitting.filter { row in
-        var element: DataType?
+        var element: DataType?, common: DataType?
+        /// Types that could be brought to one.
+        func fits(_ type: DataType) -> Bool {
+            defer { common = common ?? type }
+            guard let other = common, other != type else { return true }
+            return other.isArray == type.isArray && other.category == type.category
+        }
         for index in bare.indices where !isUnknown[index] {
             switch parameter(row, index) {
             case .of(let type): guard Casts.isImplicit(from: bare[index], to: type) else { return false }
-            case .any, .anyCompatible: break
-            case .anyCompatibleArray: guard bare[index].isArrayLike else { return false }
+            case .any: break
+            case .anyNonArray: guard !bare[index].isArrayLike else { return false }
+            case .anyCompatible: guard fits(bare[index]) else { return false }
+            case .anyCompatibleArray:
+                guard bare[index].isArrayLike, fits(bare[index].element) else { return false }
             case .anyElement:
                 guard element == nil || element == bare[index] else { return false }
                 element = bare[index]

@@ -58,7 +58,16 @@ final class Evaluator {
 
     /// The value for every row, flat.
     func evaluate(_ batch: ColumnBatch, _ context: ExecutionContext) throws(StatementError) -> Column {
-        try compute(batch, context).flattened()
+        let column = try compute(batch, context)
+        guard column.isConstant, case .bytes(let texts) = column.storage else { return column.flattened() }
+        guard texts.data.count < Self.largestColumn / max(batch.count, 1) else { throw Self.tooLarge }
+        return column.flattened()
+    }
+
+    /// What the texts of one column in a batch may take: offsets have 32 bits.
+    private static let largestColumn = 1 << 30
+    private static var tooLarge: StatementError {
+        StatementError(.outOfMemory, "out of memory", detail: "The texts of a batch of rows are too large.")
     }
 
     /// The one value of an expression without columns.
@@ -144,6 +153,7 @@ final class Evaluator {
         var builder = ColumnBuilder(type)
         let rows = isFixed ? 1 : batch.count
         builder.reserve(rows)
+        var size = 0
         rows: for row in 0..<rows {
             for (index, column) in columns.enumerated() {
                 let value = column.value(at: row)
@@ -153,7 +163,12 @@ final class Evaluator {
                 }
                 arguments[index] = value
             }
-            builder.append(try function.body(arguments, context))
+            let value = try function.body(arguments, context)
+            if case .text(let text) = value {
+                size += text.utf8.count
+                guard size < Self.largestColumn else { throw Self.tooLarge }
+            }
+            builder.append(value)
         }
         let column = builder.finish()
         return isFixed ? .constant(column.value(at: 0), type, count: batch.count) : column

@@ -33,6 +33,8 @@ final class ExecutionContext {
     /// Tables of WITH queries that have been made, and of recursion.
     var common: [Int32: CommonRows] = [:]
     var working: [RecursionID: [ColumnBatch]] = [:]
+    /// Regular expressions that were met, ready to be matched.
+    var patterns: [PatternKey: RegexMatcher] = [:]
     private(set) var memoryUsed = 0
     var rowsChanged = 0
     /// Set from outside: the next step fails.

@@ -172,7 +172,7 @@ struct BoundExpression: Sendable {
             return left.isNull == right.isNull && (left.isNull || left == right)
         case (.parameter(let left), .parameter(let right)): return left == right
         case (.call(let left, _), .call(let right, _)):
-            guard left === right, left.volatility != .volatile else { return false }
+            guard left.isSame(as: right), left.volatility != .volatile else { return false }
         case (.and, .and), (.or, .or), (.not, .not), (.coalesce, .coalesce), (.array, .array), (.row, .row): break
         case (.isNull(_, let left), .isNull(_, let right)): guard left == right else { return false }
         case (.choice(let left, let leftElse), .choice(let right, let rightElse)):

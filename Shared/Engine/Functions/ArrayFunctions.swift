@@ -195,7 +195,8 @@ enum ArrayFunctions {
     /// `x op ANY (array)`, `x op ALL (array)`.
     static func quantified(_ function: ScalarFunction, isAll: Bool) -> ScalarFunction {
         ScalarFunction(
-            "any/all", [.any, .any], .of(.bool), volatility: function.volatility, isStrict: false, example: nil
+            isAll ? "all" : "any", of: function.origin ?? function, result: .bool, volatility: function.volatility,
+            isStrict: false
         ) { a, context throws(StatementError) in
             guard case .array(let array) = a[1] else { return .null }
             var hasNull = false

@@ -22,8 +22,8 @@ struct CastPath {
         var result = expression
         if let body {
             let function = ScalarFunction(
-                "cast to \(type.title)", [.any], .of(type.unconstrained), volatility: volatility, kernel: kernel,
-                example: nil, body: body)
+                "cast to \(type.title)", of: Casts.cast, result: type.unconstrained, volatility: volatility,
+                kernel: kernel, body: body)
             result = BoundExpression(form: .call(function, [expression]), type: type.unconstrained, position: position)
         } else {
             result.type = expression.type.form == type.form ? type.unconstrained : result.type
@@ -37,7 +37,7 @@ struct CastPath {
             return .constant(fitted, type, at: position)
         }
         let isExplicit = isExplicit
-        let fitting = ScalarFunction(type.formatted, [.any], .of(type), example: nil) {
+        let fitting = ScalarFunction(type.formatted, of: Casts.cast, result: type, volatility: .immutable) {
             arguments, _ throws(StatementError) in
             try Casts.fit(arguments[0], to: type, isExplicit: isExplicit)
         }
@@ -47,6 +47,9 @@ struct CastPath {
 
 /// The table of casts.
 enum Casts {
+    /// What all casts are made of: they are the same if their types are.
+    static let cast = ScalarFunction("cast", [.any], .of(.void), example: nil) { a, _ throws(StatementError) in a[0] }
+
     private static let texts: Set<DataType.Kind> = [.text, .varchar, .char, .name]
     private static let integers: Set<DataType.Kind> = [.int16, .int32, .int64]
     private static let references: Set<DataType.Kind> = [

@@ -8,8 +8,8 @@ enum ParameterType: Hashable, Sendable {
     case anyElement, anyArray
     /// The same, where numbers and texts are brought to a common type first.
     case anyCompatible, anyCompatibleArray
-    /// Anything at all.
-    case any
+    /// Anything at all; anything but an array.
+    case any, anyNonArray
 }
 
 /// What a function gives.
@@ -44,6 +44,10 @@ final class ScalarFunction: Sendable {
     let kernel: Kernel?
     /// An expression and the text of what it gives, executed by a test. Nil for what is made on the fly (casts).
     let example: (expression: String, result: String)?
+    /// Makes the body for the types of a call, where values alone do not say enough of them.
+    let specialize: (@Sendable (_ arguments: [DataType], _ result: DataType) -> ScalarBody)?
+    /// The row that this was made of for one call.
+    let origin: ScalarFunction?
 
     init(
         _ name: String, _ parameters: [ParameterType], _ result: ResultType, volatility: Volatility = .immutable,
@@ -54,6 +58,61 @@ final class ScalarFunction: Sendable {
         (self.isStrict, self.isSafe, self.isVariadic, self.kernel) = (isStrict, isSafe, isVariadic, kernel)
         self.example = example
         self.body = body
+        (specialize, origin) = (nil, nil)
+    }
+
+    /// A row whose body depends on the types that it is called with.
+    init(
+        _ name: String, _ parameters: [ParameterType], _ result: ResultType, volatility: Volatility = .immutable,
+        isStrict: Bool = true, isVariadic: Bool = false, example: (String, String)?,
+        specialize: @escaping @Sendable (_ arguments: [DataType], _ result: DataType) -> ScalarBody
+    ) {
+        (self.name, self.parameters, self.result, self.volatility) = (name, parameters, result, volatility)
+        (self.isStrict, self.isSafe, self.isVariadic, kernel) = (isStrict, false, isVariadic, nil)
+        self.example = example
+        body = { _, _ throws(StatementError) in
+            throw StatementError(.internalError, "\(name) was not made for its types")
+        }
+        self.specialize = specialize
+        origin = nil
+    }
+
+    /// What is made of `origin` on the fly: the same as whatever else is made of it under the same name.
+    init(
+        _ name: String, of origin: ScalarFunction, result: DataType, volatility: Volatility, isStrict: Bool = true,
+        kernel: Kernel? = nil, body: @escaping ScalarBody
+    ) {
+        (self.name, self.volatility, self.isStrict, self.kernel) = (name, volatility, isStrict, kernel)
+        (parameters, isVariadic, isSafe) = (origin.parameters, origin.isVariadic, false)
+        self.result = .of(result)
+        self.body = body
+        self.origin = origin
+        (example, specialize) = (nil, nil)
+    }
+
+    /// The function for one call.
+    func specialized(_ arguments: [DataType], _ result: DataType) -> ScalarFunction {
+        guard let specialize else { return self }
+        return ScalarFunction(
+            name, of: self, result: result, volatility: volatility, isStrict: isStrict,
+            body: specialize(arguments, result))
+    }
+
+    /// Whether both compute the same of the same arguments.
+    func isSame(as other: ScalarFunction) -> Bool {
+        if self === other { return true }
+        guard let origin, let theirs = other.origin else { return false }
+        return origin === theirs && name == other.name && result == other.result
+    }
+
+    /// A row over types that are all known.
+    static func row(
+        _ name: String, _ parameters: [DataType], _ result: DataType, _ example: (String, String),
+        volatility: Volatility = .immutable, isStrict: Bool = true, body: @escaping ScalarBody
+    ) -> ScalarFunction {
+        ScalarFunction(
+            name, parameters.map { .of($0) }, .of(result), volatility: volatility, isStrict: isStrict,
+            example: example, body: body)
     }
 }
 
@@ -74,17 +133,20 @@ final class AggregateFunction: Sendable {
     let isVariadic: Bool
     /// Rows in which an argument is NULL do not count.
     let isStrict: Bool
+    /// WITHIN GROUP: the last argument is what the rows are sorted by.
+    let isOrderedSet: Bool
     let make: @Sendable (_ arguments: [DataType], _ result: DataType) -> any Accumulator
     /// Over VALUES, in place of a FROM: `sum(x)` over `(1), (2)`; and the text of the result.
     let example: (expression: String, values: String, result: String)
 
     init(
         _ name: String, _ parameters: [ParameterType], _ result: ResultType, isStrict: Bool = true,
-        isVariadic: Bool = false, example: (String, String, String),
+        isVariadic: Bool = false, isOrderedSet: Bool = false, example: (String, String, String),
         make: @escaping @Sendable (_ arguments: [DataType], _ result: DataType) -> any Accumulator
     ) {
         (self.name, self.parameters, self.result) = (name, parameters, result)
         (self.isStrict, self.isVariadic, self.make) = (isStrict, isVariadic, make)
+        self.isOrderedSet = isOrderedSet
         self.example = (example.0, example.1, example.2)
     }
 }

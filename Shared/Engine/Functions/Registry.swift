@@ -4,12 +4,16 @@ import DataModel
 package enum Registry {
     static let scalars: [ScalarFunction] = [
         ComparisonFunctions.rows, ArithmeticFunctions.rows, MathFunctions.rows, TextFunctions.rows,
-        PatternFunctions.rows, ArrayFunctions.rows, SessionFunctions.rows, DateTimeFunctions.rows,
+        PatternFunctions.rows, ArrayFunctions.rows, SessionFunctions.rows, DateTimeFunctions.rows, DateTimeParts.rows,
+        FormattingFunctions.rows, JSONFunctions.rows, JSONChanges.rows, RegexFunctions.rows,
     ].flatMap { $0 }
 
+    static let aggregates: [AggregateFunction] = AggregateFunction.rows + JSONAggregates.rows
+    static let rows: [RowsFunction] = RowsFunctions.rows + JSONRows.rows
+
     private static let scalarsByName = Dictionary(grouping: scalars, by: { $0.name })
-    private static let aggregatesByName = Dictionary(grouping: AggregateFunction.rows, by: { $0.name })
-    private static let rowsByName = Dictionary(grouping: RowsFunctions.rows, by: { $0.name })
+    private static let aggregatesByName = Dictionary(grouping: aggregates, by: { $0.name })
+    private static let rowsByName = Dictionary(grouping: rows, by: { $0.name })
 
     /// Operators are functions whose names are no words.
     static func operators(_ name: String, _ arity: Int) -> [ScalarFunction] {
@@ -34,15 +38,16 @@ package enum Registry {
         scalars.compactMap { row in
             row.example.map { (query: "SELECT (\($0.expression))::text", result: $0.result) }
         }
-            + AggregateFunction.rows.map {
+            + aggregates.map {
                 (
                     query: "SELECT (\($0.example.expression))::text FROM (VALUES \($0.example.values)) v(x, y)",
                     result: $0.example.result
                 )
             }
-            + RowsFunctions.rows.map {
+            + rows.map {
                 (
-                    query: "SELECT string_agg(t::text, ',') FROM \($0.example.expression) AS f(t)",
+                    query: "SELECT string_agg((\($0.columns.first?.name ?? "t"))::text, ',') FROM "
+                        + $0.example.expression + ($0.columns.isEmpty ? " AS f(t)" : ""),
                     result: $0.example.result
                 )
             }

@@ -4,7 +4,7 @@ import DataModel
 /// Functions that give rows.
 enum RowsFunctions {
     static let rows: [RowsFunction] =
-        series + [
+        series + patterns + [
             RowsFunction("unnest", [.anyArray], .element, example: ("unnest(ARRAY[1,2,3])", "1,2,3")) {
                 a, _ throws(StatementError) in ArrayFunctions.elements(a[0]).map { [$0] }
             },
@@ -24,6 +24,22 @@ enum RowsFunctions {
                 return (0..<Int64(dimension.count)).map { [.integer(Int64(dimension.lowerBound) + $0)] }
             },
         ]
+
+    private static let patterns: [RowsFunction] = [false, true].flatMap { (hasFlags: Bool) -> [RowsFunction] in
+        let types: [ParameterType] = Array(repeating: .of(.text), count: hasFlags ? 3 : 2)
+        return [
+            RowsFunction(
+                "regexp_matches", types, .of(.text.array),
+                example: ("regexp_matches('ab12', '[0-9]'\(hasFlags ? ", 'g'" : ""))", hasFlags ? "{1},{2}" : "{1}")
+            ) { a, context throws(StatementError) in try RegexFunctions.matchRows(a, context) },
+            RowsFunction(
+                "regexp_split_to_table", types, .of(.text),
+                example: ("regexp_split_to_table('aXbxc', 'x'\(hasFlags ? ", 'i'" : ""))", hasFlags ? "a,b,c" : "aXb,c")
+            ) { a, context throws(StatementError) in
+                try RegexFunctions.split(a, "regexp_split_to_table", context).map { [$0] }
+            },
+        ]
+    }
 
     /// Stands for any other function in FROM: one row of its value.
     static let single = RowsFunction("", [.any], .element, isStrict: false, example: ("", "")) {

@@ -13,24 +13,27 @@ enum TextForms {
 
     /// Where only the value is at hand: as the widest type of its kind.
     static func untyped(_ value: Value, _ settings: EngineSettings) -> String {
-        let type: DataType =
-            switch value {
-            case .bool: .bool
-            case .integer: .int64
-            case .float: .float64
-            case .decimal: .decimal
-            case .null, .text: .text
-            case .bytes: .bytes
-            case .uuid: .uuid
-            case .date: .date
-            case .time: .time
-            case .timeWithZone: .timeWithZone
-            case .timestamp: .timestamp
-            case .interval: .interval
-            case .json: .jsonb
-            case .array(let array): array.element.array
-            case .tuple: .record
-            }
-        return ValueText.text(of: value, as: type, settings.text)
+        ValueText.text(of: value, as: type(of: value), settings.text)
+    }
+
+    /// The widest type that has such values.
+    static func type(of value: Value) -> DataType {
+        switch value {
+        case .bool: .bool
+        case .integer: .int64
+        case .float: .float64
+        case .decimal: .decimal
+        case .null, .text: .text
+        case .bytes: .bytes
+        case .uuid: .uuid
+        case .date: .date
+        case .time: .time
+        case .timeWithZone: .timeWithZone
+        case .timestamp: .timestamp
+        case .interval: .interval
+        case .json: .jsonb
+        case .array(let array): array.element.array
+        case .tuple: .record
+        }
     }
 }

@@ -38,10 +38,10 @@ enum TextFunctions {
 
     /// `'a' || 1`: what is no text is written as one.
     private static let anyConcatenations: [ScalarFunction] = [
-        ScalarFunction("||", [.of(.text), .any], .of(.text), volatility: .stable, example: nil) {
+        ScalarFunction("||", [.of(.text), .anyNonArray], .of(.text), volatility: .stable, example: nil) {
             a, context throws(StatementError) in .text(text(a[0]) + TextForms.untyped(a[1], context.settings))
         },
-        ScalarFunction("||", [.any, .of(.text)], .of(.text), volatility: .stable, example: nil) {
+        ScalarFunction("||", [.anyNonArray, .of(.text)], .of(.text), volatility: .stable, example: nil) {
             a, context throws(StatementError) in .text(TextForms.untyped(a[0], context.settings) + text(a[1]))
         },
     ]
@@ -259,33 +259,19 @@ enum TextFunctions {
     static let concat = ScalarFunction(
         "concat", [.any], .of(.text), volatility: .stable, isStrict: false, isVariadic: true,
         example: ("concat('abcde', 2, NULL, 22)", "abcde222")
-    ) { a, context throws(StatementError) in
-        .text(a.filter { !$0.isNull }.map { TextForms.untyped($0, context.settings) }.joined())
+    ) { types, _ in
+        { a, context throws(StatementError) in
+            .text(a.indices.map { TextForms.text(a[$0], types[$0], context.settings) }.joined())
+        }
     }
     static let concatWith = ScalarFunction(
         "concat_ws", [.of(.text), .any], .of(.text), volatility: .stable, isStrict: false, isVariadic: true,
         example: ("concat_ws(',', 'abcde', 2, NULL, 22)", "abcde,2,22")
-    ) { a, context throws(StatementError) in
-        guard case .text(let separator) = a[0] else { return .null }
-        let parts = a.dropFirst().filter { !$0.isNull }.map { TextForms.untyped($0, context.settings) }
-        return .text(parts.joined(separator: separator))
-    }
-    /// Functions that print values of any type, for these types: a value alone does not say all of its type.
-    static func typed(_ function: ScalarFunction, _ types: [DataType]) -> ScalarFunction {
-        let isSeparated = function.name == "concat_ws"
-        guard isSeparated || function.name == "concat" else { return function }
-        return ScalarFunction(
-            function.name, function.parameters, function.result, volatility: .stable, isStrict: false,
-            isVariadic: true, example: nil
-        ) { a, context throws(StatementError) in
-            var separator = ""
-            if isSeparated {
-                guard case .text(let text) = a[0] else { return .null }
-                separator = text
-            }
-            let parts = a.indices.dropFirst(isSeparated ? 1 : 0).filter { !a[$0].isNull }.map {
-                TextForms.text(a[$0], types[$0], context.settings)
-            }
+    ) { types, _ in
+        { a, context throws(StatementError) in
+            guard case .text(let separator) = a[0] else { return .null }
+            let there = a.indices.dropFirst().filter { !a[$0].isNull }
+            let parts = there.map { TextForms.text(a[$0], types[$0], context.settings) }
             return .text(parts.joined(separator: separator))
         }
     }

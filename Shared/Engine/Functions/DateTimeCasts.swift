@@ -1,0 +1,50 @@
+import Base
+import DataModel
+
+/// Casts between dates and times.
+enum DateTimeCasts {
+    static func body(from: DataType.Kind, to: DataType.Kind) -> (ScalarBody, Volatility)? {
+        let isZoned = from == .timestampWithZone || to == .timestampWithZone
+        let body: ScalarBody
+        switch (from, to) {
+        case (.date, .timestamp), (.date, .timestampWithZone):
+            body = { a, context throws(StatementError) in
+                guard case .date(let day) = a[0] else { return .null }
+                let local = try DateTimeFunctions.midnight(day)
+                let isInfinite = day == .max || day == .min
+                return .timestamp(isZoned && !isInfinite ? context.settings.text.zone.moment(ofLocal: local) : local)
+            }
+        case (.timestamp, .date), (.timestampWithZone, .date):
+            body = { a, context throws(StatementError) in
+                guard case .timestamp(let moment) = a[0] else { return .null }
+                return .date(DateTimeFunctions.day(isZoned ? local(moment, context) : moment))
+            }
+        case (.timestamp, .timestampWithZone):
+            body = { a, context throws(StatementError) in
+                guard case .timestamp(let moment) = a[0], moment != .max, moment != .min else { return a[0] }
+                return .timestamp(context.settings.text.zone.moment(ofLocal: moment))
+            }
+        case (.timestampWithZone, .timestamp):
+            body = { a, context throws(StatementError) in
+                guard case .timestamp(let moment) = a[0] else { return .null }
+                return .timestamp(local(moment, context))
+            }
+        case (.timestamp, .time), (.timestampWithZone, .time):
+            body = { a, context throws(StatementError) in
+                guard case .timestamp(let moment) = a[0], moment != .max, moment != .min else { return .null }
+                let time = isZoned ? local(moment, context) : moment
+                return .time(time - Int64(DateTimeFunctions.day(time)) * DateTimeFunctions.microsecondsPerDay)
+            }
+        case (.time, .interval):
+            body = { a, _ throws(StatementError) in
+                if case .time(let time) = a[0] { .interval(Interval(microseconds: time)) } else { .null }
+            }
+        case _: return nil  // By way of the text.
+        }
+        return (body, isZoned ? .stable : .immutable)
+    }
+
+    private static func local(_ moment: Int64, _ context: ExecutionContext) -> Int64 {
+        moment == .max || moment == .min ? moment : context.settings.text.zone.local(of: moment)
+    }
+}

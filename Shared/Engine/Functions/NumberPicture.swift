@@ -1,0 +1,331 @@
+import Base
+import DataModel
+
+/// A picture of `to_char` and `to_number`: `999,990.99`.
+struct NumberPicture {
+    enum SignPlace { case start, end }
+
+    enum Item {
+        case nine, zero, point, group, sign, minus, plus, either, currency, ending(isUpper: Bool), roman(isUpper: Bool)
+        case text(String)
+    }
+
+    private(set) var items: [Item] = []
+    /// Digits before and after the point.
+    private(set) var before = 0, after = 0
+    /// The first place before the point where a zero is written for nothing; and the last one behind it.
+    private(set) var zeroStart: Int?, zeroEnd = 0
+    private(set) var isBare = false, hasPoint = false, isBracketed = false
+    private(set) var isScientific = false
+    /// S: where the sign goes. Nil: before the number, a blank for a plus.
+    private(set) var signPlace: SignPlace?
+    private(set) var hasLooseSign = false
+    /// V: by how many powers of ten the number is multiplied.
+    private(set) var shift = 0
+    private(set) var romanCasing: Bool?
+
+    private static func error(_ message: String) -> StatementError { StatementError(.syntaxError, message) }
+
+    /// Where reading stands.
+    private struct Walk {
+        let scalars: [Unicode.Scalar]
+        var index = 0, digits = 0, isShifted = false, isBehind = false
+
+        /// In capitals or small letters.
+        func at(_ word: String) -> Bool {
+            [word, word.lowercased()].contains { spelling in
+                let wanted = spelling.unicodeScalars
+                guard index + wanted.count <= scalars.count else { return false }
+                return scalars[index..<(index + wanted.count)].elementsEqual(wanted)
+            }
+        }
+    }
+
+    init(_ picture: String) throws(StatementError) {
+        var walk = Walk(scalars: Array(picture.unicodeScalars))
+        while walk.index < walk.scalars.count {
+            switch walk.scalars[walk.index] {
+            case "9", "0": try takeDigit(&walk)
+            case ".", "D", "d":
+                guard !walk.isBehind else { throw Self.error("multiple decimal points") }
+                guard !walk.isShifted else { throw Self.error("cannot use \"V\" and decimal point together") }
+                (walk.isBehind, hasPoint) = (true, true)
+                items.append(.point)
+            case ",", "G", "g": items.append(.group)
+            case "V", "v":
+                guard !walk.isBehind else { throw Self.error("cannot use \"V\" and decimal point together") }
+                walk.isShifted = true
+            case "S",
+                "s" where !walk.at("SG"):
+                guard signPlace == nil else { throw Self.error("cannot use \"S\" twice") }
+                guard !hasLooseSign, !isBracketed else {
+                    throw Self.error("cannot use \"S\" and \"PL\"/\"MI\"/\"SG\"/\"PR\" together")
+                }
+                signPlace = walk.digits == 0 && !walk.isBehind ? .start : .end
+                items.append(.sign)
+            case _: try takeWord(&walk)
+            }
+            walk.index += 1
+        }
+    }
+
+    private mutating func takeDigit(_ walk: inout Walk) throws(StatementError) {
+        let isZero = walk.scalars[walk.index] == "0"
+        guard !isBracketed else { throw Self.error("\"9\" must be ahead of \"PR\"") }
+        if walk.isShifted {
+            shift += 1
+        } else if walk.isBehind {
+            after += 1
+            if isZero { zeroEnd = after }
+        } else {
+            if isZero, zeroStart == nil { zeroStart = before }
+            before += 1
+        }
+        walk.digits += 1
+        items.append(isZero ? .zero : .nine)
+    }
+
+    /// Leaves the last character of the word to the caller.
+    private mutating func takeWord(_ walk: inout Walk) throws(StatementError) {
+        let first = walk.scalars[walk.index]
+        if walk.at("FM") {
+            isBare = true
+        } else if walk.at("PR") {
+            guard signPlace == nil, !hasLooseSign else {
+                throw Self.error("cannot use \"PR\" and \"S\"/\"PL\"/\"MI\"/\"SG\" together")
+            }
+            isBracketed = true
+        } else if let name = ["MI", "PL", "SG"].first(where: walk.at) {
+            guard signPlace == nil else { throw Self.error("cannot use \"S\" and \"\(name)\" together") }
+            hasLooseSign = true
+            items.append(name == "MI" ? .minus : name == "PL" ? .plus : .either)
+        } else if walk.at("TH") {
+            items.append(.ending(isUpper: first == "T"))
+        } else if walk.at("RN") {
+            romanCasing = first == "R"
+            items.append(.roman(isUpper: first == "R"))
+        } else if walk.at("EEEE") {
+            guard !isScientific else { throw Self.error("cannot use \"EEEE\" twice") }
+            isScientific = true
+            walk.index += 2
+        } else if first == "\"" {
+            walk.index += 1
+            while walk.index < walk.scalars.count, walk.scalars[walk.index] != "\"" {
+                if walk.scalars[walk.index] == "\\", walk.index + 1 < walk.scalars.count { walk.index += 1 }
+                items.append(.text(String(walk.scalars[walk.index])))
+                walk.index += 1
+            }
+            return
+        } else {
+            items.append(walk.at("L") ? .currency : .text(String(first)))
+            return
+        }
+        walk.index += 1
+    }
+
+    // MARK: Showing
+
+    /// A number by the picture.
+    func text(of number: Decimal) throws(StatementError) -> String {
+        if let isUpper = romanCasing { return roman(number, isUpper) }
+        if isScientific { return try scientific(number) }
+        var value = number
+        if shift > 0 {
+            let factor = try translated { () throws(DatabaseError) in
+                try Decimal(parsing: "1" + String(repeating: "0", count: min(shift, 1000)))
+            }
+            value = try ArithmeticFunctions.compute(.multiply, number, factor)
+        }
+        let width = before + shift
+        guard value.isFinite else { return laidOut(number.kind == .nan ? "NaN" : "", nil, "", false, width) }
+        let rounded = value.rounded(to: after)
+        let digits = Array(rounded.magnitude.text.split(separator: ".", omittingEmptySubsequences: false))
+        let whole = String(digits[0]), fraction = digits.count > 1 ? String(digits[1]) : ""
+        let isNegative = rounded.signum < 0
+        if whole.utf8.count > width, whole != "0" {
+            return laidOut(
+                "", String(repeating: "#", count: width), String(repeating: "#", count: after), isNegative, width)
+        }
+        return laidOut("", whole, fraction, isNegative, width)
+    }
+
+    /// Puts the digits into their places. `whole` nil: no number, all places are filled with #.
+    private func laidOut(_ special: String, _ whole: String?, _ fraction: String, _ isNegative: Bool, _ width: Int)
+        -> String
+    {
+        var whole = Array((whole ?? String(repeating: "#", count: width)).utf8)
+        var fraction = Array((whole.isEmpty || special.isEmpty ? fraction : "").utf8)
+        // A zero in front of a fraction is not shown where blanks may stand.
+        if whole == [UInt8(ascii: "0")], zeroStart == nil, after > 0 { whole = [] }
+        if isBare {
+            while fraction.count > zeroEnd, fraction.last == UInt8(ascii: "0") { fraction.removeLast() }
+            if whole.isEmpty, fraction.isEmpty, width > 0 { whole = [UInt8(ascii: "0")] }
+        }
+        let lead = max(width - whole.count, 0)
+        // Where the number begins: its first digit, a zero in front of it, or the point.
+        let first = min(zeroStart ?? lead, lead)
+        var output = "", place = 0, behind = 0, isSigned = false, hasDigit = false, isBehind = false
+        func sign() {
+            guard !isSigned else { return }
+            isSigned = true
+            if isBracketed {
+                output += isNegative ? "<" : isBare ? "" : " "
+            } else if signPlace == .start {
+                output += isNegative ? "-" : "+"
+            } else if signPlace == nil, !hasLooseSign {
+                output += isNegative ? "-" : isBare ? "" : " "
+            }
+        }
+        func digit() {
+            if isBehind {
+                if behind < fraction.count { output.unicodeScalars.append(Unicode.Scalar(fraction[behind])) }
+                behind += 1
+                return
+            }
+            if place >= first || place >= lead { sign() }
+            if place >= lead {
+                output.unicodeScalars.append(Unicode.Scalar(whole[place - lead]))
+                hasDigit = true
+            } else if place >= first {
+                output += "0"
+                hasDigit = true
+            } else if !isBare {
+                output += " "
+            }
+            place += 1
+        }
+        for item in items {
+            switch item {
+            case .nine, .zero: digit()
+            case .point:
+                sign()
+                isBehind = true
+                output += isBare && fraction.isEmpty && after > 0 && zeroEnd == 0 && !whole.isEmpty ? "." : "."
+            case .group:
+                if hasDigit { output += "," } else if !isBare { output += " " }
+            case .sign: if signPlace == .end { output += isNegative ? "-" : "+" }
+            case .minus: output += isNegative ? "-" : isBare ? "" : " "
+            case .plus: output += isNegative ? (isBare ? "" : " ") : "+"
+            case .either: output += isNegative ? "-" : "+"
+            case .currency: output += " "
+            case .ending(let isUpper):
+                guard !isNegative, after == 0 else { continue }
+                let text = String(decoding: whole, as: UTF8.self)
+                output += DatePicture.ending(of: text, isUpper: isUpper)
+            case .roman: break
+            case .text(let text): output += text
+            }
+        }
+        if isBracketed { output += isNegative ? ">" : isBare ? "" : " " }
+        return output
+    }
+
+    private func roman(_ number: Decimal, _ isUpper: Bool) -> String {
+        guard let value = number.roundedInteger, (1...3999).contains(value) else {
+            return isBare ? "###############" : "###############"
+        }
+        let signs: [(Int64, String)] = [
+            (1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"),
+            (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"),
+        ]
+        var rest = value, text = ""
+        for (worth, sign) in signs {
+            while rest >= worth {
+                text += sign
+                rest -= worth
+            }
+        }
+        let padding = isBare ? "" : String(repeating: " ", count: max(15 - text.utf8.count, 0))
+        return padding + (isUpper ? text : text.lowercased())
+    }
+
+    private func scientific(_ number: Decimal) throws(StatementError) -> String {
+        guard number.isFinite else {
+            return " " + String(repeating: "#", count: before) + "." + String(repeating: "#", count: after + 4)
+        }
+        // The exponent from the digits; rounding may carry into one more.
+        var value = number.magnitude, exponent = 0
+        if !value.isZero {
+            for _ in 0..<2 {
+                let text = value.text
+                let whole = text.prefix { $0 != "." }
+                if whole != "0" {
+                    exponent = whole.utf8.count - 1
+                } else {
+                    exponent = -(text.dropFirst(2).prefix { $0 == "0" }.utf8.count + 1)
+                }
+                value = value.rounded(to: after - exponent)
+            }
+        }
+        let digits = value.text.filter { $0 != "." }.drop { $0 == "0" }
+        var mantissa = String(digits.prefix(after + 1))
+        if mantissa.isEmpty { mantissa = "0" }
+        mantissa += String(repeating: "0", count: max(after + 1 - mantissa.utf8.count, 0))
+        var text = String(mantissa.prefix(1))
+        if after > 0 { text += "." + mantissa.dropFirst() }
+        let size = abs(exponent) < 10 ? "0\(abs(exponent))" : "\(abs(exponent))"
+        return (number.signum < 0 ? "-" : " ") + text + "e" + (exponent < 0 ? "-" : "+") + size
+    }
+
+    // MARK: Reading
+
+    /// The number that a text shows by the picture.
+    func number(in text: String) throws(StatementError) -> Decimal {
+        if romanCasing != nil { throw StatementError(.featureNotSupported, "\"RN\" not supported for input") }
+        if isScientific { throw StatementError(.featureNotSupported, "\"EEEE\" not supported for input") }
+        var isNegative = false, whole = "", fraction = "", isBehind = false, wholeCount = 0
+        let scalars = Array(text.unicodeScalars)
+        var index = 0
+        func takeSign() {
+            while index < scalars.count, scalars[index] == " " { index += 1 }
+            guard index < scalars.count else { return }
+            if scalars[index] == "-" || isBracketed && scalars[index] == "<" {
+                isNegative = true
+            } else if scalars[index] != "+" {
+                return
+            }
+            index += 1
+        }
+        if !hasLooseSign, signPlace != .end { takeSign() }
+        loop: for item in items {
+            guard index < scalars.count else { break }
+            switch item {
+            case .nine, .zero:
+                while index < scalars.count, scalars[index] == " " { index += 1 }
+                if !isBehind, index < scalars.count, scalars[index] == ".", hasPoint { continue }
+                if index < scalars.count, scalars[index] == "-" {
+                    isNegative = true
+                    index += 1
+                }
+                guard index < scalars.count, (48...57).contains(scalars[index].value) else { continue }
+                if isBehind {
+                    fraction.unicodeScalars.append(scalars[index])
+                } else {
+                    whole.unicodeScalars.append(scalars[index])
+                }
+                wholeCount += 1
+                index += 1
+            case .point:
+                isBehind = true
+                if scalars[index] == "." { index += 1 }
+            case .group: if scalars[index] == "," { index += 1 }
+            case .sign, .minus, .plus, .either: takeSign()
+            case .ending: index += 2
+            case .currency, .text: index += 1
+            case .roman: break
+            }
+        }
+        if signPlace == .end || isBracketed, scalars[min(index, scalars.count)...].contains("-") { isNegative = true }
+        guard wholeCount > 0 else {
+            throw StatementError(
+                .invalidTextRepresentation, "invalid input syntax for type numeric: \"\(isNegative ? "-" : " ")\"")
+        }
+        // A picture without V has as many digits behind the point as were read.
+        if shift > 0 {
+            let cut = max(whole.utf8.count - shift, 0)
+            (whole, fraction) = (String(whole.prefix(cut)), String(whole.dropFirst(cut)))
+        }
+        let spelled = (isNegative ? "-" : "") + (whole.isEmpty ? "0" : whole) + (fraction.isEmpty ? "" : "." + fraction)
+        return try translated { () throws(DatabaseError) in try Decimal(parsing: spelled) }
+    }
+}
