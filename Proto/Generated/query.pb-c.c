@@ -277,6 +277,96 @@ void   orbit__v1__query_reply__free_unpacked
   assert(message->base.descriptor == &orbit__v1__query_reply__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__query_point__init
+                     (Orbit__V1__QueryPoint         *message)
+{
+  static const Orbit__V1__QueryPoint init_value = ORBIT__V1__QUERY_POINT__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__query_point__get_packed_size
+                     (const Orbit__V1__QueryPoint *message)
+{
+  assert(message->base.descriptor == &orbit__v1__query_point__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__query_point__pack
+                     (const Orbit__V1__QueryPoint *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__query_point__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__query_point__pack_to_buffer
+                     (const Orbit__V1__QueryPoint *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__query_point__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__QueryPoint *
+       orbit__v1__query_point__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__QueryPoint *)
+     protobuf_c_message_unpack (&orbit__v1__query_point__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__query_point__free_unpacked
+                     (Orbit__V1__QueryPoint *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__query_point__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   orbit__v1__query_key_part__init
+                     (Orbit__V1__QueryKeyPart         *message)
+{
+  static const Orbit__V1__QueryKeyPart init_value = ORBIT__V1__QUERY_KEY_PART__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__query_key_part__get_packed_size
+                     (const Orbit__V1__QueryKeyPart *message)
+{
+  assert(message->base.descriptor == &orbit__v1__query_key_part__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__query_key_part__pack
+                     (const Orbit__V1__QueryKeyPart *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__query_key_part__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__query_key_part__pack_to_buffer
+                     (const Orbit__V1__QueryKeyPart *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__query_key_part__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__QueryKeyPart *
+       orbit__v1__query_key_part__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__QueryKeyPart *)
+     protobuf_c_message_unpack (&orbit__v1__query_key_part__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__query_key_part__free_unpacked
+                     (Orbit__V1__QueryKeyPart *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__query_key_part__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   orbit__v1__query_notice__init
                      (Orbit__V1__QueryNotice         *message)
 {
@@ -780,7 +870,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_column__descriptor =
   (ProtobufCMessageInit) orbit__v1__query_column__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__query_reply__field_descriptors[11] =
+static const ProtobufCFieldDescriptor orbit__v1__query_reply__field_descriptors[12] =
 {
   {
     "is_unknown",
@@ -914,6 +1004,18 @@ static const ProtobufCFieldDescriptor orbit__v1__query_reply__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "point",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryReply, point),
+    &orbit__v1__query_point__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__query_reply__field_indices_by_name[] = {
   2,   /* field[2] = columns */
@@ -925,13 +1027,15 @@ static const unsigned orbit__v1__query_reply__field_indices_by_name[] = {
   0,   /* field[0] = is_unknown */
   9,   /* field[9] = notices */
   1,   /* field[1] = parameter_types */
+  11,   /* field[11] = point */
   4,   /* field[4] = rows */
   6,   /* field[6] = tag */
 };
-static const ProtobufCIntRange orbit__v1__query_reply__number_ranges[1 + 1] =
+static const ProtobufCIntRange orbit__v1__query_reply__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 11 }
+  { 13, 11 },
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor orbit__v1__query_reply__descriptor =
 {
@@ -941,11 +1045,165 @@ const ProtobufCMessageDescriptor orbit__v1__query_reply__descriptor =
   "Orbit__V1__QueryReply",
   "orbit.v1",
   sizeof(Orbit__V1__QueryReply),
-  11,
+  12,
   orbit__v1__query_reply__field_descriptors,
   orbit__v1__query_reply__field_indices_by_name,
-  1,  orbit__v1__query_reply__number_ranges,
+  2,  orbit__v1__query_reply__number_ranges,
   (ProtobufCMessageInit) orbit__v1__query_reply__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__query_point__field_descriptors[5] =
+{
+  {
+    "program",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryPoint, program),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "collection",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryPoint, collection),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "version",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryPoint, version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "writes",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryPoint, writes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "key",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__QueryPoint, n_key),
+    offsetof(Orbit__V1__QueryPoint, key),
+    &orbit__v1__query_key_part__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__query_point__field_indices_by_name[] = {
+  1,   /* field[1] = collection */
+  4,   /* field[4] = key */
+  0,   /* field[0] = program */
+  2,   /* field[2] = version */
+  3,   /* field[3] = writes */
+};
+static const ProtobufCIntRange orbit__v1__query_point__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor orbit__v1__query_point__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.QueryPoint",
+  "QueryPoint",
+  "Orbit__V1__QueryPoint",
+  "orbit.v1",
+  sizeof(Orbit__V1__QueryPoint),
+  5,
+  orbit__v1__query_point__field_descriptors,
+  orbit__v1__query_point__field_indices_by_name,
+  1,  orbit__v1__query_point__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__query_point__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__query_key_part__field_descriptors[3] =
+{
+  {
+    "parameter",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryKeyPart, parameter),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "column",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryKeyPart, column),
+    &orbit__v1__value_type__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "constant",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryKeyPart, constant),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__query_key_part__field_indices_by_name[] = {
+  1,   /* field[1] = column */
+  2,   /* field[2] = constant */
+  0,   /* field[0] = parameter */
+};
+static const ProtobufCIntRange orbit__v1__query_key_part__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor orbit__v1__query_key_part__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.QueryKeyPart",
+  "QueryKeyPart",
+  "Orbit__V1__QueryKeyPart",
+  "orbit.v1",
+  sizeof(Orbit__V1__QueryKeyPart),
+  3,
+  orbit__v1__query_key_part__field_descriptors,
+  orbit__v1__query_key_part__field_indices_by_name,
+  1,  orbit__v1__query_key_part__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__query_key_part__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor orbit__v1__query_notice__field_descriptors[11] =

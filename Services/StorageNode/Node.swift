@@ -78,6 +78,8 @@ final class Node {
     private(set) var steps: StepLinks?
     /// Transactions that this node drives; nil where it drives none.
     private(set) var homes: HomeTransactions?
+    /// Statements on single records, which the shards evaluate.
+    private(set) lazy var programs = PointPrograms(clock: { [clock] in clock.wallMilliseconds })
     /// Executes statements of query languages, over those.
     private(set) var queries: Queries?
     /// Who listens to changes; nil where nobody may.
@@ -240,7 +242,7 @@ final class Node {
     /// Has the node drive transactions.
     func attach(_ homes: HomeTransactions) {
         self.homes = homes
-        queries = Queries(loop: loop, homes: homes, clock: { [clock] in clock.wallMilliseconds }) {
+        queries = Queries(loop: loop, homes: homes, programs: programs, clock: { [clock] in clock.wallMilliseconds }) {
             [unowned self] () throws(DatabaseError) in
             guard let executor = executors.first(where: \.isEvaluating) else {
                 throw DatabaseError(.unavailable, "This node leads no shard: it has no catalog")
@@ -289,6 +291,7 @@ final class Node {
         records.buckets = buckets
         let runtime = ActorRuntime(
             reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
+        runtime.programs = programs
         runtime.reset(committed: group.committedIndex, floor: .zero)  // Again before it serves.
         let reads = CommittedReads(
             records, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
@@ -345,6 +348,7 @@ final class Node {
                 reader: CommittedRecords(store), buckets: buckets, bucketCount: bucketCount, actorLimits: actorLimits,
                 limits: limits.scope, seed: seed)
             scope.shareCatalog(runtime.catalog)
+            scope.sharePrograms(runtime.programs)
             return scope
         }
     }

@@ -186,6 +186,12 @@ import Base
     case sequenceNext = 103
     /// setval: numbers `[schema version, value, 1 if it counts as drawn]`. Integer: the value. Not in a transaction.
     case sequenceSet = 104
+    /// A statement on one record, by a program that the node has (`QueryReply.Point`): numbers `[schema version, time
+    /// of the transaction in microseconds since 1970, or 0: now]`, arguments the program and its parameters
+    /// (`PointParameter`). Data: a `PointReply`; Null: the node does not know the program, and nothing was done.
+    case rowQuery = 105
+    /// The same for a program that may change the record.
+    case rowModify = 106
 
     /// Which parts of a call are keys.
     package enum Keys: Hashable, Sendable {
@@ -221,7 +227,8 @@ import Base
             .incrementByFloat, .setBit, .getBit, .bitCount, .bitPosition, .bitField, .hashSet, .hashGet, .hashMultiGet,
             .hashGetAll, .hashKeys, .hashValues, .hashLength, .hashExists, .hashDelete, .hashStringLength,
             .hashIncrementBy, .hashIncrementByFloat, .hashRandomField, .hashScan, .dump, .install,
-            .bitOperationOfValues, .longestCommonSubsequenceOfValues, .sequenceNext, .sequenceSet:
+            .bitOperationOfValues, .longestCommonSubsequenceOfValues, .sequenceNext, .sequenceSet, .rowQuery,
+            .rowModify:
             .first
         }
     }
@@ -240,7 +247,7 @@ import Base
         case .delete, .expire, .persist, .rename, .copy, .move, .flushDatabase, .flushAll, .set, .getDelete, .getExpire,
             .append, .setRange, .incrementBy, .incrementByFloat, .multiSet, .setBit, .bitOperation, .bitField,
             .hashSet, .hashDelete, .hashIncrementBy, .hashIncrementByFloat, .install, .bitOperationOfValues, .rowPut,
-            .rowDelete, .schemaPut, .schemaDrop, .sequenceNext, .sequenceSet:
+            .rowDelete, .schemaPut, .schemaDrop, .sequenceNext, .sequenceSet, .rowModify:
             true
         case .exists, .touch, .type, .timeToLive, .expireTime, .randomKey, .scan, .keys, .databaseSize, .objectEncoding,
             .objectIdleTime, .memoryUsage, .version, .get, .stringLength, .getRange, .multiGet,
@@ -248,7 +255,7 @@ import Base
             .hashKeys, .hashValues, .hashLength,
             .hashExists,
             .hashStringLength, .hashRandomField, .hashScan, .dump, .longestCommonSubsequenceOfValues, .rowGet,
-            .rowScan, .schemaRead:
+            .rowScan, .schemaRead, .rowQuery:
             false
         }
     }

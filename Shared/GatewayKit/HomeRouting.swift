@@ -17,7 +17,7 @@ extension NodeRouter {
 
     /// A good home for a transaction that begins at a slot: the node that leads its shard, which need not be sent
     /// anything then that leaves it; without a slot, any node that leads something. Nil while nobody leads.
-    func homeNode(forSlot slot: UInt32?) -> NodeID? {
+    package func homeNode(forSlot slot: UInt32?) -> NodeID? {
         if let slot, let index = shardIndex(ofSlot: slot), let target = route(index).target { return target.node }
         return shards.indices.lazy.compactMap { self.route($0).target?.node }.first
     }

@@ -29,6 +29,8 @@ final class MemoryDatabase {
     var settings = EngineSettings()
     let behaviour: MemoryRows.Behaviour
     private var transaction: Transaction?
+    /// Statements that were carried out by a program for one record.
+    private(set) var points = 0
 
     private struct Transaction {
         let before: Contents
@@ -139,6 +141,7 @@ final class MemoryDatabase {
     func execute(_ prepared: PreparedPlan, _ parameters: [Value] = []) throws(StatementError)
         -> (lines: [String], count: Int)
     {
+        if behaviour.prefersPoints, let answer = try runPoint(prepared, parameters) { return answer }
         let access = MemoryRows(self, behaviour)
         let execution = try prepared.execute(parameters, settings: settings, access: access)
         var lines: [String] = []
@@ -158,6 +161,28 @@ final class MemoryDatabase {
                 return (lines, execution.count)
             }
         }
+    }
+
+    /// The same by a program for one record, if the statement is about one.
+    private func runPoint(
+        _ prepared: PreparedPlan, _ parameters: [Value]
+    ) throws(StatementError) -> (lines: [String], count: Int)? {
+        guard let program = PointProgram(prepared), let key = program.key(parameters) else { return nil }
+        points += 1
+        let id = program.collection.id
+        let outcome = try key.withView { (view: ByteView) throws(StatementError) in
+            try program.run(contents.collections[id]?[key], key: view, parameters: parameters, settings: settings)
+        }
+        switch outcome.change {
+        case .none: break
+        case .put(let record): contents.collections[id, default: MemoryCollection()].put(record, at: key)
+        case .delete: _ = contents.collections[id]?.remove(key)
+        }
+        guard let row = outcome.row else { return ([], outcome.count) }
+        let fields = row.withUnsafeBytes { RecordEncoding.decode($0) } ?? []
+        var values = [Value](repeating: .null, count: prepared.columns.count)
+        for field in fields { values[Int(field.column) - 1] = field.value }
+        return ([line(values, prepared.columns)], outcome.count)
     }
 
     /// As psql -At prints it.

@@ -48,6 +48,8 @@ final class MemoryRows: RowAccess {
         var isLate = false
         /// Rows come in the order of their slots, as from many shards, not in that of the keys.
         var isScattered = false
+        /// Statements about one record are carried out by a program, as by a shard.
+        var prefersPoints = false
     }
 
     private let database: MemoryDatabase

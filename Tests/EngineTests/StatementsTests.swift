@@ -16,6 +16,18 @@ struct StatementsTests {
         #expect(differences.isEmpty, "\(differences.joined(separator: "\n"))")
     }
 
+    @Test("… and so do programs for one record")
+    func points() {
+        var points = 0
+        for file in Self.files {
+            let database = MemoryDatabase(.init(prefersPoints: true))
+            let differences = file.differences(database)
+            #expect(differences.isEmpty, "\(differences.joined(separator: "\n"))")
+            points += database.points
+        }
+        #expect(points > 10)
+    }
+
     @Test("… whatever comes late, in small pages, and in any order", arguments: files)
     func lateAnswers(file: StatementFile) {
         let database = MemoryDatabase(.init(page: 2, isLate: true, isScattered: true))

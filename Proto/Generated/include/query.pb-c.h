@@ -21,6 +21,8 @@ typedef struct Orbit__V1__QueryParameter Orbit__V1__QueryParameter;
 typedef struct Orbit__V1__Setting Orbit__V1__Setting;
 typedef struct Orbit__V1__QueryColumn Orbit__V1__QueryColumn;
 typedef struct Orbit__V1__QueryReply Orbit__V1__QueryReply;
+typedef struct Orbit__V1__QueryPoint Orbit__V1__QueryPoint;
+typedef struct Orbit__V1__QueryKeyPart Orbit__V1__QueryKeyPart;
 typedef struct Orbit__V1__QueryNotice Orbit__V1__QueryNotice;
 
 
@@ -201,10 +203,59 @@ struct  Orbit__V1__QueryReply
    * the statement was not done
    */
   Orbit__V1__QueryNotice *error;
+  /*
+   * Of PREPARE and EXECUTE, for a statement about one record at most: how to have the record's shard carry it out.
+   */
+  Orbit__V1__QueryPoint *point;
 };
 #define ORBIT__V1__QUERY_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_reply__descriptor) \
-    , 0, 0,NULL, 0,NULL, 0, 0,NULL, 0, (char *)protobuf_c_empty_string, 0, 0, 0,NULL, NULL }
+    , 0, 0,NULL, 0,NULL, 0, 0,NULL, 0, (char *)protobuf_c_empty_string, 0, 0, 0,NULL, NULL, NULL }
+
+
+/*
+ * A statement that runs as one call where its record is (Method.rowQuery, Method.rowModify).
+ */
+struct  Orbit__V1__QueryPoint
+{
+  ProtobufCMessage base;
+  /*
+   * by what nodes know it; one that does not is sent the statement
+   */
+  ProtobufCBinaryData program;
+  uint32_t collection;
+  /*
+   * of the collection's descriptor
+   */
+  uint64_t version;
+  protobuf_c_boolean writes;
+  /*
+   * the record's primary key
+   */
+  size_t n_key;
+  Orbit__V1__QueryKeyPart **key;
+};
+#define ORBIT__V1__QUERY_POINT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_point__descriptor) \
+    , {0,NULL}, 0, 0, 0, 0,NULL }
+
+
+struct  Orbit__V1__QueryKeyPart
+{
+  ProtobufCMessage base;
+  /*
+   * from 1: its value, encoded as the column's type; 0: `constant`
+   */
+  uint32_t parameter;
+  Orbit__V1__ValueType *column;
+  /*
+   * encoded already
+   */
+  ProtobufCBinaryData constant;
+};
+#define ORBIT__V1__QUERY_KEY_PART__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_key_part__descriptor) \
+    , 0, NULL, {0,NULL} }
 
 
 /*
@@ -353,6 +404,44 @@ Orbit__V1__QueryReply *
 void   orbit__v1__query_reply__free_unpacked
                      (Orbit__V1__QueryReply *message,
                       ProtobufCAllocator *allocator);
+/* Orbit__V1__QueryPoint methods */
+void   orbit__v1__query_point__init
+                     (Orbit__V1__QueryPoint         *message);
+size_t orbit__v1__query_point__get_packed_size
+                     (const Orbit__V1__QueryPoint   *message);
+size_t orbit__v1__query_point__pack
+                     (const Orbit__V1__QueryPoint   *message,
+                      uint8_t             *out);
+size_t orbit__v1__query_point__pack_to_buffer
+                     (const Orbit__V1__QueryPoint   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__QueryPoint *
+       orbit__v1__query_point__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__query_point__free_unpacked
+                     (Orbit__V1__QueryPoint *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__QueryKeyPart methods */
+void   orbit__v1__query_key_part__init
+                     (Orbit__V1__QueryKeyPart         *message);
+size_t orbit__v1__query_key_part__get_packed_size
+                     (const Orbit__V1__QueryKeyPart   *message);
+size_t orbit__v1__query_key_part__pack
+                     (const Orbit__V1__QueryKeyPart   *message,
+                      uint8_t             *out);
+size_t orbit__v1__query_key_part__pack_to_buffer
+                     (const Orbit__V1__QueryKeyPart   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__QueryKeyPart *
+       orbit__v1__query_key_part__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__query_key_part__free_unpacked
+                     (Orbit__V1__QueryKeyPart *message,
+                      ProtobufCAllocator *allocator);
 /* Orbit__V1__QueryNotice methods */
 void   orbit__v1__query_notice__init
                      (Orbit__V1__QueryNotice         *message);
@@ -392,6 +481,12 @@ typedef void (*Orbit__V1__QueryColumn_Closure)
 typedef void (*Orbit__V1__QueryReply_Closure)
                  (const Orbit__V1__QueryReply *message,
                   void *closure_data);
+typedef void (*Orbit__V1__QueryPoint_Closure)
+                 (const Orbit__V1__QueryPoint *message,
+                  void *closure_data);
+typedef void (*Orbit__V1__QueryKeyPart_Closure)
+                 (const Orbit__V1__QueryKeyPart *message,
+                  void *closure_data);
 typedef void (*Orbit__V1__QueryNotice_Closure)
                  (const Orbit__V1__QueryNotice *message,
                   void *closure_data);
@@ -409,6 +504,8 @@ extern const ProtobufCEnumDescriptor    orbit__v1__query_parameter__format__desc
 extern const ProtobufCMessageDescriptor orbit__v1__setting__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__query_column__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__query_reply__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__query_point__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__query_key_part__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__query_notice__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -9,9 +9,12 @@ import Net
 /// A reply has as many rows as a node gives at a time; the rest is fetched from where it came, while the client takes
 /// it. A statement that is under way at a node cannot be called back: a request to cancel is heard when rows are still
 /// to come, and before a statement is sent again.
-final class NodePlanRunner: PlanRunner {
+///
+/// A statement about one record, once a node has said that it is one, goes to the record's shard as a call of its own
+/// (`PointStatements.swift`).
+final class NodePlanRunner: PlanRunner, ReplyReceiver {
     /// What is under way.
-    private struct Work {
+    struct Work {
         let token: UInt64
         let isAlone: Bool
         var statement: PlannedStatement?
@@ -34,15 +37,20 @@ final class NodePlanRunner: PlanRunner {
         let columnCount: Int
     }
 
-    private let router: NodeRouter
-    private let loop: EventLoop
-    private let connection: UInt64
+    let router: NodeRouter
+    let loop: EventLoop
+    let connection: UInt64
     weak var client: ClientConnection?
     private var link: HomeLink?
-    private var work: Work?
+    var work: Work?
+    /// Statements that are known to be about one record, by their fingerprints; all under the settings of now.
+    var points: [Bytes: KnownPoint] = [:]
+    /// The settings that travel with statements, and the version of the session's that they are of.
+    private var settings: [QueryRequest.Setting] = []
+    private var settingsVersion: UInt64?
     private var cursors: [UInt32: OpenCursor] = [:]
     /// Rows that the session was not ready for, and what is to be done after them.
-    private var held: (() -> Void)?
+    var held: (() -> Void)?
     private var timer: LoopTimer?
 
     init(_ router: NodeRouter, loop: EventLoop, connection: UInt64) {
@@ -55,7 +63,7 @@ final class NodePlanRunner: PlanRunner {
         var request = QueryRequest(.prepare)
         request.parameterTypes = types.map { Self.form(PostgresTypes.type(oid: $0)) }
         (request.plan, request.fingerprint) = (statement.plan, statement.fingerprint)
-        request.settings = Self.settings(context)
+        request.settings = settings(context)
         request.wantsColumns = true
         begin(Work(token: token, isAlone: link == nil, statement: statement, request: request), context)
         send(at: nil)
@@ -74,7 +82,7 @@ final class NodePlanRunner: PlanRunner {
         for (index, value) in call.parameters.enumerated() {
             request.parameters.append(.init(value?.bytes, isBinary: call.formats[index] == .binary))
         }
-        request.settings = Self.settings(context)
+        request.settings = settings(context)
         request.wantsColumns = call.wantsColumns
         request.rowLimit = UInt32(clamping: call.rowLimit)
         let isAlone: Bool
@@ -88,6 +96,7 @@ final class NodePlanRunner: PlanRunner {
         work.columnCount = call.description?.columns?.count ?? 0
         (work.rowsLeft, work.cursor) = (call.rowLimit == 0 ? nil : call.rowLimit, call.cursor)
         begin(work, context)
+        if isAlone, callPoint(token) { return }
         send(at: nil)
     }
 
@@ -180,6 +189,14 @@ final class NodePlanRunner: PlanRunner {
 
     // MARK: Asking
 
+    /// What is known of statements holds as long as the settings do.
+    private func settings(_ context: SessionContext) -> [QueryRequest.Setting] {
+        guard settingsVersion != context.version else { return settings }
+        (settings, settingsVersion) = (Self.settings(context), context.version)
+        points = [:]
+        return settings
+    }
+
     private var principal: String { client?.session.user ?? "" }
 
     private func begin(_ work: Work, _ context: SessionContext) {
@@ -207,7 +224,7 @@ final class NodePlanRunner: PlanRunner {
         link = HomeLink(router, beginning: options, principal: principal, connection: connection)
     }
 
-    private func send(at node: NodeID?) {
+    func send(at node: NodeID?) {
         guard let work else { return }
         let token = work.token, request = work.request.encode()
         if work.isAlone {
@@ -245,6 +262,7 @@ final class NodePlanRunner: PlanRunner {
             client?.event { $0.noticed(Severity(name: notice.severity), notice.error) }
         }
         if let error = reply.error { return fail(token, error.error) }
+        if let point = reply.point, work.request.kind == .execute { learn(point, reply, work.request) }
         if work.request.kind == .prepare { return prepared(work, reply) }
         if work.request.wantsColumns, reply.givesRows {
             guard let columns = Self.columns(reply) else { return fail(token, Self.unknownType) }
@@ -288,7 +306,7 @@ final class NodePlanRunner: PlanRunner {
         send(at: node)
     }
 
-    private func complete(_ work: Work, _ reply: QueryReply) {
+    func complete(_ work: Work, _ reply: QueryReply) {
         var completion = StatementCompletion(reply.tag, rows: reply.count.map { Int64(clamping: $0) })
         // The tag of a portal counts what this Execute has given.
         if reply.tag == "SELECT" { completion.rows = work.given }
@@ -307,7 +325,7 @@ final class NodePlanRunner: PlanRunner {
         client?.event { $0.prepared(work.token, description) }
     }
 
-    private func fail(_ token: UInt64, _ error: StatementError) {
+    func fail(_ token: UInt64, _ error: StatementError) {
         guard work?.token == token else { return }
         finish()
         client?.event { $0.failed(token, error) }
@@ -335,11 +353,11 @@ final class NodePlanRunner: PlanRunner {
         return ValueTypeForm(kind: type.kind.rawValue, modifier: type.modifier, isArray: type.isArray)
     }
 
-    private static func type(_ form: ValueTypeForm) -> DataType? {
+    static func type(_ form: ValueTypeForm) -> DataType? {
         DataType.Kind(rawValue: form.kind).map { DataType($0, modifier: form.modifier, isArray: form.isArray) }
     }
 
-    private static func columns(_ reply: QueryReply) -> [ResultColumn]? {
+    static func columns(_ reply: QueryReply) -> [ResultColumn]? {
         var columns: [ResultColumn] = []
         for column in reply.columns {
             guard let type = type(column.type) else { return nil }

@@ -28,6 +28,8 @@ final class Queries {
     /// A statement that is bound.
     private struct Plan {
         let prepared: PreparedPlan
+        /// How it is called, if it is about one record.
+        let point: QueryReply.Point?
         let catalogVersion: UInt64
         var lastUse: UInt64
     }
@@ -48,6 +50,7 @@ final class Queries {
     private let limits: Limits
     /// Whole plans, as they came, by fingerprint.
     private var sources: [Bytes: LogicalPlan] = [:]
+    private let programs: PointPrograms
     private var plans: [PlanKey: Plan] = [:]
     let cursors: StatementCursors
     let zones = ZoneTable()
@@ -60,10 +63,12 @@ final class Queries {
 
     /// `clock` tells milliseconds since 1970.
     init(
-        loop: EventLoop, homes: HomeTransactions, clock: @escaping () -> UInt64, limits: Limits = Limits(),
+        loop: EventLoop, homes: HomeTransactions, programs: PointPrograms, clock: @escaping () -> UInt64,
+        limits: Limits = Limits(),
         catalog: @escaping () throws(DatabaseError) -> Catalog?
     ) {
         (self.loop, self.homes, self.clock, self.limits, self.catalog) = (loop, homes, clock, limits, catalog)
+        self.programs = programs
         cursors = StatementCursors(clock: clock, limits: limits)
     }
 
@@ -99,7 +104,7 @@ final class Queries {
         do throws(StatementError) {
             let source = try source(of: request)
             if let home {
-                run(source, request, in: home, principal, done)
+                run(source, request, in: home, principal) { done(Self.plain($0)) }
             } else {
                 runAlone(source, request, principal, attempt: 0, done)
             }
@@ -151,19 +156,22 @@ final class Queries {
     /// About ten seconds.
     private static let catalogAttempts = 160
 
-    /// The statement, bound by `catalog`; from the table of plans, if it was bound by the same one.
+    private typealias Bound = (prepared: PreparedPlan, settings: StatementSettings, point: QueryReply.Point?)
+
+    /// The statement, bound by `catalog`; from the table of plans, if it was bound by the same one. A catalog that a
+    /// transaction has changed is nobody else's (`isShared`), and its version may come to mean another one.
     private func bind(
-        _ source: LogicalPlan, _ request: QueryRequest, _ catalog: Catalog, _ principal: String
-    ) throws(StatementError) -> (prepared: PreparedPlan, settings: StatementSettings) {
+        _ source: LogicalPlan, _ request: QueryRequest, _ catalog: Catalog, _ principal: String, isShared: Bool = true
+    ) throws(StatementError) -> Bound {
         let now = Int64(clock()) * 1000
         var settings = try StatementSettings(
             request, principal: principal, now: now, transactionTime: now, zones: zones)
         settings.keepNamespaces(of: catalog)
         let key = PlanKey(
             fingerprint: request.fingerprint, types: request.parameterTypes, settings: request.settings)
-        if let plan = plans[key], plan.catalogVersion == catalog.version {
+        if isShared, let plan = plans[key], plan.catalogVersion == catalog.version {
             plans[key]?.lastUse = loop.now
-            return (plan.prepared, settings)
+            return (plan.prepared, settings, plan.point)
         }
         counts.bound &+= 1
         let types = request.parameterTypes.map { form in
@@ -171,22 +179,30 @@ final class Queries {
                 ?? .unknown
         }
         let prepared = try PreparedPlan(source, catalog: catalog, settings: settings.engine, parameterTypes: types)
+        guard isShared else { return (prepared, settings, nil) }
         if plans.count >= limits.plans, let oldest = plans.min(by: { $0.value.lastUse < $1.value.lastUse }) {
-            plans[oldest.key] = nil
+            forget(oldest.key)
         }
-        plans[key] = Plan(prepared: prepared, catalogVersion: catalog.version, lastUse: loop.now)
-        return (prepared, settings)
+        forget(key)
+        let point = programs.keep(prepared, request, settings)
+        plans[key] = Plan(prepared: prepared, point: point, catalogVersion: catalog.version, lastUse: loop.now)
+        return (prepared, settings, point)
     }
 
-    private func describe(_ prepared: PreparedPlan) -> QueryReply {
+    private func forget(_ key: PlanKey) {
+        if let point = plans.removeValue(forKey: key)?.point { programs.forget(point) }
+    }
+
+    private func describe(_ bound: Bound) -> QueryReply {
         var reply = QueryReply()
-        reply.parameterTypes = prepared.parameterTypes.map(ValueTypeForm.init)
-        describe(prepared, in: &reply)
+        describe(bound.prepared, bound.point, in: &reply)
         return reply
     }
 
-    private func describe(_ prepared: PreparedPlan, in reply: inout QueryReply) {
+    private func describe(_ prepared: PreparedPlan, _ point: QueryReply.Point?, in reply: inout QueryReply) {
+        reply.parameterTypes = prepared.parameterTypes.map(ValueTypeForm.init)
         reply.givesRows = prepared.givesRows
+        reply.point = point
         reply.columns = prepared.columns.map { column in
             QueryReply.Column(
                 name: column.name, type: ValueTypeForm(column.type), collection: column.collection?.rawValue ?? 0,
@@ -206,10 +222,10 @@ final class Queries {
         guard request.kind != .prepare || !isDefinition else { return answer(QueryReply()) }
         withCatalog(answer) { [self] catalog throws(StatementError) in
             guard !isDefinition else { return try runWhole(source, request, principal, attempt, answer) }
-            let (prepared, settings) = try bind(source, request, catalog, principal)
-            if request.kind == .prepare { return answer(describe(prepared)) }
-            guard prepared.writes else {
-                return try read(prepared, settings, request, principal) { [self] reply in
+            let bound = try bind(source, request, catalog, principal)
+            if request.kind == .prepare { return answer(describe(bound)) }
+            guard bound.prepared.writes else {
+                return try read(bound, request, principal) { [self] reply in
                     again(reply, source, request, principal, attempt, answer)
                 }
             }
@@ -260,36 +276,37 @@ final class Queries {
     }
 
     private func read(
-        _ prepared: PreparedPlan, _ settings: StatementSettings, _ request: QueryRequest, _ principal: String,
-        _ answer: @escaping Answer
+        _ bound: Bound, _ request: QueryRequest, _ principal: String, _ answer: @escaping Answer
     ) throws(StatementError) {
         let router: NodeRouter
         do throws(DatabaseError) { router = try homes.openRouter() } catch { throw StatementError(error) }
         let keeper = RowKeeper(SnapshotCalls(router, connection: 0), draw: draw)
-        let run = try begin(prepared, settings, request, keeper)
+        let run = try begin(bound, request, keeper)
         run.fetch(limit(request)) { [self] page in
-            answer(reply(page, prepared, request, run, principal))
+            answer(reply(page, bound, request, run, principal))
         }
     }
 
     private func limit(_ request: QueryRequest) -> Int? { request.rowLimit == 0 ? nil : Int(request.rowLimit) }
 
     private func begin(
-        _ prepared: PreparedPlan, _ settings: StatementSettings, _ request: QueryRequest, _ keeper: RowKeeper
+        _ bound: Bound, _ request: QueryRequest, _ keeper: RowKeeper
     ) throws(StatementError) -> StatementRun {
-        let parameters = try StatementParameters.values(request, as: prepared.parameterTypes, settings)
-        let execution = try prepared.execute(parameters, settings: settings.engine, access: keeper)
+        let parameters = try StatementParameters.values(request, as: bound.prepared.parameterTypes, bound.settings)
+        let execution = try bound.prepared.execute(parameters, settings: bound.settings.engine, access: keeper)
         return StatementRun(execution, keeper, loop)
     }
 
     /// The first page of a statement alone; what is behind it waits under a cursor.
     private func reply(
-        _ page: StatementRun.Page, _ prepared: PreparedPlan, _ request: QueryRequest, _ run: StatementRun,
+        _ page: StatementRun.Page, _ bound: Bound, _ request: QueryRequest, _ run: StatementRun,
         _ principal: String
     ) -> QueryReply {
         if let failure = page.failure { return QueryReply(error: failure) }
+        let prepared = bound.prepared
         var reply = QueryReply()
-        if request.wantsColumns { describe(prepared, in: &reply) }
+        if request.wantsColumns { describe(prepared, bound.point, in: &reply) }
+        reply.point = bound.point
         (reply.rows, reply.tag, reply.givesRows) = (page.rows, prepared.tag, prepared.givesRows)
         guard !page.isLast else {
             reply.count = run.count
@@ -320,7 +337,9 @@ final class Queries {
                 if SchemaChange.isDefinition(source) {
                     try define(source, request, by: catalog, in: home, calls, principal, finish)
                 } else {
-                    try execute(source, request, by: catalog, calls, principal, finish)
+                    let isShared = !home.hasDefinitions
+                    let bound = try bind(source, request, catalog, principal, isShared: isShared)
+                    try execute(bound, request, calls, principal, finish)
                 }
             }
         }
@@ -370,24 +389,54 @@ final class Queries {
     }
 
     private func execute(
-        _ source: LogicalPlan, _ request: QueryRequest, by catalog: Catalog, _ calls: TransactionCalls,
-        _ principal: String, _ answer: @escaping Answer
+        _ bound: Bound, _ request: QueryRequest, _ calls: TransactionCalls, _ principal: String,
+        _ answer: @escaping Answer
     ) throws(StatementError) {
-        let (prepared, settings) = try bind(source, request, catalog, principal)
-        if request.kind == .prepare { return answer(describe(prepared)) }
+        if request.kind == .prepare { return answer(describe(bound)) }
+        if try executePoint(bound, request, calls, answer) { return }
+        let prepared = bound.prepared
         let keeper = RowKeeper(calls, draw: draw)
-        let run = try begin(prepared, settings, request, keeper)
+        let run = try begin(bound, request, keeper)
         gather(run, [], 0) { [self] result in
             var reply = QueryReply()
             switch result {
             case .failure(let error): return answer(QueryReply(error: error))
             case .success(let rows):
-                if request.wantsColumns { describe(prepared, in: &reply) }
-                (reply.tag, reply.givesRows) = (prepared.tag, prepared.givesRows)
+                if request.wantsColumns { describe(prepared, bound.point, in: &reply) }
+                (reply.tag, reply.givesRows, reply.point) = (prepared.tag, prepared.givesRows, bound.point)
                 cursors.begin(rows, principal, tag: prepared.tag, limit: limit(request), count: run.count, &reply)
                 answer(reply)
             }
         }
+    }
+
+    /// Has the shard carry out a statement on one record, in one call; false where it is not one.
+    private func executePoint(
+        _ bound: Bound, _ request: QueryRequest, _ calls: TransactionCalls, _ answer: @escaping Answer
+    ) throws(StatementError) -> Bool {
+        guard let point = bound.point else { return false }
+        let values = try StatementParameters.values(request, as: bound.prepared.parameterTypes, bound.settings)
+        guard let key = programs.key(of: point, values) else { return false }
+        let body = PointCall.body(point, key: key, request.parameters, time: bound.settings.engine.transactionTime)
+        let slot = key.withUnsafeBytes { UInt32(Slot.ofPartition($0).rawValue) }
+        let share = InteractiveRun.Share(slot: slot, body: body, isWrite: point.writes)
+        calls.perform([share], lock: .none, wait: .wait) { [self] result in
+            do throws(StatementError) {
+                let batches = try result.mapError(StatementError.init(ofShard:)).get()
+                var reply = QueryReply(), isKnown = false
+                try RowKeeper.read(batches) { (_, _, answer) throws(StatementError) in
+                    isKnown = answer.kind == .data
+                    if isKnown { try PointCall.take(answer.data, into: &reply) }
+                }
+                guard isKnown else { throw Self.changing }
+                (reply.tag, reply.givesRows) = (bound.prepared.tag, bound.prepared.givesRows)
+                if request.wantsColumns { describe(bound.prepared, bound.point, in: &reply) }
+                answer(reply)
+            } catch {
+                answer(QueryReply(error: error))
+            }
+        }
+        return true
     }
 
     /// All rows: later statements of the transaction must not change what a cursor gives.

@@ -87,7 +87,8 @@ extension ActorRuntime {
             .getRange, .multiGet, .longestCommonSubsequence, .getBit, .bitCount, .bitPosition,
             .longestCommonSubsequenceOfValues, .hashGet, .hashMultiGet, .hashGetAll, .hashKeys, .hashValues,
             .hashLength, .hashExists, .hashStringLength, .hashRandomField, .hashScan, .rowGet, .rowPut, .rowDelete,
-            .rowScan, .schemaPut, .schemaDrop, .schemaRead, .sequenceNext, .sequenceSet:
+            .rowScan, .schemaPut, .schemaDrop, .schemaRead, .sequenceNext, .sequenceSet, .rowQuery,
+            .rowModify:
             break
         }
     }

@@ -7,7 +7,7 @@ import DataModel
 
 extension ActorRuntime {
     /// The collection of a call for records, made by the version of its descriptor that the shard has.
-    private func admitRecords(_ call: ActorCallView) throws(DatabaseError) -> CollectionID {
+    func admitRecords(_ call: ActorCallView) throws(DatabaseError) -> CollectionID {
         guard call.database == RowKey.database, let collection = RowKey.collection(of: call.key) else {
             throw Failure.noRecord
         }
@@ -87,7 +87,7 @@ extension ActorRuntime {
     }
 
     /// Gives a record its fields. When it expires stays as it is.
-    private func put(_ record: ByteView, at item: Activation) {
+    func put(_ record: ByteView, at item: Activation) {
         if item.kind == .absent {
             item.kind = .row
             item.expiresAt = 0

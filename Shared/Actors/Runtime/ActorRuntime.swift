@@ -66,6 +66,8 @@ package final class ActorRuntime {
     var absences = Absences(floor: .zero)
     /// What is known of the shard's catalog.
     var schema = SchemaMemory()
+    /// Statements on single records; nil: there are none.
+    package var programs: (any RowPrograms)?
 
     /// Events of keys are recorded (`recordsEvents`), in the form of a note of the log.
     var isRecording = false
@@ -277,6 +279,8 @@ package final class ActorRuntime {
         case .schemaRead: try schemaRead(call, reply)
         case .sequenceNext: try sequenceNext(call, reply)
         case .sequenceSet: try sequenceSet(call, reply)
+        case .rowQuery: try rowQuery(call, reply)
+        case .rowModify: try rowModify(call, reply)
         }
     }
 }

@@ -138,6 +138,9 @@ package final class ScopeEvaluation {
         runtime.shareCatalog(isChecked: true, source)
     }
 
+    /// Gives it the statements on single records that the node knows.
+    package func sharePrograms(_ programs: (any RowPrograms)?) { runtime.programs = programs }
+
     /// Reads everything again that is not in `records`.
     private func startOver() { runtime.restartScope(committed: entry, counters: records.counterChanges) }
 }

@@ -22,6 +22,27 @@ package struct QueryReply: Hashable, Sendable {
         package init(severity: String, _ error: StatementError) { (self.severity, self.error) = (severity, error) }
     }
 
+    /// A statement that the shard of its one record carries out.
+    package struct Point: Hashable, Sendable {
+        package enum KeyPart: Hashable, Sendable {
+            /// The value of a parameter (from 0), encoded as the column's type.
+            case parameter(Int, column: ValueTypeForm)
+            /// Encoded already.
+            case constant(Bytes)
+        }
+
+        package var program: Bytes
+        package var collection: UInt32
+        package var version: UInt64
+        package var writes: Bool
+        package var key: [KeyPart]
+
+        package init(program: Bytes, collection: UInt32, version: UInt64, writes: Bool, key: [KeyPart]) {
+            (self.program, self.collection, self.version) = (program, collection, version)
+            (self.writes, self.key) = (writes, key)
+        }
+    }
+
     package var isUnknown = false
     package var parameterTypes: [ValueTypeForm] = []
     /// Nil: not asked for, or the statement gives no rows (`givesRows`).
@@ -33,6 +54,7 @@ package struct QueryReply: Hashable, Sendable {
     package var count: UInt64?
     package var notices: [Notice] = []
     package var error: Notice?
+    package var point: Point?
 
     package init() {}
 
@@ -65,6 +87,7 @@ package struct QueryReply: Hashable, Sendable {
                 message.notices = arena.array(notices.map { Optional($0.build(arena)) })
                 message.n_notices = notices.count
                 message.error = error?.build(arena)
+                message.point = point?.build(arena)
             }
         }
     }
@@ -89,6 +112,7 @@ package struct QueryReply: Hashable, Sendable {
             reply.count = message.has_count != 0 ? message.count : nil
             reply.notices = Protobuf.messages(message.notices, message.n_notices).map(Notice.init)
             reply.error = (message.error?.pointee).map(Notice.init)
+            reply.point = (message.point?.pointee).map(Point.init)
             return reply
         }
     }
@@ -126,6 +150,41 @@ extension QueryReply.Notice {
             message.column = arena.text(error.column ?? "")
             message.data_type = arena.text(error.dataType ?? "")
             message.constraint = arena.text(error.constraint ?? "")
+        }
+    }
+}
+
+extension QueryReply.Point {
+    fileprivate init(_ message: Orbit__V1__QueryPoint) {
+        let key = Protobuf.messages(message.key, message.n_key).map { part in
+            part.parameter == 0
+                ? KeyPart.constant(Protobuf.bytes(part.constant))
+                : .parameter(Int(part.parameter) - 1, column: ValueTypeForm(part.column))
+        }
+        self.init(
+            program: Protobuf.bytes(message.program), collection: message.collection, version: message.version,
+            writes: message.writes != 0, key: key)
+    }
+
+    fileprivate func build(_ arena: ProtobufArena) -> UnsafeMutablePointer<Orbit__V1__QueryPoint> {
+        let parts = key.map { part in
+            Optional(
+                arena.make(orbit__v1__query_key_part__init) { message in
+                    switch part {
+                    case .parameter(let index, let column):
+                        message.parameter = UInt32(clamping: index + 1)
+                        message.column = column.build(arena)
+                    case .constant(let bytes): message.constant = arena.data(bytes)
+                    }
+                })
+        }
+        return arena.make(orbit__v1__query_point__init) { message in
+            message.program = arena.data(program)
+            message.collection = collection
+            message.version = version
+            message.writes = writes ? 1 : 0
+            message.key = arena.array(parts)
+            message.n_key = parts.count
         }
     }
 }

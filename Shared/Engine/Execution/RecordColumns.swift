@@ -33,6 +33,17 @@ struct RecordColumns {
         return ColumnBatch(builders.map { $0.finish() }, count: taken)
     }
 
+    /// Reads one record into `places` of `values`, one for each of the columns; false where it is damaged.
+    func read(_ record: ByteView, into values: inout [Value], at places: [Int]) -> Bool {
+        guard var reader = ColumnReader(record) else { return false }
+        for (id, place, _) in wanted {
+            guard let field = reader.field(id) else { continue }
+            guard let value = field.value else { return false }
+            values[places[place]] = value
+        }
+        return true
+    }
+
     /// False where the record is damaged.
     private func append(_ record: ByteView, to builders: inout [ColumnBuilder]) -> Bool {
         guard var reader = ColumnReader(record) else { return false }

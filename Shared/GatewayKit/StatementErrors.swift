@@ -2,7 +2,8 @@ import Base
 
 /// What the shards refuse, in the words that SQL clients know (PostgreSQL 15), so that drivers recognise it.
 extension StatementError {
-    init(ofShard error: DatabaseError) {
+    /// Of what a shard refused.
+    package init(ofShard error: DatabaseError) {
         switch error.code {
         case .serializationFailure, .transactionConflict:
             self.init(.serializationFailure, "could not serialize access due to concurrent update")
@@ -27,5 +28,5 @@ extension StatementError {
 
 extension SQLState {
     /// A shard has another version of a collection than the statement was bound by. Never told to clients.
-    static let staleSchema = SQLState(rawValue: "XXSCH")
+    package static let staleSchema = SQLState(rawValue: "XXSCH")
 }
