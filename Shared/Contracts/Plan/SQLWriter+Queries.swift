@@ -58,7 +58,10 @@ extension SQLWriter {
         let hasTargets = commas(plan.list(children(node, 2))) { writer, index in
             let target = writer.plan[index]
             guard writer.write(writer.children(target, 0)) else { return false }
-            if !target.name.isEmpty { writer.text += " AS " + Self.quoted(target.name) }
+            let value = writer.plan[writer.children(target, 0)]
+            // In a query of the catalog every target has a name.
+            let isSaid = value.kind == .columnReference && value.number != 0 && value.name == target.name
+            if !target.name.isEmpty, !isSaid { writer.text += " AS " + Self.quoted(target.name) }
             return true
         }
         guard hasTargets else { return false }
@@ -138,7 +141,10 @@ extension SQLWriter {
         case .table:
             if node.flags.contains(.isOnly) { text += "ONLY " }
             name(index)
-            alias(children(node, 1))
+            if node.number == 0 || plan[children(node, 1)].name != node.name || plan[children(node, 1)].children != [0]
+            {
+                alias(children(node, 1))
+            }
             return true
         case .derivedTable:
             if node.flags.contains(.isLateral) { text += "LATERAL " }

@@ -15,6 +15,8 @@ final class Binder {
     var parameterTypes: [DataType]
     /// The collections that were looked at: a plan holds as long as they have these versions.
     var versions: [CollectionID: UInt64] = [:]
+    /// Told what names mean, where the catalog is to keep the query.
+    var recorder: ViewRecorder?
     /// Locking clauses around the next query to be bound, which are about its tables too.
     var inheritedLockings: [Locking] = []
     /// Views that are being bound, against endless recursion.
@@ -46,6 +48,9 @@ final class Binder {
         commonCount = inner.commonCount
         versions.merge(inner.versions) { $1 }
     }
+
+    /// The plan is the catalog's own: it may name things by number.
+    var isStored: Bool { viewDepth > 0 }
 
     func checkViewDepth() throws(StatementError) {
         if viewDepth > 50 { throw StatementError(.statementTooComplex, "stack depth limit exceeded") }

@@ -50,7 +50,9 @@ extension Binder {
         }
         switch node.kind {
         case .null, .boolean, .integer, .decimal, .string, .bits, .parameter: return try bindLiteral(node)
-        case .columnReference: return try bindColumn(node, scope)
+        case .columnReference:
+            recorder?.columns[index] = try recorded(node, scope)
+            return try bindColumn(node, scope)
         case .star: throw StatementError(.syntaxError, "row expansion via \"*\" is not supported here")
         case .specialValue: return try bindSpecialValue(node, scope, place)
         case .operator:
@@ -172,6 +174,13 @@ extension Binder {
                 .undefinedColumn, "column \"\(node.name)\" does not exist", position: node.position)
         }
         let relation = try findRelation(qualifier, scope, at: node.position)
+        if isStored, node.number != 0 {
+            let column = relation.columns.first { column in
+                guard let collection = column.collection, let id = column.column else { return false }
+                return ViewNumber.of(collection, id) == node.number
+            }
+            if let column { return column.expression }
+        }
         let found = relation.columns.filter { $0.name == node.name }
         guard found.count <= 1 else {
             throw StatementError(
@@ -183,6 +192,23 @@ extension Binder {
                 position: node.position)
         }
         return placed(column.expression, node.position)
+    }
+
+    /// What a name of a column means, for a query that the catalog keeps.
+    private func recorded(_ node: LogicalPlan.Node, _ scope: Scope) throws(StatementError) -> ViewRecorder.Column? {
+        let qualifier = nameParts(node.children[0])
+        if !qualifier.isEmpty {
+            let relation = try findRelation(qualifier, scope, at: node.position)
+            return relation.columns.first { $0.name == node.name }.map { ViewRecorder.column($0, among: [relation]) }
+        }
+        var level: Scope? = scope
+        while let current = level {
+            if let column = current.columns.first(where: { $0.name == node.name }) {
+                return ViewRecorder.column(column, among: current.relations)
+            }
+            level = current.parent
+        }
+        return nil
     }
 
     private func placed(_ expression: BoundExpression, _ position: Int32) -> BoundExpression {

@@ -52,7 +52,7 @@ extension Binder {
     func bindRelation(_ index: Int32, in scope: Scope, visible: Scope?) throws(StatementError) -> FromPart {
         let node = plan[index]
         switch node.kind {
-        case .table: return try bindTable(node, in: scope)
+        case .table: return try bindTable(node, index, in: scope)
         case .derivedTable:
             // Without LATERAL it sees what is around the query, not what is beside it.
             let outer = node.flags.contains(.isLateral) ? lateral(scope, visible) : beside(scope)
@@ -61,7 +61,7 @@ extension Binder {
             let query = try bindQuery(node.children[0], in: outer)
             return try part(query.plan, query.outputs, alias: node.children[1], name: "")
         case .functionTable: return try bindFunctionTable(node, in: lateral(scope, visible))
-        case .join: return try bindJoin(node, in: scope, visible: visible)
+        case .join: return try bindJoin(node, index, in: scope, visible: visible)
         case _: throw unsupported("this relation", at: node.position)  // Relations have no other kinds.
         }
     }
@@ -81,12 +81,17 @@ extension Binder {
         return outer
     }
 
-    private func bindTable(_ node: LogicalPlan.Node, in scope: Scope) throws(StatementError) -> FromPart {
+    private func bindTable(_ node: LogicalPlan.Node, _ index: Int32, in scope: Scope) throws(StatementError) -> FromPart
+    {
         let qualifier = nameParts(node.children[0])
-        if qualifier.isEmpty, let entry = scope.commonTable(node.name) {
+        if qualifier.isEmpty, !isStored || node.number == 0, let entry = scope.commonTable(node.name) {
             return try bindCommonTable(entry, node)
         }
-        let collection = try findCollection(node.name, qualifier: qualifier, at: node.position)
+        let collection =
+            isStored && node.number != 0
+            ? try collection(numbered: node.number, node.name)
+            : try findCollection(node.name, qualifier: qualifier, at: node.position)
+        recorder?.tables[index] = collection.id
         switch collection.kind {
         case .table: break
         case .view: return try bindView(collection, node, scope)
@@ -98,6 +103,15 @@ extension Binder {
             collection: collection, key: scan.key, source: .table)
         try rename(&relation, alias: node.children[1])
         return FromPart(plan: .scan(scan), relations: [relation], columns: relation.columns)
+    }
+
+    /// A table of a query that the catalog keeps.
+    private func collection(numbered number: Int64, _ name: String) throws(StatementError) -> CollectionDescriptor {
+        guard let id = UInt32(exactly: number), let found = catalog.collection(CollectionID(rawValue: id)) else {
+            throw StatementError(.undefinedTable, "relation \"\(name)\" does not exist")
+        }
+        versions[found.id] = found.version
+        return found
     }
 
     /// A scan of all columns, with the key; what is not needed is taken away later.
@@ -233,8 +247,8 @@ extension Binder {
 
     // MARK: Joins
 
-    private func bindJoin(_ node: LogicalPlan.Node, in scope: Scope, visible: Scope?) throws(StatementError)
-        -> FromPart
+    private func bindJoin(_ node: LogicalPlan.Node, _ index: Int32, in scope: Scope, visible: Scope?)
+        throws(StatementError) -> FromPart
     {
         let kinds: [JoinKind] = [.inner, .left, .right, .full, .inner]
         guard kinds.indices.contains(Int(node.number)) else { throw unsupported("this join", at: node.position) }
@@ -255,6 +269,7 @@ extension Binder {
             for column in left.columns where right.columns.contains(where: { $0.name == column.name }) {
                 names.append((column.name, node.position))
             }
+            recorder?.naturals[index] = names.map(\.name)
         }
         var merged: [ScopeColumn] = []
         var conditions: [BoundExpression] = []

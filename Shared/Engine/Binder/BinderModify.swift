@@ -13,7 +13,8 @@ extension Binder {
         case .table: break
         case .view:
             throw StatementError(
-                .wrongObjectType, "cannot \(verb) view \"\(collection.name)\"", position: node.position)
+                .objectNotInPrerequisiteState, "cannot \(verb) view \"\(collection.name)\"",
+                detail: "Views are not updatable.")
         case .sequence:
             throw StatementError(
                 .wrongObjectType, "cannot change sequence \"\(collection.name)\"", position: node.position)

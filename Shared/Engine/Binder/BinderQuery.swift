@@ -48,7 +48,11 @@ extension Binder {
             below = .filter(below, flat)
         }
         var targets: [Target] = []
-        for target in plan.list(node.children[2]) { targets += try bindTarget(plan[target], scope) }
+        for target in plan.list(node.children[2]) {
+            let bound = try bindTarget(plan[target], scope)
+            if bound.count == 1 { recorder?.targets[target] = bound[0].name }
+            targets += bound
+        }
         var order = try bindOrder(node.children[8], scope, &targets)
         let visible = targets.count - order.hidden
         var having: BoundExpression?
@@ -106,6 +110,7 @@ extension Binder {
             let columns =
                 qualifier.isEmpty
                 ? scope.columns : try findRelation(qualifier, scope, at: value.position).columns
+            recorder?.stars[node.children[0]] = columns.map { ViewRecorder.column($0, among: scope.relations) }
             return columns.map {
                 Target(name: $0.name, expression: $0.expression, collection: $0.collection, column: $0.column)
             }

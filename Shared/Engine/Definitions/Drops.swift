@@ -68,6 +68,7 @@ extension DefinitionPlanner {
         _ collection: CollectionDescriptor, with others: [CollectionDescriptor], isCascade: Bool
     ) throws(StatementError) {
         guard catalog.collection(collection.id) != nil else { return }  // Named twice, or gone with another.
+        try dropViews(reading: collection, isCascade: isCascade, besides: others)
         switch collection.kind {
         case .table:
             for column in collection.columns { if let sequence = column.sequence { drop(sequence) } }

@@ -219,7 +219,9 @@ extension SchemaChange {
             tag = "CREATE SEQUENCE"
         case .drop: tag = try planner.drop(root)
         case .alter: tag = try planner.alter(root)
-        case .createView: throw DefinitionPlanner.unsupported("CREATE VIEW")
+        case .createView:
+            try planner.createView(root)
+            tag = "CREATE VIEW"
         case .createIndex:
             try planner.createIndex(root)
             tag = "CREATE INDEX"

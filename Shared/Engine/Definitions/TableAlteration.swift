@@ -22,6 +22,7 @@ extension DefinitionPlanner {
         for action in plan.list(node.children[1]) { try alter(&table, action) }
         try makeEntries(of: &table)
         put(table)
+        try renameInViews(table)
         return "ALTER TABLE"
     }
 
@@ -146,6 +147,7 @@ extension DefinitionPlanner {
             }
             table.checks.removeAll { usesColumn(column.name, $0.condition) }
         }
+        try dropViews(reading: table, column: column, isCascade: node.flags.contains(.isCascade))
         for index in table.indexes where index.parts.contains(where: { $0.column == column.id }) {
             drop(index: index, of: &table)
         }
