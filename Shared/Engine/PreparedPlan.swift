@@ -142,15 +142,18 @@ package final class Execution {
         case batch(ColumnBatch)
         /// To be asked again when the row access has something.
         case waiting
+        /// To be asked again at any time: it has computed for long, and lets others have their turn.
+        case paused
         case end
     }
 
     package func next() throws(StatementError) -> Step {
+        context.beginSlice()
         switch try root.next() {
         case .batch(let batch):
             rowsReturned += batch.count
             return .batch(ColumnBatch(places.map { batch.columns[$0] }, count: batch.count))
-        case .waiting: return .waiting
+        case .waiting: return context.isPaused ? .paused : .waiting
         case .end: return .end
         }
     }
@@ -158,13 +161,14 @@ package final class Execution {
     /// A step whose rows are records: column n of the result has the number n + 1.
     package enum RowsStep {
         case rows([Bytes])
-        case waiting, end
+        case waiting, paused, end
     }
 
     /// As `next`, with the rows as they travel.
     package func nextRows() throws(StatementError) -> RowsStep {
         switch try next() {
         case .waiting: return .waiting
+        case .paused: return .paused
         case .end: return .end
         case .batch(let batch):
             var rows: [Bytes] = []

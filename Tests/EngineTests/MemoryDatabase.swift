@@ -28,6 +28,8 @@ final class MemoryDatabase {
     var drawn: [CollectionID: Int64] = [:]
     var settings = EngineSettings()
     let behaviour: MemoryRows.Behaviour
+    /// How often an execution gave way.
+    private(set) var pauses = 0
     private var transaction: Transaction?
     /// Statements that were carried out by a program for one record.
     private(set) var points = 0
@@ -156,6 +158,7 @@ final class MemoryDatabase {
                     throw StatementError(.internalError, "the execution waits, and nothing was asked that would come")
                 }
                 waits = access.waits
+            case .paused: pauses += 1
             case .end:
                 contents = access.contents
                 return (lines, execution.count)

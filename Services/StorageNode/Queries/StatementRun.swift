@@ -77,6 +77,7 @@ final class StatementRun {
                 switch try execution.nextRows() {
                 case .rows(let rows): left = rows[...]
                 case .waiting: return  // `onProgress` goes on.
+                case .paused: break
                 case .end: hasEnded = true
                 }
             } catch {

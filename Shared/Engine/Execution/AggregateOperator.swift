@@ -17,6 +17,8 @@ final class AggregateOperator: Operator {
     private var result: ColumnBatch?
     private var position = 0
     private var charged = 0
+    /// Of it: for what is counted anew after each batch.
+    private var tableBytes = 0
 
     private struct CallEvaluators {
         let call: AggregateCall
@@ -84,9 +86,10 @@ final class AggregateOperator: Operator {
 
     override func next() throws(StatementError) -> OperatorStep {
         while result == nil {
-            try context.checkCancelled()
             switch try child.next() {
-            case .batch(let batch): try add(batch)
+            case .batch(let batch):
+                try add(batch)
+                if try context.isSliceOver() { return .waiting }
             case .waiting: return .waiting
             case .end: result = try finish()
             }
@@ -127,6 +130,8 @@ final class AggregateOperator: Operator {
     }
 
     private func add(_ batch: ColumnBatch) throws(StatementError) {
+        // Accumulators charge for what they gather on their own.
+        let before = context.memoryUsed
         var columns: [Column] = []
         for key in keys { columns.append(try key.evaluate(batch, context)) }
         var inputs: [(arguments: [Column], order: [Column], rows: [Int32])] = []
@@ -145,8 +150,11 @@ final class AggregateOperator: Operator {
             grow()
             for (index, input) in inputs.enumerated() { try feed(index, input, groups) }
         }
-        try context.charge(table.footprint - charged)
-        charged = table.footprint
+        var bytes = table.footprint + table.count * 24 * (keys.count + calls.count)
+        for distinct in seen { bytes += distinct?.table.footprint ?? 0 }
+        try context.charge(bytes - tableBytes)
+        tableBytes = bytes
+        charged += context.memoryUsed - before
     }
 
     /// The arguments of a call, and the rows that count for it.
@@ -230,7 +238,7 @@ final class AggregateOperator: Operator {
 
     override func restart() throws(StatementError) {
         try context.charge(-charged)
-        charged = 0
+        (charged, tableBytes) = (0, 0)
         begin()
         try child.restart()
     }

@@ -26,8 +26,14 @@ final class ApplyOperator: Operator {
     /// Results of the right side by what it read.
     private var keys = KeyTable()
     private var results: [Outcome] = []
+    private var charged = 0
     private var values: [Value] = []
+    /// Of a join: pairs that were not given yet, the rows of the right side for this left row, and how far they are.
     private var joined: [ColumnBatch] = []
+    private var joinedRows = 0
+    private var partners: ColumnBatch?
+    private var partner = 0
+    private var hasPartner = false
 
     private struct Outcome {
         let rows: ColumnBatch
@@ -86,16 +92,25 @@ final class ApplyOperator: Operator {
                 self.batch = fresh
                 row = 0
                 values = []
-                joined = []
                 operands = []
                 for evaluator in comparands { operands.append(try evaluator.evaluate(fresh, context)) }
                 continue
             }
             while row < batch.count {
-                try context.checkCancelled()
-                guard let outcome = try outcome(for: row, of: batch) else { return .waiting }
-                try take(outcome, batch)
-                row += 1
+                switch kind {
+                case .value(let subquery, _):
+                    guard let outcome = try outcome(for: row, of: batch) else { return .waiting }
+                    values.append(try value(of: subquery, outcome))
+                    row += 1
+                case .join(let isLeft, _):
+                    if partners == nil {
+                        guard let outcome = try outcome(for: row, of: batch) else { return .waiting }
+                        (partners, partner, hasPartner) = (outcome.rows, 0, false)
+                    }
+                    if try join(batch, isLeft: isLeft) { row += 1 }
+                    if joinedRows >= ColumnBatch.rows, let result = result(batch) { return .batch(result) }
+                }
+                if try context.isSliceOver() { return .waiting }
             }
             self.batch = nil
             if let result = result(batch) { return .batch(result) }
@@ -116,16 +131,29 @@ final class ApplyOperator: Operator {
             gathering = Gathering(right.types)
             isRunning = true
         }
-        guard let rows = try gathering.run(right, context) else { return nil }
+        guard let rows = try rows() else { return nil }
         isRunning = false
         let outcome = Outcome(rows: rows, members: try members(of: rows))
         if results.count < Self.cacheLimit {
             _ = keys.insert(writer.buffer.readable)
             results.append(outcome)
+            charged += gathering.charged
         } else {
             try context.charge(-gathering.charged)
         }
         return outcome
+    }
+
+    /// All rows of the right side, or one where only its being there counts; nil while it waits.
+    private func rows() throws(StatementError) -> ColumnBatch? {
+        guard case .value(let subquery, _) = kind, case .exists = subquery.role else {
+            return try gathering.run(right, context)
+        }
+        switch try right.next() {
+        case .batch(let batch): return batch.slice(0..<1)
+        case .waiting: return nil
+        case .end: return right.empty
+        }
     }
 
     private func members(of rows: ColumnBatch) throws(StatementError) -> Members? {
@@ -148,33 +176,33 @@ final class ApplyOperator: Operator {
         return members
     }
 
-    private func take(_ outcome: Outcome, _ batch: ColumnBatch) throws(StatementError) {
-        switch kind {
-        case .join(let isLeft, _):
-            try join(outcome.rows, batch, isLeft: isLeft)
-        case .value(let subquery, _):
-            values.append(try value(of: subquery, outcome))
-        }
-    }
-
-    private func join(_ rows: ColumnBatch, _ batch: ColumnBatch, isLeft: Bool) throws(StatementError) {
-        var pairs: ColumnBatch?
-        if rows.count > 0 {
-            let mine = [Int32](repeating: Int32(row), count: rows.count)
-            let all = ColumnBatch(batch.columns.map { $0.gathered(mine) } + rows.columns, count: rows.count)
+    /// Pairs the row with its next partners, a batch of them at most; true when it has had them all.
+    private func join(_ batch: ColumnBatch, isLeft: Bool) throws(StatementError) -> Bool {
+        guard let partners else { return true }
+        if partner < partners.count {
+            let end = min(partner + ColumnBatch.rows, partners.count)
+            let theirs = partners.slice(partner..<end)
+            partner = end
+            let mine = [Int32](repeating: Int32(row), count: theirs.count)
+            var pairs = ColumnBatch(batch.columns.map { $0.gathered(mine) } + theirs.columns, count: theirs.count)
             if let condition {
-                let chosen = try condition.select(all, context)
-                pairs = chosen.isEmpty ? nil : all.gathered(chosen)
-            } else {
-                pairs = all
+                let chosen = try condition.select(pairs, context)
+                if chosen.count < pairs.count { pairs = pairs.gathered(chosen) }
+            }
+            if pairs.count > 0 {
+                hasPartner = true
+                joined.append(pairs)
+                joinedRows += pairs.count
             }
         }
-        if let pairs {
-            joined.append(pairs)
-        } else if isLeft {
+        guard partner >= partners.count else { return false }
+        if isLeft, !hasPartner {
             let mine = batch.gathered([Int32(row)])
             joined.append(ColumnBatch(mine.columns + right.types.map { .nulls($0, count: 1) }, count: 1))
+            joinedRows += 1
         }
+        self.partners = nil
+        return true
     }
 
     private func value(of subquery: BoundSubquery, _ outcome: Outcome) throws(StatementError) -> Value {
@@ -231,10 +259,12 @@ final class ApplyOperator: Operator {
         return hasNull ? .null : .bool(isAll)
     }
 
+    /// What there is so far of a join; of all rows, where each has its value.
     private func result(_ batch: ColumnBatch) -> ColumnBatch? {
         switch kind {
         case .join:
             guard !joined.isEmpty else { return nil }
+            defer { (joined, joinedRows) = ([], 0) }
             return Gathering.join(joined, types)
         case .value:
             var builder = ColumnBuilder(types[types.count - 1])
@@ -244,7 +274,10 @@ final class ApplyOperator: Operator {
     }
 
     override func restart() throws(StatementError) {
-        batch = nil
+        try context.charge(-charged)
+        charged = 0
+        (batch, partners) = (nil, nil)
+        (joined, joinedRows) = ([], 0)
         isRunning = false
         keys = KeyTable()
         results = []

@@ -19,6 +19,8 @@ package struct EngineSettings: Sendable {
     package var version = "PostgreSQL 15.0 (Orbit)"
     /// What one statement may hold in memory.
     package var memoryLimit = 256 << 20
+    /// After how many batches of work an execution gives way to others.
+    package var batchesPerSlice = 32
 
     package init() {}
 }
@@ -71,6 +73,28 @@ final class ExecutionContext {
 
     func checkCancelled() throws(StatementError) {
         if isCancelled { throw StatementError(.queryCanceled, "canceling statement due to user request") }
+    }
+
+    // MARK: Giving way
+
+    /// The operators answer `waiting` though nothing is waited for: the loop that runs them has other work as well.
+    private(set) var isPaused = false
+    private var batchesLeft = 0
+
+    func beginSlice() {
+        isPaused = false
+        batchesLeft = settings.batchesPerSlice
+    }
+
+    /// Counts a batch of work that is done, in every loop that may be long; not one that is only begun, or a deep plan
+    /// would never get to its leaves. When it is true the operator answers `waiting`, and goes on where it was when it
+    /// is asked again.
+    func isSliceOver() throws(StatementError) -> Bool {
+        try checkCancelled()
+        if isPaused { return true }
+        batchesLeft -= 1
+        isPaused = batchesLeft < 0
+        return isPaused
     }
 }
 

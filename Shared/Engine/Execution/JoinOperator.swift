@@ -58,11 +58,12 @@ final class JoinOperator: Operator {
         }
         guard let build else { return .end }
         while true {
-            try context.checkCancelled()
             if let probe {
                 if let batch = try advance(probe, build) { return .batch(batch) }
+                if context.isPaused { return .waiting }
                 self.probe = nil
                 if let batch = try leftOver(probe, build) { return .batch(batch) }
+                if try context.isSliceOver() { return .waiting }
                 continue
             }
             if isLeftDone { return unmatchedBuild(build) }
@@ -127,7 +128,7 @@ final class JoinOperator: Operator {
         }
     }
 
-    /// The next joined rows of the batch; nil when it is through.
+    /// The next joined rows of the batch; nil when it is through, or the slice is over.
     private func advance(_ probe: ColumnBatch, _ build: ColumnBatch) throws(StatementError) -> ColumnBatch? {
         let isOneSided = kind == .semi || kind == .anti
         while probeRow < probe.count {
@@ -155,7 +156,11 @@ final class JoinOperator: Operator {
             if let residual {
                 let rows = try residual.select(pairs, context)
                 for place in rows { mark(mine[Int(place)], theirs[Int(place)]) }
-                if isOneSided || rows.isEmpty { continue }
+                if isOneSided || rows.isEmpty {
+                    // Nobody above sees that there was work.
+                    if try context.isSliceOver() { return nil }
+                    continue
+                }
                 if rows.count < pairs.count { pairs = pairs.gathered(rows) }
             } else {
                 for place in mine.indices { mark(mine[place], theirs[place]) }

@@ -145,7 +145,6 @@ final class ModifyOperator: Operator {
             rows = all
         }
         while let all = rows {
-            try context.checkCancelled()
             if current == nil {
                 if let rest = remainder {
                     current = Piece(batch: rest, rows: Array(0..<Int32(rest.count)))
@@ -162,7 +161,10 @@ final class ModifyOperator: Operator {
             current = nil
             if !piece.updated.isEmpty { piece.rows = (piece.rows + piece.updated).sorted() }
             context.rowsChanged += piece.rows.count
-            guard !returning.isEmpty, !piece.rows.isEmpty else { continue }
+            guard !returning.isEmpty, !piece.rows.isEmpty else {
+                if try context.isSliceOver() { return .waiting }
+                continue
+            }
             let source = piece.rows.count == piece.batch.count ? piece.batch : piece.batch.gathered(piece.rows)
             var columns: [Column] = []
             for evaluator in returning { columns.append(try evaluator.evaluate(source, context)) }

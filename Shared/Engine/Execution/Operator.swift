@@ -78,13 +78,13 @@ struct Gathering {
     /// Nil while the child waits.
     mutating func run(_ child: Operator, _ context: ExecutionContext) throws(StatementError) -> ColumnBatch? {
         while true {
-            try context.checkCancelled()
             switch try child.next() {
             case .batch(let batch):
                 let bytes = batch.footprint
                 try context.charge(bytes)
                 charged += bytes
                 pieces.append(batch)
+                if try context.isSliceOver() { return nil }
             case .waiting: return nil
             case .end:
                 let whole = Self.join(pieces, types)

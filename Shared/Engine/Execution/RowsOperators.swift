@@ -6,8 +6,9 @@ final class RowsOperator: Operator {
     private let function: RowsFunction
     private let arguments: [Evaluator]
     private let hasOrdinality: Bool
-    private var rows: [[Value]]?
-    private var position = 0
+    private var stream: RowStream?
+    private var charged = 0
+    private var count: Int64 = 0
 
     init(_ plan: RowsPlan, context: ExecutionContext) throws(StatementError) {
         // All that may throw comes first: the compiler (6.3) does not survive it between the fields of a class.
@@ -29,25 +30,25 @@ final class RowsOperator: Operator {
     }
 
     override func next() throws(StatementError) -> OperatorStep {
-        if rows == nil {
+        if stream == nil {
             var values: [Value] = []
             for evaluator in arguments { values.append(try evaluator.value(context)) }
-            rows = function.isStrict && values.contains(where: \.isNull) ? [] : try function.body(values, context)
-            try context.charge((rows?.count ?? 0) * 64)
+            let opened = try function.begin(values, context)
+            charged = opened.held * 64
+            try context.charge(charged)
+            stream = opened
         }
-        guard let rows, position < rows.count else { return .end }
         var builder = BatchBuilder(types)
-        while position < rows.count, !builder.isFull {
-            builder.append(rows[position] + (hasOrdinality ? [.integer(Int64(position + 1))] : []))
-            position += 1
+        while !builder.isFull, let row = try stream?.next() {
+            count += 1
+            builder.append(row + (hasOrdinality ? [.integer(count)] : []))
         }
-        return .batch(builder.take())
+        return builder.count > 0 ? .batch(builder.take()) : .end
     }
 
     override func restart() throws(StatementError) {
-        try context.charge(-(rows?.count ?? 0) * 64)
-        rows = nil
-        position = 0
+        try context.charge(-charged)
+        (stream, charged, count) = (nil, 0, 0)
     }
 }
 
@@ -55,6 +56,10 @@ final class RowsOperator: Operator {
 final class UnrollOperator: Operator {
     private let child: Operator
     private let calls: [(function: RowsFunction, arguments: [Evaluator])]
+    private var batch: ColumnBatch?
+    private var row = 0
+    private var arguments: [[Column]] = []
+    private var streams: [RowStream] = []
 
     init(_ child: Operator, _ calls: [(attribute: Attribute, call: BoundExpression)]) throws(StatementError) {
         self.child = child
@@ -75,40 +80,89 @@ final class UnrollOperator: Operator {
 
     override func next() throws(StatementError) -> OperatorStep {
         while true {
-            let step = try child.next()
-            guard case .batch(let batch) = step else { return step }
+            guard let batch else {
+                let step = try child.next()
+                guard case .batch(let fresh) = step else { return step }
+                try begin(fresh)
+                continue
+            }
             var sources: [Int32] = []
             var builders = calls.indices.map { ColumnBuilder(types[child.types.count + $0]) }
-            var columns: [[Column]] = []
-            for call in calls {
-                var list: [Column] = []
-                for evaluator in call.arguments { list.append(try evaluator.compute(batch, context)) }
-                columns.append(list)
-            }
-            for row in 0..<batch.count {
-                try context.checkCancelled()
-                var lists: [[[Value]]] = []
-                for (index, call) in calls.enumerated() {
-                    let values = columns[index].map { $0.value(at: row) }
-                    lists.append(
-                        call.function.isStrict && values.contains(where: \.isNull)
-                            ? [] : try call.function.body(values, context))
-                }
-                let length = lists.map(\.count).max() ?? 0
-                for place in 0..<length {
+            while row < batch.count, sources.count < ColumnBatch.rows {
+                if try !append(to: &builders) {
+                    row += 1
+                    streams = []
+                } else {
                     sources.append(Int32(row))
-                    for (index, list) in lists.enumerated() {
-                        let isOne = place < list.count && list[place].count == 1
-                        builders[index].append(
-                            place < list.count ? (isOne ? list[place][0] : .tuple(list[place])) : .null)
-                    }
                 }
             }
-            guard !sources.isEmpty else { continue }
+            if row >= batch.count { self.batch = nil }
+            guard !sources.isEmpty else {
+                if try context.isSliceOver() { return .waiting }
+                continue
+            }
             let mine = batch.gathered(sources)
             return .batch(ColumnBatch(mine.columns + builders.map { $0.finish() }, count: sources.count))
         }
     }
 
-    override func restart() throws(StatementError) { try child.restart() }
+    private func begin(_ fresh: ColumnBatch) throws(StatementError) {
+        (batch, row, streams, arguments) = (fresh, 0, [], [])
+        for call in calls {
+            var list: [Column] = []
+            for evaluator in call.arguments { list.append(try evaluator.compute(fresh, context)) }
+            arguments.append(list)
+        }
+    }
+
+    /// The next row that the functions give for the current one, the shorter filled with NULL; false if none does.
+    private func append(to builders: inout [ColumnBuilder]) throws(StatementError) -> Bool {
+        if streams.isEmpty {
+            for (call, columns) in zip(calls, arguments) {
+                streams.append(try call.function.begin(columns.map { $0.value(at: row) }, context))
+            }
+        }
+        var values: [Value?] = []
+        for index in streams.indices {
+            let next = try streams[index].next()
+            values.append(next.map { $0.count == 1 ? $0[0] : .tuple($0) })
+        }
+        guard values.contains(where: { $0 != nil }) else { return false }
+        for (index, value) in values.enumerated() { builders[index].append(value ?? .null) }
+        return true
+    }
+
+    override func restart() throws(StatementError) {
+        (batch, streams) = (nil, [])
+        try child.restart()
+    }
+}
+
+/// The rows of one call of a function, made as they are asked for, or all at hand.
+struct RowStream {
+    /// Rows in memory.
+    let held: Int
+    private let advance: () throws(StatementError) -> [Value]?
+
+    init(_ rows: [[Value]]) {
+        held = rows.count
+        var position = 0
+        advance = { () throws(StatementError) in
+            guard position < rows.count else { return nil }
+            position += 1
+            return rows[position - 1]
+        }
+    }
+
+    init(_ advance: @escaping () throws(StatementError) -> [Value]?) { (held, self.advance) = (0, advance) }
+
+    func next() throws(StatementError) -> [Value]? { try advance() }
+}
+
+extension RowsFunction {
+    func begin(_ arguments: [Value], _ context: ExecutionContext) throws(StatementError) -> RowStream {
+        if isStrict, arguments.contains(where: \.isNull) { return RowStream([]) }
+        if let stream { return try stream(arguments) }
+        return RowStream(try body(arguments, context))
+    }
 }

@@ -42,7 +42,6 @@ final class ScanOperator: Operator {
         }
         guard let cursor else { return .end }
         while true {
-            try context.checkCancelled()
             let batch: ColumnBatch
             switch try cursor.next() {
             case .waiting: return .waiting
@@ -57,6 +56,7 @@ final class ScanOperator: Operator {
             let chosen = try filter.select(batch, context)
             if chosen.count == batch.count { return .batch(batch) }
             if !chosen.isEmpty { return .batch(batch.gathered(chosen)) }
+            if try context.isSliceOver() { return .waiting }
         }
     }
 
@@ -75,7 +75,7 @@ final class ScanOperator: Operator {
     /// Which keys; nil if none can be.
     private func range() throws(StatementError) -> ScanRequest.Range? {
         guard let condition = plan.keys else { return .all }
-        var prefixes: [Bytes] = [[]]
+        var prefixes: [Bytes] = [[]], known: Set<Bytes> = []
         for (index, choices) in condition.equal.enumerated() {
             guard let column = plan.collection.column(plan.collection.primaryKey[index]) else { return .all }
             var fresh: [Bytes] = []
@@ -83,7 +83,7 @@ final class ScanOperator: Operator {
                 let value = try Evaluator(choice, layout: Layout([])).value(context)
                 if value.isNull { continue }
                 let part = KeyForms.encode([value], [column.type])
-                for prefix in prefixes where !fresh.contains(prefix + part) { fresh.append(prefix + part) }
+                for prefix in prefixes where known.insert(prefix + part).inserted { fresh.append(prefix + part) }
             }
             prefixes = fresh
         }

@@ -58,12 +58,12 @@ final class FilterOperator: Operator {
 
     override func next() throws(StatementError) -> OperatorStep {
         while true {
-            try context.checkCancelled()
             let step = try child.next()
             guard case .batch(let batch) = step else { return step }
             let rows = try condition.select(batch, context)
             if rows.count == batch.count { return .batch(batch) }
             if !rows.isEmpty { return .batch(batch.gathered(rows)) }
+            if try context.isSliceOver() { return .waiting }
         }
     }
 
@@ -153,6 +153,7 @@ final class LimitOperator: Operator {
                 end = try tied(batch, from: end, ties)
             }
             if end > skipped { return .batch(batch.slice(skipped..<end)) }
+            if try context.isSliceOver() { return .waiting }
         }
         return .end
     }
@@ -196,6 +197,7 @@ final class WithOperator: Operator {
 
     override func restart() throws(StatementError) {
         for table in tables {
+            for batch in context.common[table.id]?.batches ?? [] { try context.charge(-batch.footprint) }
             try table.source.restart()
             context.common[table.id] = CommonRows(source: table.source)
         }
@@ -271,6 +273,7 @@ final class RecursiveOperator: Operator {
     private var seen = KeyTable()
     private var fresh: [ColumnBatch] = []
     private var isStarting = true
+    private var charged = 0
 
     init(_ plan: RecursivePlan, start: Operator, step: Operator) throws(StatementError) {
         (id, isAll, self.start, self.step) = (plan.id, plan.isAll, start, step)
@@ -282,40 +285,51 @@ final class RecursiveOperator: Operator {
 
     override func next() throws(StatementError) -> OperatorStep {
         while true {
-            try context.checkCancelled()
             switch try (isStarting ? start : step).next() {
             case .batch(let batch):
                 let places = isStarting ? startPlaces : stepPlaces
                 var rows = ColumnBatch(places.map { batch.columns[$0] }, count: batch.count)
-                if !isAll { rows = unseen(rows) }
-                guard rows.count > 0 else { continue }
-                try context.charge(rows.footprint)
+                if !isAll { rows = try unseen(rows) }
+                guard rows.count > 0 else {
+                    if try context.isSliceOver() { return .waiting }
+                    continue
+                }
+                try charge(rows.footprint)
                 fresh.append(rows)
                 return .batch(rows)
             case .waiting: return .waiting
             case .end:
                 if fresh.isEmpty { return .end }
                 isStarting = false
-                for old in context.working[id] ?? [] { try context.charge(-old.footprint) }
+                for old in context.working[id] ?? [] { try charge(-old.footprint) }
                 context.working[id] = fresh
                 fresh = []
                 try step.restart()
+                if try context.isSliceOver() { return .waiting }
             }
         }
     }
 
-    private func unseen(_ batch: ColumnBatch) -> ColumnBatch {
+    private func charge(_ bytes: Int) throws(StatementError) {
+        charged += bytes
+        try context.charge(bytes)
+    }
+
+    private func unseen(_ batch: ColumnBatch) throws(StatementError) -> ColumnBatch {
         var writer = RowKeyWriter()
         var rows: [Int32] = []
+        let before = seen.footprint
         for row in 0..<batch.count {
             writer.buffer.removeAll()
             for column in batch.columns { writer.append(column, row: row) }
             if seen.insert(writer.buffer.readable).isNew { rows.append(Int32(row)) }
         }
+        try charge(seen.footprint - before)
         return rows.count == batch.count ? batch : batch.gathered(rows)
     }
 
     override func restart() throws(StatementError) {
+        try charge(-charged)
         seen = KeyTable()
         fresh = []
         isStarting = true

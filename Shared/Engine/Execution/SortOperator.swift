@@ -36,10 +36,10 @@ final class SortOperator: Operator {
             isLimitKnown = true
         }
         while sorted == nil {
-            try context.checkCancelled()
             switch try child.next() {
             case .batch(let batch):
                 try keep(batch)
+                if try context.isSliceOver() { return .waiting }
             case .waiting: return .waiting
             case .end: sorted = try sort(Gathering.join(pieces, types))
             }
@@ -140,7 +140,6 @@ final class DistinctOperator: Operator {
 
     override func next() throws(StatementError) -> OperatorStep {
         while true {
-            try context.checkCancelled()
             let step = try child.next()
             guard case .batch(let batch) = step else { return step }
             var columns = batch.columns
@@ -159,6 +158,7 @@ final class DistinctOperator: Operator {
             charged = seen.footprint
             if rows.count == batch.count { return .batch(batch) }
             if !rows.isEmpty { return .batch(batch.gathered(rows)) }
+            if try context.isSliceOver() { return .waiting }
         }
     }
 
@@ -183,6 +183,7 @@ final class CombineOperator: Operator {
     private var counts: [Int] = []
     private var given: [Bool] = []
     private var isFirstDone = false
+    private var charged = 0
 
     init(_ plan: CombinePlan, _ left: Operator, _ right: Operator) throws(StatementError) {
         (operation, isAll, self.left, self.right) = (plan.operation, plan.isAll, left, right)
@@ -194,7 +195,6 @@ final class CombineOperator: Operator {
 
     override func next() throws(StatementError) -> OperatorStep {
         while true {
-            try context.checkCancelled()
             // A union reads left, then right; the others read the right side first.
             let isLeft = (operation == .union) != isFirstDone
             switch try (isLeft ? left : right).next() {
@@ -208,13 +208,21 @@ final class CombineOperator: Operator {
                 if operation == .union, isAll { return .batch(rows) }
                 if operation != .union, !isLeft {
                     count(rows)
-                    try context.charge(rows.count * 16)
+                    try charge()
                 } else {
                     let chosen = choose(rows)
+                    try charge()
                     if !chosen.isEmpty { return .batch(chosen.count == rows.count ? rows : rows.gathered(chosen)) }
                 }
+                if try context.isSliceOver() { return .waiting }
             }
         }
+    }
+
+    private func charge() throws(StatementError) {
+        let bytes = seen.footprint + counts.count * 9
+        try context.charge(bytes - charged)
+        charged = bytes
     }
 
     private func count(_ batch: ColumnBatch) {
@@ -262,6 +270,8 @@ final class CombineOperator: Operator {
     }
 
     override func restart() throws(StatementError) {
+        try context.charge(-charged)
+        charged = 0
         seen = KeyTable()
         (counts, given, isFirstDone) = ([], [], false)
         try left.restart()

@@ -160,6 +160,8 @@ final class RowsFunction: Sendable {
     let columns: [(name: String, type: DataType)]
     let isVariadic: Bool
     let isStrict: Bool
+    /// Rows as they are asked for, where there may be many.
+    let stream: (@Sendable (_ arguments: [Value]) throws(StatementError) -> RowStream)?
     /// All rows at once; each has as many values as there are columns.
     let body: @Sendable (_ arguments: [Value], _ context: ExecutionContext) throws(StatementError) -> [[Value]]
     let example: (expression: String, result: String)
@@ -173,8 +175,17 @@ final class RowsFunction: Sendable {
     ) {
         (self.name, self.parameters, self.result, self.isVariadic) = (name, parameters, result, isVariadic)
         self.columns = columns.map { (name: $0.0, type: $0.1) }
-        self.isStrict = isStrict
-        self.body = body
+        (self.isStrict, self.body, stream) = (isStrict, body, nil)
+        self.example = (example.0, example.1)
+    }
+
+    init(
+        _ name: String, _ parameters: [ParameterType], _ result: ResultType, example: (String, String),
+        stream: @escaping @Sendable (_ arguments: [Value]) throws(StatementError) -> RowStream
+    ) {
+        (self.name, self.parameters, self.result, isVariadic) = (name, parameters, result, false)
+        (columns, isStrict, self.stream) = ([], true, stream)
+        body = { _, _ throws(StatementError) in [] }
         self.example = (example.0, example.1)
     }
 }

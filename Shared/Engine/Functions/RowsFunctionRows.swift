@@ -46,9 +46,6 @@ enum RowsFunctions {
         a, _ throws(StatementError) in [[a[0]]]
     }
 
-    /// The most rows of one call.
-    private static let limit = 10_000_000
-
     private static let series: [RowsFunction] = {
         var rows: [RowsFunction] = []
         for type in [DataType.int32, .int64] {
@@ -56,48 +53,44 @@ enum RowsFunctions {
                 RowsFunction(
                     "generate_series", [.of(type), .of(type)], .of(type),
                     example: ("generate_series(1::\(type.name), 3::\(type.name))", "1,2,3")
-                ) { a, _ throws(StatementError) in try integers(a[0], a[1], .integer(1)) })
+                ) { a throws(StatementError) in try integers(a[0], a[1], .integer(1)) })
             rows.append(
                 RowsFunction(
                     "generate_series", [.of(type), .of(type), .of(type)], .of(type),
                     example: ("generate_series(5::\(type.name), 1::\(type.name), (-2)::\(type.name))", "5,3,1")
-                ) { a, _ throws(StatementError) in try integers(a[0], a[1], a[2]) })
+                ) { a throws(StatementError) in try integers(a[0], a[1], a[2]) })
         }
         rows.append(
             RowsFunction(
                 "generate_series", [.of(.decimal), .of(.decimal), .of(.decimal)], .of(.decimal),
                 example: ("generate_series(1.0, 2.0, 0.5)", "1.0,1.5,2.0")
-            ) { a, _ throws(StatementError) in
-                guard case .decimal(var value) = a[0], case .decimal(let end) = a[1], case .decimal(let step) = a[2]
-                else { return [] }
+            ) { a throws(StatementError) in
+                guard case .decimal(let start) = a[0], case .decimal(let end) = a[1], case .decimal(let step) = a[2]
+                else { return RowStream([]) }
                 guard !step.isZero else { throw zeroStep }
-                var rows: [[Value]] = []
-                while step.signum > 0 ? value <= end : value >= end {
-                    rows.append([.decimal(value)])
-                    guard rows.count < limit else { throw tooMany }
-                    value = try ArithmeticFunctions.compute(.add, value, step)
+                var next: Decimal? = start
+                return RowStream { () throws(StatementError) in
+                    guard let value = next, step.signum > 0 ? value <= end : value >= end else { return nil }
+                    next = try ArithmeticFunctions.compute(.add, value, step)
+                    return [.decimal(value)]
                 }
-                return rows
             })
         return rows
     }()
 
     static var zeroStep: StatementError { StatementError(.invalidParameterValue, "step size cannot equal zero") }
-    static var tooMany: StatementError { StatementError(.programLimitExceeded, "a function gives too many rows") }
 
-    private static func integers(_ start: Value, _ end: Value, _ step: Value) throws(StatementError) -> [[Value]] {
-        guard case .integer(var value) = start, case .integer(let end) = end, case .integer(let step) = step else {
-            return []
+    private static func integers(_ start: Value, _ end: Value, _ step: Value) throws(StatementError) -> RowStream {
+        guard case .integer(let start) = start, case .integer(let end) = end, case .integer(let step) = step else {
+            return RowStream([])
         }
         guard step != 0 else { throw zeroStep }
-        var rows: [[Value]] = []
-        while step > 0 ? value <= end : value >= end {
-            rows.append([.integer(value)])
-            guard rows.count < limit else { throw tooMany }
-            let (next, isOver) = value.addingReportingOverflow(step)
-            if isOver { break }
-            value = next
+        var next: Int64? = start
+        return RowStream { () throws(StatementError) in
+            guard let value = next, step > 0 ? value <= end : value >= end else { return nil }
+            let (following, isOver) = value.addingReportingOverflow(step)
+            next = isOver ? nil : following
+            return [.integer(value)]
         }
-        return rows
     }
 }
