@@ -412,18 +412,20 @@ void   orbit__v1__query_notice__free_unpacked
   assert(message->base.descriptor == &orbit__v1__query_notice__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_number[4] =
+static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_number[5] =
 {
   { "EXECUTE", "ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE", 0 },
   { "PREPARE", "ORBIT__V1__QUERY_REQUEST__KIND__PREPARE", 1 },
   { "FETCH", "ORBIT__V1__QUERY_REQUEST__KIND__FETCH", 2 },
   { "CLOSE", "ORBIT__V1__QUERY_REQUEST__KIND__CLOSE", 3 },
+  { "CANCEL", "ORBIT__V1__QUERY_REQUEST__KIND__CANCEL", 4 },
 };
 static const ProtobufCIntRange orbit__v1__query_request__kind__value_ranges[] = {
-{0, 0},{0, 4}
+{0, 0},{0, 5}
 };
-static const ProtobufCEnumValueIndex orbit__v1__query_request__kind__enum_values_by_name[4] =
+static const ProtobufCEnumValueIndex orbit__v1__query_request__kind__enum_values_by_name[5] =
 {
+  { "CANCEL", 4 },
   { "CLOSE", 3 },
   { "EXECUTE", 0 },
   { "FETCH", 2 },
@@ -436,15 +438,15 @@ const ProtobufCEnumDescriptor orbit__v1__query_request__kind__descriptor =
   "Kind",
   "Orbit__V1__QueryRequest__Kind",
   "orbit.v1",
-  4,
+  5,
   orbit__v1__query_request__kind__enum_values_by_number,
-  4,
+  5,
   orbit__v1__query_request__kind__enum_values_by_name,
   1,
   orbit__v1__query_request__kind__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__query_request__field_descriptors[9] =
+static const ProtobufCFieldDescriptor orbit__v1__query_request__field_descriptors[12] =
 {
   {
     "kind",
@@ -554,22 +556,61 @@ static const ProtobufCFieldDescriptor orbit__v1__query_request__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "statement",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryRequest, statement),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rows",
+    11,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Orbit__V1__QueryRequest, n_rows),
+    offsetof(Orbit__V1__QueryRequest, rows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lock_timeout",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryRequest, lock_timeout),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__query_request__field_indices_by_name[] = {
   6,   /* field[6] = cursor */
   1,   /* field[1] = fingerprint */
   0,   /* field[0] = kind */
+  11,   /* field[11] = lock_timeout */
   3,   /* field[3] = parameter_types */
   4,   /* field[4] = parameters */
   2,   /* field[2] = plan */
   5,   /* field[5] = row_limit */
+  10,   /* field[10] = rows */
   8,   /* field[8] = settings */
+  9,   /* field[9] = statement */
   7,   /* field[7] = wants_columns */
 };
 static const ProtobufCIntRange orbit__v1__query_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor orbit__v1__query_request__descriptor =
 {
@@ -579,7 +620,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_request__descriptor =
   "Orbit__V1__QueryRequest",
   "orbit.v1",
   sizeof(Orbit__V1__QueryRequest),
-  9,
+  12,
   orbit__v1__query_request__field_descriptors,
   orbit__v1__query_request__field_indices_by_name,
   1,  orbit__v1__query_request__number_ranges,
@@ -870,7 +911,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_column__descriptor =
   (ProtobufCMessageInit) orbit__v1__query_column__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__query_reply__field_descriptors[12] =
+static const ProtobufCFieldDescriptor orbit__v1__query_reply__field_descriptors[13] =
 {
   {
     "is_unknown",
@@ -1005,6 +1046,18 @@ static const ProtobufCFieldDescriptor orbit__v1__query_reply__field_descriptors[
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "inputs",
+    12,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__QueryReply, n_inputs),
+    offsetof(Orbit__V1__QueryReply, inputs),
+    &orbit__v1__query_column__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "point",
     13,
     PROTOBUF_C_LABEL_NONE,
@@ -1024,18 +1077,18 @@ static const unsigned orbit__v1__query_reply__field_indices_by_name[] = {
   10,   /* field[10] = error */
   3,   /* field[3] = has_columns */
   7,   /* field[7] = has_count */
+  11,   /* field[11] = inputs */
   0,   /* field[0] = is_unknown */
   9,   /* field[9] = notices */
   1,   /* field[1] = parameter_types */
-  11,   /* field[11] = point */
+  12,   /* field[12] = point */
   4,   /* field[4] = rows */
   6,   /* field[6] = tag */
 };
-static const ProtobufCIntRange orbit__v1__query_reply__number_ranges[2 + 1] =
+static const ProtobufCIntRange orbit__v1__query_reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 13, 11 },
-  { 0, 12 }
+  { 0, 13 }
 };
 const ProtobufCMessageDescriptor orbit__v1__query_reply__descriptor =
 {
@@ -1045,10 +1098,10 @@ const ProtobufCMessageDescriptor orbit__v1__query_reply__descriptor =
   "Orbit__V1__QueryReply",
   "orbit.v1",
   sizeof(Orbit__V1__QueryReply),
-  12,
+  13,
   orbit__v1__query_reply__field_descriptors,
   orbit__v1__query_reply__field_indices_by_name,
-  2,  orbit__v1__query_reply__number_ranges,
+  1,  orbit__v1__query_reply__number_ranges,
   (ProtobufCMessageInit) orbit__v1__query_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -1206,7 +1259,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_key_part__descriptor =
   (ProtobufCMessageInit) orbit__v1__query_key_part__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__query_notice__field_descriptors[11] =
+static const ProtobufCFieldDescriptor orbit__v1__query_notice__field_descriptors[13] =
 {
   {
     "severity",
@@ -1340,15 +1393,41 @@ static const ProtobufCFieldDescriptor orbit__v1__query_notice__field_descriptors
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "context",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryNotice, context),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "row",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryNotice, row),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__query_notice__field_indices_by_name[] = {
   8,   /* field[8] = column */
   10,   /* field[10] = constraint */
+  11,   /* field[11] = context */
   9,   /* field[9] = data_type */
   3,   /* field[3] = detail */
   4,   /* field[4] = hint */
   2,   /* field[2] = message */
   5,   /* field[5] = position */
+  12,   /* field[12] = row */
   6,   /* field[6] = schema */
   0,   /* field[0] = severity */
   1,   /* field[1] = state */
@@ -1357,7 +1436,7 @@ static const unsigned orbit__v1__query_notice__field_indices_by_name[] = {
 static const ProtobufCIntRange orbit__v1__query_notice__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 11 }
+  { 0, 13 }
 };
 const ProtobufCMessageDescriptor orbit__v1__query_notice__descriptor =
 {
@@ -1367,7 +1446,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_notice__descriptor =
   "Orbit__V1__QueryNotice",
   "orbit.v1",
   sizeof(Orbit__V1__QueryNotice),
-  11,
+  13,
   orbit__v1__query_notice__field_descriptors,
   orbit__v1__query_notice__field_indices_by_name,
   1,  orbit__v1__query_notice__number_ranges,

@@ -14,11 +14,15 @@ package struct StatementError: Error, Hashable, Sendable, CustomStringConvertibl
     package var column: String?
     package var constraint: String?
     package var dataType: String?
+    /// Where it came about, beside the statement: the line of a COPY.
+    package var context: String?
+    /// The row of the statement's input that it is about, counted from 1; 0 if none.
+    package var row = 0
 
     package init(
         _ state: SQLState, _ message: String, detail: String? = nil, hint: String? = nil, position: Int = 0,
         schema: String? = nil, table: String? = nil, column: String? = nil, constraint: String? = nil,
-        dataType: String? = nil
+        dataType: String? = nil, context: String? = nil
     ) {
         self.state = state
         self.message = message
@@ -30,6 +34,7 @@ package struct StatementError: Error, Hashable, Sendable, CustomStringConvertibl
         self.column = column
         self.constraint = constraint
         self.dataType = dataType
+        self.context = context
     }
 
     /// An error of the value types and the data path, whose row has a SQLSTATE.

@@ -23,6 +23,8 @@ package struct PreparedPlan: Sendable {
     /// The versions of the collections that it reads: if one changes, the statement is prepared again.
     package let versions: [CollectionID: UInt64]
     let attributeCount: Int
+    /// What rows of its input are; empty if it has none.
+    package let inputs: [ResultColumn]
 
     /// Of a plan that came from a parser, or from the catalog: there its root may be an expression.
     package init(
@@ -43,6 +45,7 @@ package struct PreparedPlan: Sendable {
         writes = self.plan.writes
         versions = binder.versions
         attributeCount = Int(binder.attributeCount)
+        inputs = binder.inputs
     }
 
     /// Whether rows come: a query, or RETURNING.
@@ -80,9 +83,9 @@ package struct PreparedPlan: Sendable {
     }
 
     /// Begins an execution; nothing is read before its first `next`. Without tables, no access is needed.
-    package func execute(_ parameters: [Value], settings: EngineSettings, access: (any RowAccess)?)
-        throws(StatementError) -> Execution
-    {
+    package func execute(
+        _ parameters: [Value], settings: EngineSettings, access: (any RowAccess)?, input: [Bytes] = []
+    ) throws(StatementError) -> Execution {
         guard parameters.count >= parameterTypes.count else {
             throw StatementError(
                 .protocolViolation,
@@ -94,7 +97,7 @@ package struct PreparedPlan: Sendable {
             fitted[index] = try Casts.fit(parameters[index], to: type, isExplicit: false)
         }
         let context = ExecutionContext(
-            settings: settings, parameters: fitted, access: access, attributes: attributeCount)
+            settings: settings, parameters: fitted, access: access, attributes: attributeCount, input: input)
         return Execution(root: try PlanCompiler.compile(plan, context), context: context, outputs: outputs, kind: kind)
     }
 }
@@ -105,7 +108,8 @@ extension RelationalPlan {
         switch self {
         case .modify, .lock: true
         case .scan(let scan): scan.isForUpdate
-        case .single, .values, .filter, .project, .join, .apply, .aggregate, .sort, .limit, .distinct, .combine, .rows,
+        case .single, .values, .input, .filter, .project, .join, .apply, .aggregate, .sort, .limit, .distinct, .combine,
+            .rows,
             .unroll, .window, .with, .shared, .working, .recursive:
             children.contains { $0.writes }
         }

@@ -44,7 +44,11 @@ typedef enum _Orbit__V1__QueryRequest__Kind {
   /*
    * forget a cursor
    */
-  ORBIT__V1__QUERY_REQUEST__KIND__CLOSE = 3
+  ORBIT__V1__QUERY_REQUEST__KIND__CLOSE = 3,
+  /*
+   * give up what `statement` names, if it is under way here; it is answered for itself
+   */
+  ORBIT__V1__QUERY_REQUEST__KIND__CANCEL = 4
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__QUERY_REQUEST__KIND)
 } Orbit__V1__QueryRequest__Kind;
 typedef enum _Orbit__V1__QueryParameter__Format {
@@ -98,10 +102,23 @@ struct  Orbit__V1__QueryRequest
    */
   size_t n_settings;
   Orbit__V1__Setting **settings;
+  /*
+   * names it among those of the gateway, for CANCEL; 0: nobody will
+   */
+  uint64_t statement;
+  /*
+   * for the plan's input: records, whose column n has the id n + 1
+   */
+  size_t n_rows;
+  ProtobufCBinaryData *rows;
+  /*
+   * milliseconds to wait for a lock; 0: as long as there is hope
+   */
+  uint32_t lock_timeout;
 };
 #define ORBIT__V1__QUERY_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_request__descriptor) \
-    , ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE, {0,NULL}, {0,NULL}, 0,NULL, 0,NULL, 0, 0, 0, 0,NULL }
+    , ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE, {0,NULL}, {0,NULL}, 0,NULL, 0,NULL, 0, 0, 0, 0,NULL, 0, 0,NULL, 0 }
 
 
 /*
@@ -204,13 +221,18 @@ struct  Orbit__V1__QueryReply
    */
   Orbit__V1__QueryNotice *error;
   /*
+   * of PREPARE: what rows the plan's input takes
+   */
+  size_t n_inputs;
+  Orbit__V1__QueryColumn **inputs;
+  /*
    * Of PREPARE and EXECUTE, for a statement about one record at most: how to have the record's shard carry it out.
    */
   Orbit__V1__QueryPoint *point;
 };
 #define ORBIT__V1__QUERY_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_reply__descriptor) \
-    , 0, 0,NULL, 0,NULL, 0, 0,NULL, 0, (char *)protobuf_c_empty_string, 0, 0, 0,NULL, NULL, NULL }
+    , 0, 0,NULL, 0,NULL, 0, 0,NULL, 0, (char *)protobuf_c_empty_string, 0, 0, 0,NULL, NULL, 0,NULL, NULL }
 
 
 /*
@@ -284,10 +306,18 @@ struct  Orbit__V1__QueryNotice
   char *column;
   char *data_type;
   char *constraint;
+  /*
+   * where it came about, beside the statement
+   */
+  char *context;
+  /*
+   * the row of the request's input that it is about, from 1; 0: none
+   */
+  uint32_t row;
 };
 #define ORBIT__V1__QUERY_NOTICE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_notice__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0 }
 
 
 /* Orbit__V1__QueryRequest methods */

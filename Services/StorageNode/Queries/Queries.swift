@@ -84,6 +84,8 @@ final class Queries {
         case .close:
             cursors.close(request.cursor)
             return later(QueryReply())
+        case .cancel:
+            return later(QueryReply(error: StatementError(.featureNotSupported, "nothing can be cancelled here yet")))
         case .prepare, .execute: break
         }
         guard request.plan.isEmpty == false || sources[request.fingerprint] != nil else {
@@ -195,6 +197,7 @@ final class Queries {
 
     private func describe(_ bound: Bound) -> QueryReply {
         var reply = QueryReply()
+        reply.inputs = bound.prepared.inputs.map(QueryReply.Column.init)
         describe(bound.prepared, bound.point, in: &reply)
         return reply
     }
@@ -203,11 +206,7 @@ final class Queries {
         reply.parameterTypes = prepared.parameterTypes.map(ValueTypeForm.init)
         reply.givesRows = prepared.givesRows
         reply.point = point
-        reply.columns = prepared.columns.map { column in
-            QueryReply.Column(
-                name: column.name, type: ValueTypeForm(column.type), collection: column.collection?.rawValue ?? 0,
-                column: UInt32(column.column?.rawValue ?? 0))
-        }
+        reply.columns = prepared.columns.map(QueryReply.Column.init)
     }
 
     // MARK: Alone
@@ -293,7 +292,8 @@ final class Queries {
         _ bound: Bound, _ request: QueryRequest, _ keeper: RowKeeper
     ) throws(StatementError) -> StatementRun {
         let parameters = try StatementParameters.values(request, as: bound.prepared.parameterTypes, bound.settings)
-        let execution = try bound.prepared.execute(parameters, settings: bound.settings.engine, access: keeper)
+        let execution = try bound.prepared.execute(
+            parameters, settings: bound.settings.engine, access: keeper, input: request.rows)
         return StatementRun(execution, keeper, loop)
     }
 
@@ -324,7 +324,8 @@ final class Queries {
     ) {
         guard request.kind != .prepare || !SchemaChange.isDefinition(source) else { return answer(QueryReply()) }
         let refused: (DatabaseError) -> Void = { answer(QueryReply(error: StatementError(ofShard: $0))) }
-        home.enqueue(bytes: request.plan.count, refused: refused) { [self] run, done in
+        let bytes = request.rows.reduce(request.plan.count) { $0 + $1.count }
+        home.enqueue(bytes: bytes, refused: refused) { [self] run, done in
             let calls = TransactionCalls(run, run.router)
             let finish: Answer = { reply in
                 if let error = reply.error {
@@ -473,6 +474,14 @@ final class Queries {
         }
         metrics.sampledGauge("orbit_statements_running", help: "Statements under way") { [self] in Double(running) }
         metrics.sampledGauge("orbit_cursors", help: "Cursors with rows left") { [self] in Double(cursors.count) }
+    }
+}
+
+extension QueryReply.Column {
+    init(_ column: ResultColumn) {
+        self.init(
+            name: column.name, type: ValueTypeForm(column.type), collection: column.collection?.rawValue ?? 0,
+            column: UInt32(column.column?.rawValue ?? 0))
     }
 }
 

@@ -154,6 +154,8 @@ package enum PlanKind: UInt16, CaseIterable, Hashable, Sendable {
     /// [relations*] FOR …: `number` 0 KEY SHARE, 1 SHARE, 2 NO KEY UPDATE, 3 UPDATE; `isNoWait`, `isSkipLocked`.
     /// Relations are `name`s.
     case locking
+    /// Rows that come with the request, as the columns of an `insert` take them: only as its source.
+    case input
 
     // MARK: Relations of FROM
     /// [qualifier?, alias?] `name` of `qualifier`; `isOnly`.

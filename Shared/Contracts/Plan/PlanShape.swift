@@ -124,6 +124,7 @@ package struct PlanShape: Hashable, Sendable {
             .values, .query,
             "with:clause? rows:list orderBy:list* limit:expression? offset:expression? locking:list*"
         ),
+        (.input, .query, ""),
         (.with, .clause, "tables:clause…"),
         (.commonTable, .clause, "columns:list* statement:statement"),
         (.target, .clause, "value:expression"),

@@ -55,6 +55,8 @@ package struct QueryReply: Hashable, Sendable {
     package var notices: [Notice] = []
     package var error: Notice?
     package var point: Point?
+    /// What rows the plan's input takes; empty if it has none.
+    package var inputs: [Column] = []
 
     package init() {}
 
@@ -62,15 +64,8 @@ package struct QueryReply: Hashable, Sendable {
 
     package func encode() -> Bytes {
         Protobuf.encode { arena in
-            let columns = self.columns.map { column in
-                Optional(
-                    arena.make(orbit__v1__query_column__init) { message in
-                        message.name = arena.text(column.name)
-                        message.type = column.type.build(arena)
-                        message.collection = column.collection
-                        message.column = column.column
-                    })
-            }
+            let columns = self.columns.map { Optional($0.build(arena)) }
+            let inputs = self.inputs.map { Optional($0.build(arena)) }
             return arena.make(orbit__v1__query_reply__init) { message in
                 message.is_unknown = isUnknown ? 1 : 0
                 message.parameter_types = arena.array(parameterTypes.map { Optional($0.build(arena)) })
@@ -88,6 +83,8 @@ package struct QueryReply: Hashable, Sendable {
                 message.n_notices = notices.count
                 message.error = error?.build(arena)
                 message.point = point?.build(arena)
+                message.inputs = arena.array(inputs)
+                message.n_inputs = inputs.count
             }
         }
     }
@@ -100,11 +97,8 @@ package struct QueryReply: Hashable, Sendable {
             reply.parameterTypes = UnsafeBufferPointer(
                 start: message.parameter_types, count: message.n_parameter_types
             ).map { ValueTypeForm($0) }
-            reply.columns = Protobuf.messages(message.columns, message.n_columns).map { column in
-                Column(
-                    name: Protobuf.text(column.name), type: ValueTypeForm(column.type),
-                    collection: column.collection, column: column.column)
-            }
+            reply.columns = Protobuf.messages(message.columns, message.n_columns).map(Column.init)
+            reply.inputs = Protobuf.messages(message.inputs, message.n_inputs).map(Column.init)
             reply.givesRows = message.has_columns != 0
             reply.rows = Protobuf.byteStrings(message.rows, message.n_rows)
             reply.cursor = message.cursor
@@ -114,6 +108,23 @@ package struct QueryReply: Hashable, Sendable {
             reply.error = (message.error?.pointee).map(Notice.init)
             reply.point = (message.point?.pointee).map(Point.init)
             return reply
+        }
+    }
+}
+
+extension QueryReply.Column {
+    fileprivate init(_ message: Orbit__V1__QueryColumn) {
+        self.init(
+            name: Protobuf.text(message.name), type: ValueTypeForm(message.type), collection: message.collection,
+            column: message.column)
+    }
+
+    fileprivate func build(_ arena: ProtobufArena) -> UnsafeMutablePointer<Orbit__V1__QueryColumn> {
+        arena.make(orbit__v1__query_column__init) { message in
+            message.name = arena.text(name)
+            message.type = type.build(arena)
+            message.collection = collection
+            message.column = column
         }
     }
 }
@@ -134,6 +145,8 @@ extension QueryReply.Notice {
         error.column = optional(message.column)
         error.dataType = optional(message.data_type)
         error.constraint = optional(message.constraint)
+        error.context = optional(message.context)
+        error.row = Int(message.row)
         self.init(severity: Protobuf.text(message.severity), error)
     }
 
@@ -150,6 +163,8 @@ extension QueryReply.Notice {
             message.column = arena.text(error.column ?? "")
             message.data_type = arena.text(error.dataType ?? "")
             message.constraint = arena.text(error.constraint ?? "")
+            message.context = arena.text(error.context ?? "")
+            message.row = UInt32(clamping: error.row)
         }
     }
 }

@@ -29,7 +29,7 @@ package struct ValueTypeForm: Hashable, Sendable {
 
 /// What a gateway wants of a statement (Proto/query.proto says what the fields mean).
 package struct QueryRequest: Hashable, Sendable {
-    package enum Kind: UInt32, Hashable, Sendable { case execute = 0, prepare = 1, fetch = 2, close = 3 }
+    package enum Kind: UInt32, Hashable, Sendable { case execute = 0, prepare = 1, fetch = 2, close = 3, cancel = 4 }
 
     /// The value of a parameter, as the client wrote it.
     package struct Parameter: Hashable, Sendable {
@@ -59,6 +59,9 @@ package struct QueryRequest: Hashable, Sendable {
     package var cursor: UInt64 = 0
     package var wantsColumns = false
     package var settings: [Setting] = []
+    package var statement: UInt64 = 0
+    package var rows: [Bytes] = []
+    package var lockTimeout: UInt32 = 0
 
     package init(_ kind: Kind) { self.kind = kind }
 
@@ -92,6 +95,10 @@ package struct QueryRequest: Hashable, Sendable {
                 message.wants_columns = wantsColumns ? 1 : 0
                 message.settings = arena.array(settings)
                 message.n_settings = settings.count
+                message.statement = statement
+                message.rows = arena.array(rows.map(arena.data))
+                message.n_rows = rows.count
+                message.lock_timeout = lockTimeout
             }
         }
     }
@@ -123,6 +130,9 @@ package struct QueryRequest: Hashable, Sendable {
             request.settings = Protobuf.messages(message.settings, message.n_settings).map { setting in
                 Setting(Protobuf.text(setting.name), Protobuf.text(setting.value))
             }
+            request.statement = message.statement
+            request.rows = Protobuf.byteStrings(message.rows, message.n_rows)
+            request.lockTimeout = message.lock_timeout
             return request
         }
     }

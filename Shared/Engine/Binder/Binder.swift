@@ -19,6 +19,8 @@ final class Binder {
     var recorder: ViewRecorder?
     /// Locking clauses around the next query to be bound, which are about its tables too.
     var inheritedLockings: [Locking] = []
+    /// Of rows that come with the request.
+    var inputs: [ResultColumn] = []
     /// Views that are being bound, against endless recursion.
     private var viewDepth = 0
 

@@ -223,6 +223,7 @@ extension Binder {
             return Source(plan: .single, values: [], flags: [], isGiven: [])
         }
         let query = plan[index]
+        if query.kind == .input { return bindInput(collection, places) }
         let isPlain = query.kind == .values && query.children[0] == 0 && query.children[2...].allSatisfy { $0 == 0 }
         if isPlain { return try bindRows(query, collection, &places, isNamed: isNamed, scope) }
         let bound = try bindQuery(index, in: scope)
@@ -235,6 +236,16 @@ extension Binder {
         }
         return Source(
             plan: bound.plan, values: values, flags: values.map { _ in nil }, isGiven: values.map { _ in true })
+    }
+
+    /// Rows that come with the request have the types of the columns.
+    private func bindInput(_ collection: CollectionDescriptor, _ places: [Int]) -> Source {
+        let columns = places.map { collection.columns[$0] }
+        inputs = columns.map { ResultColumn(name: $0.name, type: $0.type, collection: collection.id, column: $0.id) }
+        let outputs = columns.map { OutputColumn(attribute: newAttribute(), name: $0.name, type: $0.type) }
+        return Source(
+            plan: .input(outputs), values: outputs.map { .attribute($0.attribute, $0.type) },
+            flags: outputs.map { _ in nil }, isGiven: outputs.map { _ in true })
     }
 
     private func checkCount(_ count: Int, _ places: inout [Int], isNamed: Bool, at position: Int32)

@@ -30,6 +30,8 @@ final class ExecutionContext {
     let settings: EngineSettings
     let parameters: [Value]
     let access: (any RowAccess)?
+    /// For the plan's input: records, whose column n has the id n + 1.
+    let input: [Bytes]
     /// By attribute; set by the applies around.
     private var outer: [Column?]
     /// Tables of WITH queries that have been made, and of recursion.
@@ -42,10 +44,13 @@ final class ExecutionContext {
     /// Set from outside: the next step fails.
     var isCancelled = false
 
-    init(settings: EngineSettings, parameters: [Value], access: (any RowAccess)?, attributes: Int) {
+    init(
+        settings: EngineSettings, parameters: [Value], access: (any RowAccess)?, attributes: Int, input: [Bytes] = []
+    ) {
         self.settings = settings
         self.parameters = parameters
         self.access = access
+        self.input = input
         outer = Array(repeating: nil, count: attributes)
     }
 

@@ -269,6 +269,7 @@ final class ModifyOperator: Operator {
                     "null value in column \"\(column.name)\" of relation \"\(collection.name)\" violates not-null "
                         + "constraint", detail: failing(batch, Int(row)))
                 (error.schema, error.table, error.column) = (plan.schema, collection.name, column.name)
+                error.row = Int(row) + 1
                 throw error
             }
         }
@@ -281,6 +282,7 @@ final class ModifyOperator: Operator {
                     "new row for relation \"\(collection.name)\" violates check constraint \"\(name)\"",
                     detail: failing(batch, Int(row)))
                 (error.schema, error.table, error.constraint) = (plan.schema, collection.name, name)
+                error.row = Int(row) + 1
                 throw error
             }
         }

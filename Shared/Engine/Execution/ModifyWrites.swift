@@ -352,9 +352,11 @@ extension ModifyOperator {
             let value = batch.columns[valuePlaces[place]].value(at: row)
             return value.isNull ? "null" : TextForms.text(value, collection.columns[place].type, context.settings)
         }
-        return StatementError(
+        var error = StatementError(
             .uniqueViolation, "duplicate key value violates unique constraint \"\(name)\"",
             detail: "Key (\(names))=(\(values.joined(separator: ", "))) already exists.", schema: plan.schema,
             table: collection.name, constraint: name)
+        error.row = row + 1
+        return error
     }
 }

@@ -8,6 +8,7 @@ enum PlanCompiler {
         case .single: return SingleOperator(layout: Layout([]), types: [], context: context)
         case .scan(let scan): return try ScanOperator(scan, context: context)
         case .values(let rows, let outputs): return try ValuesOperator(rows: rows, outputs: outputs, context: context)
+        case .input(let outputs): return InputOperator(outputs, context: context)
         case .filter(let child, let condition): return try FilterOperator(compile(child, context), condition)
         case .project(let child, let projections): return try ProjectOperator(compile(child, context), projections)
         case .join(let kind, let left, let right, let condition):

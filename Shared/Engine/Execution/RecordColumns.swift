@@ -18,6 +18,13 @@ struct RecordColumns {
         self.hasKey = hasKey
     }
 
+    /// Of rows that are not stored: column n has the id n + 1.
+    init(types: [DataType]) {
+        wanted = types.enumerated().map { (id: UInt32($0 + 1), place: $0, type: $1) }
+        count = types.count
+        hasKey = false
+    }
+
     func decode(_ rows: StoredRows, _ types: [DataType]) throws(StatementError) -> ColumnBatch {
         var builders = types.map { ColumnBuilder($0) }
         var taken = 0

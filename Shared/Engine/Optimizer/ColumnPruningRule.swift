@@ -26,7 +26,7 @@ enum ColumnPruningRule {
             }
             return .lock(apply(child, needed: wanted), lock)
         case .single, .values, .filter, .join, .apply, .aggregate, .sort, .limit, .distinct, .rows, .unroll, .window,
-            .shared, .working:
+            .input, .shared, .working:
             var wanted = needed
             for expression in plan.expressions { expression.collectAttributes(into: &wanted) }
             // A right side that is made for every row of the left reads columns of it.

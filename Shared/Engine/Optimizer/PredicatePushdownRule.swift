@@ -38,7 +38,7 @@ enum PredicatePushdownRule {
             return filter(.apply(try push(sinking, into: left), right, kind), staying)
         case .sort(let child, let terms, nil): return .sort(try push(conditions, into: child), terms, limit: nil)
         case .single, .scan, .values, .aggregate, .sort, .limit, .distinct, .combine, .rows, .unroll, .window, .with,
-            .shared, .working, .recursive, .modify, .lock:
+            .input, .shared, .working, .recursive, .modify, .lock:
             return filter(plan, conditions)
         }
     }

@@ -8,7 +8,8 @@ extension RelationalPlan {
         switch self {
         case .single: []
         case .scan(let scan): scan.outputs.map(\.attribute) + (scan.key.map { [$0] } ?? [])
-        case .values(_, let outputs), .shared(_, let outputs), .working(_, let outputs): outputs.map(\.attribute)
+        case .values(_, let outputs), .shared(_, let outputs), .working(_, let outputs), .input(let outputs):
+            outputs.map(\.attribute)
         case .filter(let child, _), .sort(let child, _, _), .limit(let child, _), .distinct(let child, _),
             .with(_, let child), .lock(let child, _):
             child.attributes
@@ -34,7 +35,7 @@ extension RelationalPlan {
     /// The plans right below, those of subqueries included.
     var children: [RelationalPlan] {
         switch self {
-        case .single, .scan, .values, .shared, .working, .rows: []
+        case .single, .scan, .values, .input, .shared, .working, .rows: []
         case .filter(let child, _), .sort(let child, _, _), .limit(let child, _), .distinct(let child, _),
             .lock(let child, _), .project(let child, _), .unroll(let child, _), .window(let child, _):
             [child]
@@ -50,7 +51,7 @@ extension RelationalPlan {
     /// The expressions of this node alone.
     var expressions: [BoundExpression] {
         switch self {
-        case .single, .shared, .working, .with, .combine, .recursive: []
+        case .single, .input, .shared, .working, .with, .combine, .recursive: []
         case .lock(_, let plan):
             plan.relations.map { .attribute($0.key, .bytes) } + (plan.condition.map { [$0] } ?? []) + plan.limits
         case .scan(let scan):
@@ -104,7 +105,7 @@ extension RelationalPlan {
     /// The same node over other plans, as many as `children` has.
     func replacingChildren(_ fresh: [RelationalPlan]) -> RelationalPlan {
         switch self {
-        case .single, .scan, .values, .shared, .working, .rows: return self
+        case .single, .scan, .values, .input, .shared, .working, .rows: return self
         case .filter(_, let condition): return .filter(fresh[0], condition)
         case .sort(_, let terms, let limit): return .sort(fresh[0], terms, limit: limit)
         case .limit(_, let plan): return .limit(fresh[0], plan)

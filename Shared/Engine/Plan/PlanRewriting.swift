@@ -15,7 +15,7 @@ extension RelationalPlan {
         throws(StatementError) -> RelationalPlan
     {
         switch self {
-        case .single, .shared, .working, .with, .combine, .recursive: return self
+        case .single, .input, .shared, .working, .with, .combine, .recursive: return self
         case .lock(let child, var plan):
             plan.condition = try maybe(plan.condition, change)
             plan.limits = try all(plan.limits, change)

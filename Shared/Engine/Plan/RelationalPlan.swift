@@ -35,6 +35,8 @@ indirect enum RelationalPlan: Sendable {
     case single
     case scan(ScanPlan)
     case values(rows: [[BoundExpression]], outputs: [OutputColumn])
+    /// Rows that come with the execution.
+    case input([OutputColumn])
     case filter(RelationalPlan, BoundExpression)
     case project(RelationalPlan, [Projection])
     case join(JoinKind, RelationalPlan, RelationalPlan, condition: BoundExpression?)
