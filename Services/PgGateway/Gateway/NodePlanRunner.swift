@@ -28,6 +28,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         /// Rows given by now.
         var given: Int64 = 0
         var reason: StatementError?
+        var copy: CopyRun?
     }
 
     /// The rest of a result: its number at a node, and at which one; nil: at the transaction's home.
@@ -41,8 +42,10 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     let loop: EventLoop
     let connection: UInt64
     weak var client: ClientConnection?
-    private var link: HomeLink?
+    var link: HomeLink?
     var work: Work?
+    /// Tables that the transaction has made or emptied, as they were written.
+    var freshTables: Set<[String]> = []
     /// Statements that are known to be about one record, by their fingerprints; all under the settings of now.
     var points: [Bytes: KnownPoint] = [:]
     /// The settings that travel with statements, and the version of the session's that they are of.
@@ -60,6 +63,10 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     // MARK: What the session wants
 
     func prepare(_ token: UInt64, _ statement: PlannedStatement, types: [UInt32], _ context: SessionContext) {
+        guard statement.verb != "copy" else {
+            let nothing = StatementDescription(parameters: [], columns: nil)
+            return loop.runLater { [weak client] in client?.event { $0.prepared(token, nothing) } }
+        }
         var request = QueryRequest(.prepare)
         request.parameterTypes = types.map { Self.form(PostgresTypes.type(oid: $0)) }
         (request.plan, request.fingerprint) = (statement.plan, statement.fingerprint)
@@ -70,10 +77,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     }
 
     func execute(_ token: UInt64, _ call: ExecuteCall, _ context: SessionContext) {
-        guard call.statement.verb != "copy" else {
-            let error = StatementError(.featureNotSupported, "COPY is not supported yet")
-            return loop.runLater { [weak client] in client?.event { $0.failed(token, error) } }
-        }
+        guard call.statement.verb != "copy" else { return beginCopy(token, call, context) }
         var request = QueryRequest(.execute)
         request.fingerprint = call.statement.fingerprint
         // A node that has prepared it most likely still knows it.
@@ -133,6 +137,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     }
 
     func control(_ token: UInt64, _ control: TransactionControl, _ use: TransactionUse, _ context: SessionContext) {
+        freshTables = []
         switch control {
         case .commit, .rollback:
             cursors.removeAll()
@@ -176,10 +181,6 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         if held != nil { resume(token) }
     }
 
-    func copyData(_ token: UInt64, _ data: ByteView) -> Bool { true }
-
-    func copyEnd(_ token: UInt64, failure: StatementError?) {}
-
     func end() {
         timer?.cancel()
         for cursor in cursors.keys.sorted() where cursors[cursor]?.node != nil { close(cursor: cursor) }
@@ -199,7 +200,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
 
     private var principal: String { client?.session.user ?? "" }
 
-    private func begin(_ work: Work, _ context: SessionContext) {
+    func begin(_ work: Work, _ context: SessionContext) {
         self.work = work
         timer?.cancel()
         timer = nil
@@ -211,7 +212,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         }
     }
 
-    private func open(_ terms: TransactionTerms, _ context: SessionContext) {
+    func open(_ terms: TransactionTerms, _ context: SessionContext) {
         guard link == nil else { return }
         var options = HomeOperation.Options()
         switch terms.isolation {
@@ -263,20 +264,28 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         }
         if let error = reply.error { return fail(token, error.error) }
         if let point = reply.point, work.request.kind == .execute { learn(point, reply, work.request) }
-        if work.request.kind == .prepare { return prepared(work, reply) }
+        if work.request.kind == .prepare { return work.copy == nil ? prepared(work, reply) : beginInput(work, reply) }
         if work.request.wantsColumns, reply.givesRows {
             guard let columns = Self.columns(reply) else { return fail(token, Self.unknownType) }
             work.columnCount = columns.count
             work.request.wantsColumns = false
-            client?.event { $0.began(token, columns) }
+            if work.copy == nil {
+                client?.event { $0.began(token, columns) }
+            } else if let error = beginOutput(&work, columns) {
+                return fail(token, error)
+            }
         }
         work.given &+= Int64(reply.rows.count)
         if let left = work.rowsLeft { work.rowsLeft = max(0, left - reply.rows.count) }
         self.work = work
         var wantsMore = true
         if !reply.rows.isEmpty {
-            let batch = RowBatch(columnCount: work.columnCount, records: reply.rows)
-            client?.event { wantsMore = $0.rows(token, batch) }
+            if work.copy != nil {
+                wantsMore = sendCopy(token, reply.rows)
+            } else {
+                let batch = RowBatch(columnCount: work.columnCount, records: reply.rows)
+                client?.event { wantsMore = $0.rows(token, batch) }
+            }
         }
         // The session may have given it up: a record that is none.
         guard self.work?.token == token else { return abandon(reply, node) }
@@ -307,6 +316,8 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     }
 
     func complete(_ work: Work, _ reply: QueryReply) {
+        if work.copy != nil { return completeCopy(work, reply) }
+        noteFreshTables(work.statement)
         var completion = StatementCompletion(reply.tag, rows: reply.count.map { Int64(clamping: $0) })
         // The tag of a portal counts what this Execute has given.
         if reply.tag == "SELECT" { completion.rows = work.given }
@@ -327,11 +338,12 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
 
     func fail(_ token: UInt64, _ error: StatementError) {
         guard work?.token == token else { return }
+        let error = inCopy(error)
         finish()
         client?.event { $0.failed(token, error) }
     }
 
-    private func finish() {
+    func finish() {
         timer?.cancel()
         (work, held, timer) = (nil, nil, nil)
     }
@@ -345,7 +357,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
 
     // MARK: Types
 
-    private static let unknownType = StatementError(
+    static let unknownType = StatementError(
         .internalError, "a node speaks of a type that this gateway does not know")
 
     private static func form(_ type: DataType?) -> ValueTypeForm {
@@ -357,9 +369,11 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         DataType.Kind(rawValue: form.kind).map { DataType($0, modifier: form.modifier, isArray: form.isArray) }
     }
 
-    static func columns(_ reply: QueryReply) -> [ResultColumn]? {
+    static func columns(_ reply: QueryReply) -> [ResultColumn]? { columns(reply.columns) }
+
+    static func columns(_ described: [QueryReply.Column]) -> [ResultColumn]? {
         var columns: [ResultColumn] = []
-        for column in reply.columns {
+        for column in described {
             guard let type = type(column.type) else { return nil }
             columns.append(
                 ResultColumn(
@@ -368,7 +382,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         return columns
     }
 
-    private static func settings(_ context: SessionContext) -> [QueryRequest.Setting] {
+    static func settings(_ context: SessionContext) -> [QueryRequest.Setting] {
         [
             .init("search_path", context.searchPath.map(Identifiers.quoted).joined(separator: ", ")),
             .init("TimeZone", context.timeZone), .init("DateStyle", "ISO, \(context.dateOrder)"),

@@ -34,7 +34,8 @@ struct RowWriter {
         return isWhole && field == nil && reader.isAtEnd
     }
 
-    private func append(
+    /// Appends a value that is not NULL, without its length. False: it is none.
+    func append(
         _ field: RecordField, _ type: DataType, _ format: WireFormat, into buffer: inout ByteBuffer
     ) -> Bool {
         if format == .text, let number = field.integer, Self.isNumber(type) {

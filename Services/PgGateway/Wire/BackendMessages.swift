@@ -190,6 +190,7 @@ extension ByteBuffer {
             if let detail = error.detail { body.append(field: "D", detail) }
             if let hint = error.hint { body.append(field: "H", hint) }
             if error.position > 0 { body.append(field: "P", "\(error.position)") }
+            if let context = error.context { body.append(field: "W", context) }
             if let schema = error.schema { body.append(field: "s", schema) }
             if let table = error.table { body.append(field: "t", table) }
             if let column = error.column { body.append(field: "c", column) }
