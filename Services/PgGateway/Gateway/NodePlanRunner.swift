@@ -86,6 +86,10 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         for (index, value) in call.parameters.enumerated() {
             request.parameters.append(.init(value?.bytes, isBinary: call.formats[index] == .binary))
         }
+        for number in call.statement.numbers {
+            request.parameterTypes.append(Self.form(number.type))
+            request.parameters.append(.init(number.text))
+        }
         request.settings = settings(context)
         request.wantsColumns = call.wantsColumns
         request.rowLimit = UInt32(clamping: call.rowLimit)
@@ -388,6 +392,16 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
             .init("TimeZone", context.timeZone), .init("DateStyle", "ISO, \(context.dateOrder)"),
             .init("session_authorization", context.user), .init("database", context.database),
         ]
+    }
+}
+
+extension LiftedNumber {
+    fileprivate var type: DataType {
+        switch form {
+        case .int32: .int32
+        case .int64: .int64
+        case .decimal: .decimal
+        }
     }
 }
 

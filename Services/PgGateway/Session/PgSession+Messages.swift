@@ -69,7 +69,7 @@ extension PgSession {
     private func query(_ view: ByteView) throws(StatementError) {
         dropPortal("")
         dropStatement("")
-        let statements = try StatementReader.read(try text(view))
+        let statements = try shapes.read(try text(view))
         guard !statements.isEmpty else {
             output.appendEmptyQueryResponse()
             return endGroup()

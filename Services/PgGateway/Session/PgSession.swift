@@ -62,6 +62,9 @@ package final class PgSession {
     package private(set) var user = ""
     package private(set) var database = ""
 
+    /// Texts of simple queries that were read before.
+    var shapes = StatementShapes()
+
     // Settings and transactions.
     var settings: SessionSettings
     private var reportedVersion: UInt64 = 0

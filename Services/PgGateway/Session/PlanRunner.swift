@@ -57,10 +57,25 @@ package struct PlannedStatement: Hashable, Sendable {
     /// The encoded plan, and by what nodes know it.
     package let plan: Bytes
     package let fingerprint: Bytes
+    /// Values of the plan's parameters, which the client has written into the text.
+    package let numbers: [LiftedNumber]
 
-    package init(text: Bytes, characterOffset: Int = 0, verb: String = "", plan: Bytes = []) {
+    package init(
+        text: Bytes, characterOffset: Int = 0, verb: String = "", plan: Bytes = [], numbers: [LiftedNumber] = []
+    ) {
         (self.text, self.characterOffset, self.verb, self.plan) = (text, characterOffset, verb, plan)
+        self.numbers = numbers
         fingerprint = plan.isEmpty ? [] : Bytes(SHA256.hash(plan).prefix(16))
+    }
+
+    private init(_ other: PlannedStatement, text: Bytes, numbers: [LiftedNumber]) {
+        (self.text, characterOffset, verb, plan) = (text, other.characterOffset, other.verb, other.plan)
+        (fingerprint, self.numbers) = (other.fingerprint, numbers)
+    }
+
+    /// The same plan, written with other numbers.
+    func replacing(text: Bytes, numbers: [LiftedNumber]) -> PlannedStatement {
+        PlannedStatement(self, text: text, numbers: numbers)
     }
 }
 

@@ -1,4 +1,5 @@
 import Base
+import Contracts
 import QueryLanguages
 
 /// A statement as the session sees it: what it does itself, and what is for the nodes.
@@ -70,13 +71,19 @@ struct StatementReader {
 
     /// The statements of a text, empty ones left out. One that cannot be read refuses them all.
     static func read(_ text: Bytes) throws(StatementError) -> [SessionStatement] {
+        try parse(text).map(\.statement)
+    }
+
+    /// The same, with their plans.
+    static func parse(_ text: Bytes) throws(StatementError) -> [(statement: SessionStatement, plan: LogicalPlan)] {
         let parsed = try SQLParser.parse(text)
-        var tokens: [SQLToken] = [], statements: [SessionStatement] = []
+        var tokens: [SQLToken] = [], statements: [(statement: SessionStatement, plan: LogicalPlan)] = []
         for statement in parsed {
             let verb = Self.verb(text[statement.range])
             guard sessionVerbs.contains(verb) else {
                 let plan = statement.plan.encode()
-                statements.append(.node(PlannedStatement(text: Bytes(text[statement.range]), verb: verb, plan: plan)))
+                let planned = PlannedStatement(text: Bytes(text[statement.range]), verb: verb, plan: plan)
+                statements.append((.node(planned), statement.plan))
                 continue
             }
             if tokens.isEmpty { tokens = try self.tokens(text) }
@@ -84,7 +91,7 @@ struct StatementReader {
                 let end = tokens.firstIndex(where: { $0.range.lowerBound >= statement.range.upperBound })
             else { continue }
             var reader = StatementReader(text: text, tokens: tokens, index: start, end: end)
-            statements.append(try reader.statement())
+            statements.append((try reader.statement(), statement.plan))
         }
         return statements
     }
