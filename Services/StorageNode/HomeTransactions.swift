@@ -44,6 +44,9 @@ final class HomeTransactions {
     /// Reads what others have encoded.
     let decoder = InvocationBatchDecoder()
 
+    /// This node's own shards; nil: they are reached as others.
+    var local: (any LocalNode)?
+
     /// `session` is random; `clock` tells milliseconds since 1970.
     init(
         loop: EventLoop, tls: TLSContext?, session: UInt64, clock: @escaping () -> UInt64,
@@ -56,6 +59,7 @@ final class HomeTransactions {
     /// Who this node is, and where shards are from here on.
     func adopt(_ map: ShardMap, as id: NodeID) {
         fleet = (map, id)
+        router?.local = local.map { (id, $0) }
         router?.adopt(map)
     }
 
@@ -64,6 +68,7 @@ final class HomeTransactions {
         guard let fleet, !isClosed else { throw DatabaseError(.unavailable, "This node has no shard map yet") }
         if let router { return router }
         let fresh = NodeRouter(loop: loop, tls: tls, session: session)
+        fresh.local = local.map { (fleet.id, $0) }
         fresh.adopt(fleet.map)
         router = fresh
         timer = loop.schedule(afterMilliseconds: 1_000, repeating: true) { [unowned self] in tick() }

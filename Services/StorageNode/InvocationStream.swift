@@ -31,7 +31,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
 
     private let loop: EventLoop
     private let node: Node
-    private let stream: GRPCServerStream
+    private let channel: any ReplyChannel
     private let decoder = InvocationBatchDecoder()
     private let ready = ReplyBatchEncoder()
     var isFlushPending = false
@@ -60,8 +60,8 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     /// Connections on it belong to transactions whose home is here.
     var hasMembers = false
 
-    init(loop: EventLoop, node: Node, stream: GRPCServerStream, isUnary: Bool, rights: CallerRights) {
-        (self.loop, self.node, self.stream, self.isUnary) = (loop, node, stream, isUnary)
+    init(loop: EventLoop, node: Node, channel: any ReplyChannel, isUnary: Bool, rights: CallerRights) {
+        (self.loop, self.node, self.channel, self.isUnary) = (loop, node, channel, isUnary)
         self.rights = rights
     }
 
@@ -129,7 +129,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     private var outstanding: Int { queued &+ heldBytes &+ ready.size }
 
     private func look() {
-        queued = stream.bufferedBytes
+        queued = channel.bufferedBytes
         shares.settle(queued: queued, unsent: heldBytes &+ ready.size)
     }
 
@@ -266,7 +266,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
         if !waiting.isEmpty, replies !== ready { loop.flushUpstream(self) }
         if hasEnded, owed == 0, isOpen {
             isOpen = false
-            stream.finish(.ok)
+            channel.end(.ok)
         }
     }
 
@@ -283,12 +283,12 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     private func write(_ replies: ReplyBatchEncoder) {
         owed -= replies.count
         let size = replies.size
-        let isSent = stream.send { buffer in
+        let isSent = channel.send { buffer in
             replies.write(bookmark: node.clock.last, mapEpoch: node.mapEpoch, into: &buffer)
         }
         replies.reset()
         shares.didSend(size)
-        queued = stream.bufferedBytes
+        queued = channel.bufferedBytes
         // The caller must not wait for what does not come. Of streams no batch is that large; a unary call can ask for
         // too much.
         if !isSent { fail(GRPCStatus(.resourceExhausted, "the replies exceed what one message may hold")) }
@@ -305,6 +305,6 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
 
     private func fail(_ status: GRPCStatus) {
         isOpen = false
-        stream.finish(status)
+        channel.end(status)
     }
 }

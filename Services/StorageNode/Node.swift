@@ -242,6 +242,7 @@ final class Node {
     /// Has the node drive transactions.
     func attach(_ homes: HomeTransactions) {
         self.homes = homes
+        homes.local = LocalInvocations(self)
         queries = Queries(loop: loop, homes: homes, programs: programs, clock: { [clock] in clock.wallMilliseconds }) {
             [unowned self] () throws(DatabaseError) in
             guard let executor = executors.first(where: \.isEvaluating) else {

@@ -13,7 +13,7 @@ extension Node {
         for (method, isUnary) in [("Stream", false), ("Invoke", true)] {
             server.register(path: "/orbit.v1.InvocationService/" + method) { [self] stream in
                 InvocationStream(
-                    loop: loop, node: self, stream: stream, isUnary: isUnary, rights: access.rights(of: stream.peer))
+                    loop: loop, node: self, channel: stream, isUnary: isUnary, rights: access.rights(of: stream.peer))
             }
         }
         let directory = DirectoryService(self)

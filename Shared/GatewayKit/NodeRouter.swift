@@ -49,6 +49,8 @@ package final class NodeRouter {
     var replicaReadsToSweep = 1024
     /// Attempts of transactions over several shards that are not over.
     var attempts: [TransactionAttempt] = []
+    /// The node that this process is, if it is one: its shards are reached without a socket.
+    package var local: (id: NodeID, node: any LocalNode)?
     /// Who wants a timestamp to read at; asked for at the end of the tick.
     var timestampAskers: [(Result<Timestamp, DatabaseError>) -> Void] = []
     /// Interactive transactions that are not over.
@@ -413,9 +415,15 @@ package final class NodeRouter {
     func stream(to node: NodeID) -> NodeStream? {
         if let stream = streams[node] { return stream }
         guard let address = addresses[node], !isClosed else { return nil }
-        let stream = NodeStream(
-            loop: loop, node: node, address: address, tls: address.host == nil ? nil : tls, session: session,
-            callTimeout: callTimeout, connectPatience: connectPatience, router: self)
+        let stream: NodeStream
+        if let local, local.id == node {
+            stream = NodeStream(
+                loop: loop, node: node, local: local.node, session: session, callTimeout: callTimeout, router: self)
+        } else {
+            stream = NodeStream(
+                loop: loop, node: node, address: address, tls: address.host == nil ? nil : tls, session: session,
+                callTimeout: callTimeout, connectPatience: connectPatience, router: self)
+        }
         streams[node] = stream
         return stream
     }

@@ -36,11 +36,13 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     }
 
     private let loop: EventLoop
-    private let channel: GRPCClientChannel
+    /// Nil for the node that this process is, which is `local`.
+    private let channel: GRPCClientChannel?
+    private let local: (any LocalNode)?
     /// Where calls go; nil while they have to wait.
-    private var stream: GRPCClientStream?
+    private var stream: NodeWay?
     /// The stream of a connection whose server is shutting down: it answers what it was sent and gets nothing more.
-    private var retiring: GRPCClientStream?
+    private var retiring: NodeWay?
     private var reopening: LoopTimer?
     private var isClosed = false
     private var batch: InvocationBatchEncoder
@@ -74,11 +76,22 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         self.node = node
         self.callTimeout = callTimeout
         self.connectPatience = connectPatience
+        local = nil
         self.router = router
         batch = InvocationBatchEncoder(session: session)
-        channel = GRPCClientChannel(loop: loop, address: address, tls: tls, limits: Self.limits)
+        let channel = GRPCClientChannel(loop: loop, address: address, tls: tls, limits: Self.limits)
+        self.channel = channel
         channel.onStateChange = { [unowned self] state in self.channelChanged(state) }
         channel.connect()
+    }
+
+    /// The stream to the node that this process is.
+    init(loop: EventLoop, node: NodeID, local: any LocalNode, session: UInt64, callTimeout: UInt64, router: NodeRouter)
+    {
+        (self.loop, self.node, self.callTimeout, self.router) = (loop, node, callTimeout, router)
+        (connectPatience, channel, self.local) = (0, nil, local)
+        batch = InvocationBatchEncoder(session: session)
+        stream = local.openStream(to: self).map { .local($0) }
     }
 
     /// Calls in flight or waiting.
@@ -99,7 +112,7 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     /// Gives up the connection to a node that is held for hung: what was sent has an unknown outcome (reads are
     /// unavailable) and is never answered, also if the node wakes up; the rest goes elsewhere. Another connection is
     /// there once the node says hello.
-    func abandon() { channel.abandon("the storage node does not answer") }
+    func abandon() { channel?.abandon("the storage node does not answer") }
 
     /// Adds a call to the batch of this tick.
     @inline(__always)
@@ -254,7 +267,8 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     func close() {
         isClosed = true  // A receiver that calls again is refused at once.
         reopening?.cancel()
-        channel.close()
+        channel?.close()
+        if channel == nil { stream?.end() }
         failSent()
         failUnsent(DatabaseError(.unavailable, "The gateway is shutting down"))
     }
@@ -273,10 +287,10 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
             router.streamsChanged()
             return
         }
-        guard case .ready = state, stream == nil, retiring == nil, !isClosed else { return }
+        guard case .ready = state, stream == nil, retiring == nil, !isClosed, let channel else { return }
         reopening?.cancel()
         reopening = nil
-        stream = channel.open(path: "/orbit.v1.InvocationService/Stream", handler: self)
+        stream = .remote(channel.open(path: "/orbit.v1.InvocationService/Stream", handler: self))
         waitingSince = 0
         router.streamsChanged()
         flushAtTickEnd()
@@ -330,7 +344,11 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         reopening = loop.schedule(afterMilliseconds: delay) { [weak self] in
             guard let self else { return }
             reopening = nil
-            channelChanged(channel.state)
+            if let channel { return channelChanged(channel.state) }
+            stream = local?.openStream(to: self).map { .local($0) }
+            waitingSince = 0
+            router.streamsChanged()
+            flushAtTickEnd()
         }
     }
 

@@ -74,7 +74,9 @@ struct StatementShapesTests {
     func refused() throws {
         var shapes = StatementShapes()
         _ = try planned(&shapes, "SELECT a FROM t WHERE id = 5")
-        for text in ["SELECT a FROM t WHERE id = \u{1}", "SELECT a FROM t WHER id = 5", "SELECT a FROM t WHERE id = 5x"] {
+        for text in [
+            "SELECT a FROM t WHERE id = \u{1}", "SELECT a FROM t WHER id = 5", "SELECT a FROM t WHERE id = 5x",
+        ] {
             #expect(throws: StatementError.self, "\(text)") { try shapes.read(Bytes(text.utf8)) }
         }
     }
