@@ -77,7 +77,9 @@ extension ShardExecutor {
         guard (scope.isolation == .readCommitted) == (scope.readTimestamp == .zero) else { return Self.noTime }
         var calls = batch.calls
         while let call = calls.next() {
-            guard call.method.isKeyless || runtime.owns(call.database, call.key) else { return Self.notHere }
+            guard call.method.isKeyless || runtime.owns(call.database, call.key) else {
+                return Self.misplaced(call)
+            }
             if call.method.keys == .none, call.method.isWrite { return Self.noFlush }
         }
         return nil

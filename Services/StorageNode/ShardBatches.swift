@@ -1,6 +1,7 @@
 import Actors
 import Base
 import Contracts
+import DataModel
 import Raft
 
 /// Calls that are done at once or not at all (`CallBatch`).
@@ -13,7 +14,15 @@ extension ShardExecutor {
     /// 16 MiB; what a single call may make, a batch may make too.
     static let batchEffects = 15 << 20
 
-    static let notHere = DatabaseError(.staleMap, "the key's slot is not served by this shard")
+    private static let otherShard = DatabaseError(.staleMap, "the key's slot is not served by this shard")
+    private static let otherSchema = DatabaseError(
+        .staleSchema, "the key's slot is not served by this shard, as far as its schema tells")
+
+    /// Of a key that might name a record the schema may be why.
+    static func misplaced(_ call: ActorCallView) -> DatabaseError {
+        call.database == 0 && RecordName.divide(call.key) != nil ? otherSchema : otherShard
+    }
+
     private static let tooManyEffects = DatabaseError(
         .limitExceeded, "The commands of one transaction change more than an entry of the log takes; none was executed")
     private static let replyTooLarge = DatabaseError(
@@ -36,8 +45,8 @@ extension ShardExecutor {
     func prepare(
         _ batch: CallBatchView, isWrite: Bool, id: UInt64, on stream: InvocationStream, ready: ReplyBatchEncoder
     ) -> Bool {
-        guard ownsKeys(of: batch) else {
-            ready.error(id, Self.notHere)
+        if let misplaced = misplaced(in: batch) {
+            ready.error(id, misplaced)
             return false
         }
         guard isWrite else { return true }
@@ -53,13 +62,13 @@ extension ShardExecutor {
         return admit(true, id, ready) != nil
     }
 
-    /// Whether all calls are this shard's. A gateway that has gone by another map must hear it before one is done.
-    private func ownsKeys(of batch: CallBatchView) -> Bool {
+    /// Why not all calls are this shard's. A gateway that has gone by another map must hear it before one is done.
+    private func misplaced(in batch: CallBatchView) -> DatabaseError? {
         var calls = batch.calls
         while let call = calls.next() {
-            guard call.method.isKeyless || runtime.owns(call.database, call.key) else { return false }
+            guard call.method.isKeyless || runtime.owns(call.database, call.key) else { return Self.misplaced(call) }
         }
-        return true
+        return nil
     }
 
     /// What was found of a batch's watches, and the newest pending index that this depends on.

@@ -315,7 +315,9 @@ extension ShardExecutor {
         guard view.participants.slots.allSatisfy({ Self.slot($0) != nil }) else { return Self.wrongSlot }
         var calls = batch.calls
         while let call = calls.next() {
-            guard call.method.isKeyless || runtime.owns(call.database, call.key) else { return Self.notHere }
+            guard call.method.isKeyless || runtime.owns(call.database, call.key) else {
+                return Self.misplaced(call)
+            }
             if call.method.isWrite, view.isReadOnly {
                 return DatabaseError(.invalidArgument, "A transaction that only reads has a part that writes")
             }

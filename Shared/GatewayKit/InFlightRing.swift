@@ -7,6 +7,15 @@ package protocol ReplyReceiver: AnyObject {
     func completed(_ ticket: UInt64, _ reply: borrowing ReplyView)
     /// No reply will come. The error says whether the outcome is known.
     func failed(_ ticket: UInt64, _ error: DatabaseError)
+    /// The shard has refused the call, and done nothing: it went by another schema, or to another place than the shard
+    /// knows of. True: the receiver sees to it; false: the refusal is the reply. The view is valid during the call.
+    func refusedAsStale(_ ticket: UInt64, _ call: borrowing InvocationView, _ error: DatabaseError) -> Bool
+}
+
+extension ReplyReceiver {
+    package func refusedAsStale(_ ticket: UInt64, _ call: borrowing InvocationView, _ error: DatabaseError) -> Bool {
+        false
+    }
 }
 
 /// The calls in flight on one stream, found by id in constant time and without hashing.

@@ -301,15 +301,25 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         do {
             try decoder.decode(message) { reply in
                 guard let entry = ring.remove(reply.id) else { return }  // Given up already: the client has its error.
-                if reply.kind == .error, reply.errorCode == .notLeader, giveBack(reply.id, entry, reply.leader) {
-                    return
-                }
+                if reply.kind == .error, isTakenBack(reply, entry) { return }
                 entry.receiver.completed(entry.ticket, reply)
             }
             router.observe(bookmark: decoder.bookmark, epoch: decoder.mapEpoch)
             if router.isRerouting { router.reroute() }
         } catch {
             (stream ?? retiring)?.cancel()  // A node that sends nonsense is worse than none: start afresh.
+        }
+    }
+
+    /// Whether a call that was refused goes on elsewhere.
+    @inline(never)
+    private func isTakenBack(_ reply: borrowing ReplyView, _ entry: InFlightRing.Entry) -> Bool {
+        switch reply.errorCode {
+        case .notLeader: return giveBack(reply.id, entry, reply.leader)
+        case .staleSchema, .staleMap:
+            let error = reply.error
+            return sent.withCall(reply.id) { entry.receiver.refusedAsStale(entry.ticket, $0, error) }
+        case _: return false
         }
     }
 

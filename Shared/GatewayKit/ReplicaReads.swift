@@ -83,6 +83,19 @@ final class ReplicaRead: ReplyReceiver {
         receiver.completed(self.ticket, reply)
     }
 
+    /// A replica may be behind with the schema; the leader's word counts.
+    func refusedAsStale(_ ticket: UInt64, _ call: borrowing InvocationView, _ error: DatabaseError) -> Bool {
+        guard ticket == attempt, !isDone else { return true }
+        switch stage {
+        case .replica, .leader:
+            router.ask(self, .strong)
+            return true
+        case .strong:
+            isDone = receiver.refusedAsStale(self.ticket, call, error)
+            return isDone
+        }
+    }
+
     func failed(_ ticket: UInt64, _ error: DatabaseError) {
         guard ticket == attempt, !isDone else { return }
         switch stage {

@@ -56,6 +56,16 @@ struct SentBatches: ~Copyable {
         return nil
     }
 
+    /// Shows the call with that id to `body`; false when it is not there, or `body` says so.
+    func withCall(_ id: UInt64, _ body: (borrowing InvocationView) -> Bool) -> Bool {
+        for batch in batches[first...] where id < batch.end {
+            var answer = false
+            try? decoder.decode(batch.bytes.readable) { if $0.id == id { answer = body($0) } }  // Our own bytes.
+            return answer
+        }
+        return false
+    }
+
     /// Whether some call of these batches, or of `unsent`, is one that is looked for.
     func contains(unsent: ByteView, where isMeant: (_ id: UInt64, _ slot: UInt32) -> Bool) -> Bool {
         var isFound = false

@@ -14,6 +14,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
 
     let gateway: Gateway
     private let router: NodeRouter
+    private let records: RecordDirectory
     private let server: ServerState
     private let connection: Connection
     let session: RESPSession
@@ -40,6 +41,8 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     var interactive: HomeLink?
     /// The client has closed the connection.
     private(set) var isGone = false
+    /// Calls that were refused as they had been routed, and are made anew.
+    var stale: [StaleCall] = []
     /// Who asks for the time, once everything before is answered.
     private var waitsForTime: (token: UInt64, moment: ReadMoment)?
     /// Who wants to listen, once everything before is answered.
@@ -51,7 +54,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
         self.gateway = gateway
         self.connection = connection
         self.session = session
-        router = gateway.router
+        (router, records) = (gateway.router, gateway.records)
         server = gateway.server
         if !session.isAuthenticated { connection.setDeadline(afterMilliseconds: Self.loginMilliseconds) }
     }
@@ -172,7 +175,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     @inline(__always)
     func invoke(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
         switch call.target {
-        case .key: send(token, call, UInt32(Slot.of(call.key).rawValue), self)
+        case .key: send(token, call, records.slot(call.database, call.key), self)
         case .keys: try sendToOneShard(token, call)
         case .everyShard, .cursor, .anyShard: try FanOut.begin(token, call, self, router, random: gateway.random)
         }
@@ -248,12 +251,12 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
 
     /// Several keys: all on one shard, or not at all, because nothing is done half.
     private func sendToOneShard(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
-        let slot = UInt32(Slot.of(call.key).rawValue)
+        let slot = records.slot(call.database, call.key)
         if router.shards.count > 1 {
             let shard = router.shardIndex(ofSlot: slot)
             var isOneShard = true
             call.forEachKey { key in
-                if router.shardIndex(ofSlot: UInt32(Slot.of(key).rawValue)) != shard { isOneShard = false }
+                if router.shardIndex(ofSlot: records.slot(call.database, key)) != shard { isOneShard = false }
             }
             guard isOneShard else { return try sendInPieces(token, call) }
         }
@@ -285,7 +288,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
         }
     }
 
-    private func begin(
+    func begin(
         _ plan: TransactionPlan, _ token: UInt64, _ completion: @escaping (TransactionOutcome) -> Void
     ) throws(DatabaseError) {
         if let time = session.asOf {
@@ -320,7 +323,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
                 lend { session.counted(token, counts, output: &connection.output, to: self) }
             }
         case .watch(let token, let database, let keys):
-            WatchRequest.begin(keys, database, for: self, router) { [self] versions in
+            WatchRequest.begin(keys, database, for: self) { [self] versions in
                 gateway.beginEvent()
                 lend { session.watched(token, versions, output: &connection.output, to: self) }
             }

@@ -13,6 +13,8 @@ import ServiceKit
 final class Gateway {
     let loop: EventLoop
     let router: NodeRouter
+    /// Which keys name records.
+    let records: RecordDirectory
     let server: ServerState
     let users: UserCatalog
     /// What commands do to keys, for who listens.
@@ -35,6 +37,7 @@ final class Gateway {
         clock = service.clock
         logger = service.logger
         self.router = router
+        records = RecordDirectory(router, loop: service.loop)
         self.server = server
         users = UserCatalog(
             router, server, loop: service.loop, workers: workers, logger: service.logger, soleUser: soleUser)
@@ -165,6 +168,7 @@ final class Gateway {
         }
         for client in clients.values { client.kill() }
         keyspace.stop()
+        records.stop()
         router.close()
         done()
     }

@@ -95,7 +95,12 @@ extension ClientConnection {
             guard lock != .none else {
                 return try TransactionRequest.begin(plan, token: token, for: self, gateway, completion)
             }
-            try TransactionRequest.begin(plan, in: interactive, gateway, lock: lock, wait: wait, completion)
+            let retry = StaleRetry(self, completion) { [gateway] retry throws(DatabaseError) in
+                try TransactionRequest.begin(plan, in: interactive, gateway, lock: lock, wait: wait) {
+                    retry.conclude($0)
+                }
+            }
+            try retry.begin()
         } catch {
             later { completion(.failed(error)) }
         }
@@ -109,7 +114,7 @@ extension TransactionRequest {
         lock: InvocationScope.LockMode = .none, wait: InvocationScope.WaitPolicy = .wait,
         _ completion: @escaping (TransactionOutcome) -> Void
     ) throws(DatabaseError) {
-        let division = try PlanDivision(plan, ShardPlaces(gateway.router))
+        let division = try PlanDivision(plan, ShardPlaces(gateway))
         var encoder = CallBatchEncoder()
         let shares = division.shares.map { share in
             encoder.reset()

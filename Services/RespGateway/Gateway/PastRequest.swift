@@ -28,7 +28,17 @@ final class PastRequest: ReplyReceiver {
         _ plan: TransactionPlan, at time: Timestamp, for client: ClientConnection, _ gateway: Gateway,
         _ completion: @escaping (TransactionOutcome) -> Void
     ) throws(DatabaseError) {
-        let division = try PlanDivision(plan, ShardPlaces(gateway.router))
+        let retry = StaleRetry(client, completion) { retry throws(DatabaseError) in
+            try attempt(plan, at: time, for: client, gateway) { retry.conclude($0) }
+        }
+        try retry.begin()
+    }
+
+    private static func attempt(
+        _ plan: TransactionPlan, at time: Timestamp, for client: ClientConnection, _ gateway: Gateway,
+        _ completion: @escaping (TransactionOutcome) -> Void
+    ) throws(DatabaseError) {
+        let division = try PlanDivision(plan, ShardPlaces(gateway))
         let request = PastRequest(division, random: gateway.random(), for: client, completion)
         var encoder = CallBatchEncoder()
         for (position, share) in division.shares.enumerated() {

@@ -10,6 +10,10 @@ struct ShardPlaces {
     let shard: (UInt32) -> Int?
     /// The first slot of a bucket: where a scan goes on.
     let firstSlot: (Int) -> UInt32
+    /// The slot of a key of a database, or of the record that it names.
+    var slot: (UInt8, ByteView) -> UInt32 = { UInt32(Slot.of($1).rawValue) }
+
+    func slot(of key: Bytes, in database: UInt8) -> UInt32 { key.withView { slot(database, $0) } }
 }
 
 /// A plan divided among shards: what each has to do, and how their replies become those of the plan's calls.
@@ -44,13 +48,11 @@ struct PlanDivision {
     init(_ plan: TransactionPlan, _ places: ShardPlaces) throws(DatabaseError) {
         self.plan = plan
         for (position, watch) in plan.watches.enumerated() {
-            let share = try share(Self.slot(of: watch.key), places)
+            let share = try share(places.slot(of: watch.key, in: watch.database), places)
             shares[share].watches.append(position)
         }
         for position in plan.calls.indices { try add(position, places) }
     }
-
-    static func slot(of key: Bytes) -> UInt32 { key.withView { UInt32(Slot.of($0).rawValue) } }
 
     /// The position of the share of the shard that owns `slot`.
     private mutating func share(_ slot: UInt32, _ places: ShardPlaces) throws(DatabaseError) -> Int {
@@ -65,7 +67,8 @@ struct PlanDivision {
     private mutating func add(_ position: Int, _ places: ShardPlaces) throws(DatabaseError) {
         let call = plan.calls[position]
         switch call.target {
-        case .key: try add(Piece(call: position, keys: nil), Self.slot(of: call.key), places)
+        case .key:
+            try add(Piece(call: position, keys: nil), places.slot(of: call.key, in: call.database), places)
         case .keys: try addKeys(position, places)
         case .everyShard, .anyShard:
             guard !places.slots.isEmpty else { throw DatabaseError(.unavailable, "The shard map is not known yet") }
@@ -83,7 +86,7 @@ struct PlanDivision {
     }
 
     private mutating func addKeys(_ position: Int, _ places: ShardPlaces) throws(DatabaseError) {
-        let call = plan.calls[position], slots = call.keys.map { Self.slot(of: $0) }
+        let call = plan.calls[position], slots = call.keys.map { places.slot(of: $0, in: call.database) }
         guard let first = slots.first else { throw .crossShard }
         guard slots.contains(where: { places.shard($0) != places.shard(first) }) else {
             return try add(Piece(call: position, keys: nil), first, places)

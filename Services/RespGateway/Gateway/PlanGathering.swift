@@ -265,8 +265,8 @@ extension PlanGathering.Found {
 extension CallSnapshot {
     fileprivate func isOnOneShard(_ places: ShardPlaces) -> Bool {
         guard let first = keys.first else { return true }
-        let shard = places.shard(PlanDivision.slot(of: first))
-        return keys.allSatisfy { places.shard(PlanDivision.slot(of: $0)) == shard }
+        let shard = places.shard(places.slot(of: first, in: database))
+        return keys.allSatisfy { places.shard(places.slot(of: $0, in: database)) == shard }
     }
 
     /// Of COPY: the database of the copy.

@@ -26,8 +26,18 @@ final class TransactionRequest: ReplyReceiver {
         _ plan: TransactionPlan, token: UInt64, for client: ClientConnection, _ gateway: Gateway,
         _ completion: @escaping (TransactionOutcome) -> Void
     ) throws(DatabaseError) {
+        let retry = StaleRetry(client, completion) { retry throws(DatabaseError) in
+            try attempt(plan, token: token, for: client, gateway) { retry.conclude($0) }
+        }
+        try retry.begin()
+    }
+
+    private static func attempt(
+        _ plan: TransactionPlan, token: UInt64, for client: ClientConnection, _ gateway: Gateway,
+        _ completion: @escaping (TransactionOutcome) -> Void
+    ) throws(DatabaseError) {
         let router = gateway.router
-        let places = ShardPlaces(router)
+        let places = ShardPlaces(gateway)
         if places.slots.count > 1, let gathering = try PlanGathering(plan, places) {
             return try GatheredRequest.begin(gathering, token: token, for: client, gateway, completion)
         }
@@ -83,11 +93,12 @@ final class TransactionRequest: ReplyReceiver {
 }
 
 extension ShardPlaces {
-    /// As a router knows them now.
-    init(_ router: NodeRouter) {
+    /// As a gateway knows them now.
+    init(_ gateway: Gateway) {
+        let router = gateway.router, records = gateway.records
         self.init(
             slots: router.slotOfEachShard, shard: { router.shardIndex(ofSlot: $0) },
-            firstSlot: { router.firstSlot(ofBucket: $0) })
+            firstSlot: { router.firstSlot(ofBucket: $0) }, slot: { records.slot($0, $1) })
     }
 }
 
@@ -124,14 +135,21 @@ final class WatchRequest: ReplyReceiver {
 
     /// `completion` is called later, never from inside.
     static func begin(
-        _ keys: [Bytes], _ database: UInt8, for client: ClientConnection, _ router: NodeRouter,
+        _ keys: [Bytes], _ database: UInt8, for client: ClientConnection, attempt: Int = 0,
         _ completion: @escaping (Result<[UInt64], DatabaseError>) -> Void
     ) {
-        let request = WatchRequest(client, keys.count, completion)
+        let request = WatchRequest(client, keys.count) { result in
+            guard case .failure(let error) = result, StaleRetry.mayHelp(error, attempt) else {
+                return completion(result)
+            }
+            client.gateway.records.refresh(attempt: attempt) {
+                begin(keys, database, for: client, attempt: attempt + 1, completion)
+            }
+        }
         for (position, key) in keys.enumerated() {
             key.withView { key in
-                router.call(
-                    connection: client.session.id, slot: UInt32(Slot.of(key).rawValue), method: .version,
+                client.gateway.router.call(
+                    connection: client.session.id, slot: client.gateway.records.slot(database, key), method: .version,
                     database: database, key: key, flags: 0, numbers: UnsafeBufferPointer(start: nil, count: 0),
                     arguments: UnsafeBufferPointer(start: nil, count: 0), receiver: request, ticket: UInt64(position))
             }

@@ -147,6 +147,9 @@ package final class RESPSession {
 
     package var inFlight: Int { ring.count }
 
+    /// Commands without an answer yet.
+    package var unanswered: Int { ring.waitingCount }
+
     /// Whether every command with a token below `token` is answered, or nobody waits for the answers any more.
     package func hasAnswered(before token: UInt64) -> Bool { ring.head >= token || wait == .closed }
 

@@ -45,6 +45,9 @@ final class ReplyRing {
 
     @inline(__always) var count: Int { Int(tail &- head) }
 
+    /// Places whose answer has not come.
+    var waitingCount: Int { count - done }
+
     @inline(__always) var isEmpty: Bool { head == tail }
 
     @inline(__always) func isWaiting(_ token: UInt64) -> Bool {

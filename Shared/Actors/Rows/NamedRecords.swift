@@ -26,9 +26,7 @@ struct NamedCollection {
 
     /// Nil for collections whose records have no Redis form.
     init?(_ descriptor: CollectionDescriptor, isReferenced: Bool) {
-        guard descriptor.kind == .table, descriptor.entriesOf == nil, descriptor.namespace == .default,
-            descriptor.primaryKey.count == 1, let key = descriptor.column(descriptor.primaryKey[0])
-        else { return nil }
+        guard let key = descriptor.namingColumn else { return nil }
         (id, name) = (descriptor.id, descriptor.name)
         columns = descriptor.columns.map { Self.column($0, isKey: $0.id == key.id) }
         self.key = Self.column(key, isKey: true)
@@ -49,12 +47,15 @@ struct NamedCollection {
 
     /// The value that K stands for: it must be written as it is shown.
     func primaryKey(_ text: ByteView) throws(DatabaseError) -> Value {
-        let value = try Self.value(text, of: key)
-        guard ValueText.text(of: value, as: key.type).utf8.elementsEqual(text) else {
+        let value: Value?
+        do throws(StatementError) { value = try RecordName.primaryKey(text, key.type) } catch {
+            throw DatabaseError(.invalidText, error.message)
+        }
+        guard let value else {
             throw DatabaseError(
                 .invalidText, "the key of a record of \(name) must be written as its primary key is shown")
         }
-        return value.forKey(as: key.type)
+        return value
     }
 
     /// A text as a value of a column.
@@ -89,10 +90,8 @@ final class RecordNames {
 
     /// The collection that a key of Redis names a record of, and what is behind the first colon.
     func find(_ key: ByteView) -> (collection: NamedCollection, text: ByteView)? {
-        guard let colon = key.firstIndex(of: UInt8(ascii: ":")),
-            let found = table.value(for: ByteView(rebasing: key[..<colon]))
-        else { return nil }
-        return (found, ByteView(rebasing: key[(colon + 1)...]))
+        guard let name = RecordName.divide(key), let found = table.value(for: name.collection) else { return nil }
+        return (found, name.text)
     }
 }
 

@@ -1,0 +1,55 @@
+import Base
+
+// Keys of Redis that name records: `P:K` of database 0 is the record with primary key K of collection P, if there is
+// such a collection in the default namespace, with a primary key of one column (design: DATA-MODEL.md, section 4).
+// Gateways route by this, and leaders decide by it.
+
+extension CollectionDescriptor {
+    /// The column whose value keys of Redis name its records by; nil: no key names one.
+    package var namingColumn: Column? {
+        guard kind == .table, entriesOf == nil, namespace == .default, primaryKey.count == 1 else { return nil }
+        return column(primaryKey[0])
+    }
+}
+
+extension Catalog {
+    /// The collections whose records keys of Redis name, and whether their records are changed by statements alone:
+    /// there are rules that the shard of a record does not know how to keep.
+    package var namedCollections: [(collection: CollectionDescriptor, isRuled: Bool)] {
+        var referenced: Set<CollectionID> = []
+        for collection in collections.values { referenced.formUnion(collection.foreignKeys.map(\.target)) }
+        return collections.values.compactMap { collection in
+            guard collection.namingColumn != nil else { return nil }
+            let hasRules =
+                !collection.checks.isEmpty || !collection.foreignKeys.isEmpty || !collection.indexes.isEmpty
+                || referenced.contains(collection.id)
+            let hasDefaults = collection.columns.contains {
+                $0.defaultValue != nil || $0.identity != .none || $0.sequence != nil
+            }
+            return (collection, hasRules || hasDefaults)
+        }
+    }
+}
+
+/// A key of Redis as the name of a record.
+package enum RecordName {
+    /// What is before the first colon, and what is behind it; nil: there is none.
+    package static func divide(_ key: ByteView) -> (collection: ByteView, text: ByteView)? {
+        guard let colon = key.firstIndex(of: UInt8(ascii: ":")) else { return nil }
+        return (ByteView(rebasing: key[..<colon]), ByteView(rebasing: key[(colon + 1)...]))
+    }
+
+    /// The value of a primary key of that type that a text is; nil: it is not written as that is shown.
+    package static func primaryKey(_ text: ByteView, _ type: DataType) throws(StatementError) -> Value? {
+        guard let string = String(validating: text, as: UTF8.self) else { return nil }
+        let value = try ValueText.parse(string, as: type)
+        guard ValueText.text(of: value, as: type).utf8.elementsEqual(text) else { return nil }
+        return value.forKey(as: type)
+    }
+
+    /// The slot of the record with the primary key that a text is; nil: it is none.
+    package static func slot(_ text: ByteView, _ type: DataType) -> Slot? {
+        guard let found = try? primaryKey(text, type) else { return nil }
+        return KeyEncoding.encode([found]).withUnsafeBytes { Slot.ofPartition($0) }
+    }
+}
