@@ -51,6 +51,8 @@ final class HomeTransaction {
     private(set) var members: Set<HomeMember> = []
     /// It lives by its time-outs, and not by its members.
     let isUnowned: Bool
+    /// In milliseconds since 1970: what `now()` says in all of its statements.
+    let openedAt: UInt64
     /// How it ended.
     private(set) var ending: InteractiveRun.Ending?
     private var onEnd: ((HomeTransaction) -> Void)?
@@ -66,11 +68,12 @@ final class HomeTransaction {
 
     /// `later` calls back in this tick, not from inside; `onEnd` is called once.
     init(
-        _ token: TransactionToken, _ principal: String, _ run: InteractiveRun, isUnowned: Bool, limits: HomeLimits,
+        _ token: TransactionToken, _ principal: String, _ run: InteractiveRun, isUnowned: Bool, openedAt: UInt64,
+        limits: HomeLimits,
         later: @escaping (@escaping () -> Void) -> Void, onEnd: @escaping (HomeTransaction) -> Void
     ) {
         (self.token, self.principal, self.run, self.isUnowned) = (token, principal, run, isUnowned)
-        (self.limits, self.later, self.onEnd) = (limits, later, onEnd)
+        (self.openedAt, self.limits, self.later, self.onEnd) = (openedAt, limits, later, onEnd)
     }
 
     /// Commands that wait for those before them.

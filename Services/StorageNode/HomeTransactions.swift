@@ -104,7 +104,7 @@ final class HomeTransactions {
         let age = priority == 0 ? clock() << 20 | generator.next() >> 44 : priority
         let run = router.begin(options, connection: lastConnection, priority: age, random: { generator.next() })
         let transaction = HomeTransaction(
-            token, principal, run, isUnowned: isUnowned, limits: limits,
+            token, principal, run, isUnowned: isUnowned, openedAt: clock(), limits: limits,
             later: { [loop] body in loop.runLater(body) }, onEnd: { [unowned self] in note($0) })
         transactions[token] = transaction
         return transaction

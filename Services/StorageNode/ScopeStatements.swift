@@ -44,6 +44,9 @@ extension ShardExecutor {
         else { return ready.error(invocation.id, Self.noStatement) }
         if let refusal = refusal(ofStatement: batch, scope, invocation) { return ready.error(invocation.id, refusal) }
         let id = PartID(TransactionID(rawValue: invocation.transaction), slot)
+        if let refusal = reservation(.batch(batch), by: id) ?? occupation(batch) {
+            return ready.error(invocation.id, refusal)
+        }
         let readable: LogIndex
         do throws(DatabaseError) { readable = try promise(scope, of: id) } catch {
             return ready.error(invocation.id, error)
@@ -62,7 +65,7 @@ extension ShardExecutor {
                 id, scope, batch, skipped: Set(grant.skipped), token: call.token, invocation, on: stream, ready: ready)
         case .wait:
             begin(id, scope, readable)
-            transactions.keep(invocation, call.token, on: stream)
+            transactions.keep(invocation, call.token, schema: schemaVersion, on: stream)
             note(duties)
         case .refuse(let refusal):
             ready.error(invocation.id, refusal.error)
@@ -142,7 +145,7 @@ extension ShardExecutor {
         else { return ready.error(invocation.id, PartRefusal.aborted.error) }
         let index = max(open.readable, pendingIndex(batch, scope))
         if index > store.appliedIndex || transactions.scopes.isParked(id) {
-            transactions.keep(invocation, token, on: stream)
+            transactions.keep(invocation, token, schema: schemaVersion, on: stream)
             return transactions.scopes.park(.init(id: id, token: token, index: index))
         }
         if let failure = conflict(batch, scope, open) {
@@ -192,7 +195,8 @@ extension ShardExecutor {
             if locks.shard != nil, store.newestTimestamp > open.snapshot {
                 return PartRefusal.serializationFailure.error
             }
-            for key in locks.exclusive + locks.shared where !TouchedKeys.isCollection(key) {
+            for key in locks.exclusive + locks.shared
+            where !TouchedKeys.isCollection(key) && key.database != ReservedNames.database {
                 if try isChanged(key, since: open.snapshot) { return PartRefusal.serializationFailure.error }
             }
             return nil

@@ -14,6 +14,8 @@ final class ShardTransactions {
         let stream: InvocationStream
         let frame: Bytes
         let session: UInt64
+        /// Of the catalog by which its locks were found.
+        let schema: UInt64
     }
 
     /// How long a call waits for locks, in milliseconds.
@@ -52,12 +54,13 @@ final class ShardTransactions {
         return lastToken
     }
 
-    func keep(_ invocation: borrowing InvocationView, _ token: UInt64, on stream: InvocationStream) {
+    func keep(_ invocation: borrowing InvocationView, _ token: UInt64, schema: UInt64, on stream: InvocationStream) {
         var frame = ByteBuffer(capacity: invocation.encoded.count + 16)
         frame.append(InvocationView.tag)
         frame.append(varint: UInt64(invocation.encoded.count))
         frame.append(invocation.encoded)
-        waiting[token] = Waiting(stream: stream, frame: frame.readable.bytes, session: stream.session)
+        waiting[token] = Waiting(
+            stream: stream, frame: frame.readable.bytes, session: stream.session, schema: schema)
     }
 
     fileprivate func takeWaiting(_ token: UInt64) -> Waiting? { waiting.removeValue(forKey: token) }
@@ -228,12 +231,16 @@ extension ShardExecutor {
             return false
         }
         if case .batch(let batch) = invocation.operation, batch.isPart { return true }  // Asks by itself.
+        if let refusal = reservation(invocation.operation) {
+            ready.error(invocation.id, refusal)
+            return false
+        }
         guard var scope = scope(of: invocation.operation) else { return true }
         if moment != nil { scope = scope.readOnly }
         let call = waitingCall(invocation, on: stream)
         switch transactions.participant.admit(scope, asOf: moment, call) {
         case .evaluate: return true
-        case .wait: transactions.keep(invocation, call.token, on: stream)
+        case .wait: transactions.keep(invocation, call.token, schema: schemaVersion, on: stream)
         case .refuse(let refusal): ready.error(invocation.id, refusal.error)
         }
         return false
@@ -262,7 +269,12 @@ extension ShardExecutor {
         let replies = ReplyBatchEncoder()
         call.frame.withUnsafeBytes { frame in
             try? transactions.decoder.decode(frame) { invocation in  // It has been decoded before.
-                if invocation.transaction != 0 {
+                if let refusal = staleness(invocation.operation, since: call.schema) {
+                    if case .batch(let batch) = invocation.operation, let view = batch.part {
+                        withdraw(part(view, batch, at: invocation.slot).id)
+                    }
+                    replies.error(invocation.id, refusal)
+                } else if invocation.transaction != 0 {
                     runStatement(invocation, token: token, on: call.stream, ready: replies)
                 } else if case .batch(let batch) = invocation.operation, let view = batch.part {
                     let part = part(view, batch, at: invocation.slot)
@@ -300,13 +312,15 @@ extension ShardExecutor {
         ready: ReplyBatchEncoder
     ) {
         guard let view = batch.part else { return }
-        if let refusal = refusal(ofPart: batch, view) { return ready.error(invocation.id, refusal) }
+        if let refusal = refusal(ofPart: batch, view) ?? reservation(.batch(batch)) {
+            return ready.error(invocation.id, refusal)
+        }
         let part = part(view, batch, at: invocation.slot), call = waitingCall(invocation, on: stream)
         switch transactions.participant.admit(part, call, moment) {
         case .evaluate:
             locksChanged()
             evaluateAdmitted(part, batch, invocation, on: stream, ready: ready)
-        case .wait: transactions.keep(invocation, call.token, on: stream)
+        case .wait: transactions.keep(invocation, call.token, schema: schemaVersion, on: stream)
         case .refuse(let refusal): ready.error(invocation.id, refusal.error)
         }
     }

@@ -7,7 +7,8 @@ import Transactions
 /// Which keys calls change, and which they only look at: what has to be locked for them.
 ///
 /// The catalog and each collection have a lock too: who changes a collection's descriptor has it alone, and statements
-/// of open transactions share it, whatever they do to its records, until they are over.
+/// of open transactions share it, whatever they do to its records, until they are over. Who gives a collection a name
+/// that keys of Redis begin with has a lock of that name (`ReservedNames`).
 struct TouchedKeys {
     private(set) var written: [LockKey] = []
     private(set) var read: [LockKey] = []
@@ -74,9 +75,20 @@ struct TouchedKeys {
     private mutating func addCatalog(_ call: ActorCallView) {
         guard call.method.isWrite else { return read.append(Self.catalog) }
         written.append(Self.catalog)
+        if call.method == .schemaPut { addNames(call) }
         guard call.flags & 1 == 0 else { return }  // Namespaces.
         for start in stride(from: 0, to: call.key.count - call.key.count % RowKey.prefixSize, by: RowKey.prefixSize) {
             written.append(LockKey(RowKey.database, call.key[start..<start + RowKey.prefixSize].map { $0 }))
+        }
+    }
+
+    /// The names of collections whose records keys of Redis may name from then on.
+    private mutating func addNames(_ call: ActorCallView) {
+        for position in 0..<call.arguments.count {
+            guard case .collection(let collection)? = try? CatalogObject(decoding: call.arguments[position]),
+                collection.namingColumn != nil
+            else { continue }
+            written.append(LockKey(ReservedNames.database, Bytes(collection.name.utf8)))
         }
     }
 

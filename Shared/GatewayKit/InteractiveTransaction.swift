@@ -344,7 +344,8 @@ package struct InteractiveTransaction: Sendable {
         if pieces.values.contains(.lost) { return die(Self.lost, answering: true, &duties) }
         guard let worst = refusals.max(by: { Gravity(of: $0) < Gravity(of: $1) }) else { return end(nil, now, &duties) }
         switch Gravity(of: worst) {
-        case .statement where options.refusals == .statement:
+        // Who has gone by an old schema asks again by the newest: no client hears of it.
+        case .statement where options.refusals == .statement || worst.code == .staleSchema:
             let done = pieces.filter { $0.value == .done }.keys.sorted()
             undo(to: statement - 1, at: done.filter { leavesTrace($0) }, worst, now, &duties)
         case .stale where mayRestart: restart(now, &duties)

@@ -155,6 +155,17 @@ package struct LockTable: Sendable {
         return holders[part]?.isHard ?? false
     }
 
+    /// Who may change the key, and whether that is prepared, or about to be.
+    package func holder(_ database: UInt8, _ key: ByteView) -> (id: PartID, isHard: Bool)? {
+        guard !holders.isEmpty, let part = keys[LockKey(database, key.bytes)]?.exclusive else { return nil }
+        return (part, holders[part]?.isHard ?? false)
+    }
+
+    /// Whether some key like that may be changed by a transaction. Looks at all of them.
+    package func isAnyWritten(_ isMeant: (LockKey) -> Bool) -> Bool {
+        keys.contains { $0.value.exclusive != nil && isMeant($0.key) }
+    }
+
     /// Whether a transaction has any key.
     package var isAnyLocked: Bool { !holders.isEmpty }
 

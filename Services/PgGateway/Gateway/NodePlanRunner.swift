@@ -150,7 +150,13 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
             let completion: HomeLink.Completion = { [weak self] error in self?.ended(token, error) }
             if control == .commit { link.commit(completion: completion) } else { link.rollBack(completion: completion) }
             return
-        case .savepoint, .release, .rollbackTo: break
+        case .join(let text): return join(token, text)
+        case .leave:
+            cursors.removeAll()
+            link?.leave()
+            link = nil
+            return ended(token, nil)
+        case .savepoint, .release, .rollbackTo, .identify: break
         }
         if case .within(let terms) = use { open(terms, context) }
         let completion: HomeLink.Completion = { [weak self] error in self?.ended(token, error) }
@@ -158,17 +164,40 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         case .savepoint(let name): link?.savepoint(Bytes(name.utf8), completion: completion)
         case .release(let name): link?.release(Bytes(name.utf8), completion: completion)
         case .rollbackTo(let name): link?.rollBack(to: Bytes(name.utf8), completion: completion)
-        case .commit, .rollback: break  // Above.
+        case .identify:
+            link?.identify { [weak self] result in
+                switch result {
+                case .success(let name): self?.ended(token, nil, tag: name.description)
+                case .failure(let error): self?.ended(token, error)
+                }
+            }
+        case .commit, .rollback, .join, .leave: break  // Above.
         }
     }
 
-    private func ended(_ token: UInt64, _ error: DatabaseError?) {
+    /// Takes part in a transaction that somebody else has begun.
+    private func join(_ token: UInt64, _ text: String) {
+        guard link == nil, let name = TransactionToken(parsing: text) else {
+            return ended(
+                token,
+                DatabaseError(
+                    .invalidArgument, "\"\(text)\" is no token of a transaction: SHOW orbit.transaction_id tells one"))
+        }
+        let joined = HomeLink(router, joining: name, principal: principal, connection: connection)
+        link = joined
+        joined.join { [weak self] error in
+            if error != nil { self?.link = nil }
+            self?.ended(token, error)
+        }
+    }
+
+    private func ended(_ token: UInt64, _ error: DatabaseError?, tag: String = "") {
         loop.runLater { [weak client] in
             client?.event { session in
                 if let error {
                     session.failed(token, StatementError(error))
                 } else {
-                    session.completed(token, StatementCompletion(""))
+                    session.completed(token, StatementCompletion(tag))
                 }
             }
         }
@@ -224,7 +253,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         case .repeatableRead: options.isolation = .snapshot
         case .serializable: options.isolation = .serializable
         }
-        options.isReadOnly = terms.isReadOnly
+        (options.isReadOnly, options.failsWhole) = (terms.isReadOnly, true)
         options.lockTimeout = UInt32(clamping: context.lockTimeout)
         link = HomeLink(router, beginning: options, principal: principal, connection: connection)
     }

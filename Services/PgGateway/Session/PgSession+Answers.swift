@@ -116,7 +116,7 @@ extension PgSession {
             } else {
                 complete(completion)
             }
-        case .controlling(let step): controlled(step)
+        case .controlling(let step): controlled(step, completion)
         case .none, .preparing: return
         }
         goOn()

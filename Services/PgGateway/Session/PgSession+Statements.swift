@@ -9,6 +9,9 @@ extension PgSession {
         case .node(let planned):
             run(planned, portal, rowLimit)
             return
+        case .show(let name) where Self.isTransactionToken(name):
+            showTransaction(portal, rowLimit)
+            return
         case .show, .showAll:
             try showSettings(statement, portal, rowLimit)
             return
@@ -29,6 +32,9 @@ extension PgSession {
         case .savepoint(let name): try savepoint(name)
         case .release(let name): try release(name)
         case .rollbackTo(let name): try rollBackTo(name)
+        case .set(let name, let values, _) where Self.isTransactionToken(name):
+            try setTransaction(token: values?.first)
+        case .reset(let name) where Self.isTransactionToken(name): try setTransaction(token: nil)
         case .set(let name, let values, let isLocal): try set(name, values, isLocal: isLocal)
         case .setTransaction(let modes, let isSession): try setTransaction(modes, isSession: isSession)
         case .reset(let name):
@@ -106,6 +112,7 @@ extension PgSession {
     /// The columns of what the session answers itself; nil: none.
     func localColumns(_ statement: SessionStatement?) throws(StatementError) -> [ColumnField]? {
         switch statement {
+        case .show(let name) where Self.isTransactionToken(name): return [.text(Self.transactionToken)]
         case .show(let name): return [.text(try settings.show(name).name)]
         case .showAll: return [.text("name"), .text("setting"), .text("description")]
         case .execute(let name, _): return try prepared(named: name).columns
@@ -125,6 +132,11 @@ extension PgSession {
         } else {
             rows = settings.table.rows.enumerated().map { [$1.name, $1.shown(settings[$0]), $1.summary] }
         }
+        sendShown(columns, rows, portal, rowLimit)
+    }
+
+    /// The rows of a SHOW.
+    func sendShown(_ columns: [ColumnField], _ rows: [[String?]], _ portal: Portal?, _ rowLimit: Int) {
         guard let portal else {
             output.appendRowDescription(columns) { _ in .text }
             for row in rows { output.appendDataRow(texts: row) }

@@ -101,6 +101,35 @@ extension PgSession {
         throw StatementError(.invalidSavepointSpecification, "savepoint \"\(name)\" does not exist")
     }
 
+    // MARK: Members
+
+    /// The setting that says by which token others may join the transaction, and by which this session joins one.
+    static let transactionToken = "orbit.transaction_id"
+
+    static func isTransactionToken(_ name: String) -> Bool { name.asciiLowercased == transactionToken }
+
+    /// SHOW orbit.transaction_id: outside of a transaction there is none.
+    func showTransaction(_ portal: Portal?, _ rowLimit: Int) {
+        guard status != .idle || isEngaged else {
+            return sendShown([.text(Self.transactionToken)], [[""]], portal, rowLimit)
+        }
+        control(.identify, .identify(portal, rowLimit: rowLimit))
+    }
+
+    /// SET orbit.transaction_id = 'token': from now on this session takes part in that transaction; COMMIT and ROLLBACK
+    /// end it for all, and RESET leaves it.
+    func setTransaction(token: String?) throws(StatementError) {
+        guard let token, !token.isEmpty else {
+            guard isEngaged, status != .idle else { return complete(StatementCompletion("RESET")) }
+            return control(.leave, .leave)
+        }
+        guard !isEngaged else {
+            throw StatementError(
+                .activeSQLTransaction, "SET \(Self.transactionToken) must be called before any query")
+        }
+        control(.join(token), .join)
+    }
+
     // MARK: Groups
 
     /// The end of a script, or Sync: outside a block, what was done becomes permanent, or undone if something failed.
@@ -121,6 +150,9 @@ extension PgSession {
         case end(tag: String, chained: TransactionTerms?)
         case savepoint(String), release(String), rollBackTo(String)
         case endGroup(isCommit: Bool)
+        /// SHOW orbit.transaction_id, of a portal if there is one.
+        case identify(Portal?, rowLimit: Int)
+        case join, leave
     }
 
     func control(_ control: TransactionControl, _ step: ControlStep) {
@@ -132,7 +164,7 @@ extension PgSession {
     }
 
     /// The runner has done it.
-    func controlled(_ step: ControlStep) {
+    func controlled(_ step: ControlStep, _ completion: StatementCompletion) {
         activity = .none
         switch step {
         case .end(let tag, let chained):
@@ -152,6 +184,14 @@ extension PgSession {
         case .endGroup(let isCommit):
             transactionEnded(isCommitted: isCommit)
             becomeReady()
+        case .identify(let portal, let rowLimit):
+            sendShown([.text(Self.transactionToken)], [[completion.tag]], portal, rowLimit)
+        case .join:
+            status = .inBlock
+            complete(StatementCompletion("SET"))
+        case .leave:
+            transactionEnded(isCommitted: false)
+            complete(StatementCompletion("RESET"))
         }
     }
 
@@ -164,7 +204,10 @@ extension PgSession {
             transactionEnded(isCommitted: false)
             fail(error)
             hasGroupFailed = false
-        case .savepoint, .release, .rollBackTo: fail(error)
+        case .savepoint, .release, .rollBackTo, .identify: fail(error)
+        case .join, .leave:
+            transactionEnded(isCommitted: false)
+            fail(error)
         case .endGroup:
             transactionEnded(isCommitted: false)
             server.errorCount &+= 1

@@ -129,6 +129,10 @@ package enum TransactionUse: Hashable, Sendable {
 package enum TransactionControl: Hashable, Sendable {
     case commit, rollback
     case savepoint(String), release(String), rollbackTo(String)
+    /// By which token others may join it: `completed` says it in place of a tag.
+    case identify
+    /// Take part in somebody else's, by its token; take part no more.
+    case join(String), leave
 }
 
 /// How a transaction isolates.

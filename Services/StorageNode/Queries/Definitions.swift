@@ -80,7 +80,10 @@ extension Queries {
                 let batches = try result.mapError(StatementError.init(ofShard:)).get()
                 try RowKeeper.read(batches) { (_, _, _) throws(StatementError) in }
                 try check(Array(change.mustBeEmpty), after: change, by: catalog, calls) { error in
-                    answer(error.map { QueryReply(error: $0) } ?? reply)
+                    if let error { return answer(QueryReply(error: error)) }
+                    HiddenKeys.find(change, by: catalog, calls.router) { error in
+                        answer(error.map { QueryReply(error: $0) } ?? reply)
+                    }
                 }
             } catch {
                 answer(QueryReply(error: error))

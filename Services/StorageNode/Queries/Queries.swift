@@ -163,11 +163,13 @@ final class Queries {
     /// The statement, bound by `catalog`; from the table of plans, if it was bound by the same one. A catalog that a
     /// transaction has changed is nobody else's (`isShared`), and its version may come to mean another one.
     private func bind(
-        _ source: LogicalPlan, _ request: QueryRequest, _ catalog: Catalog, _ principal: String, isShared: Bool = true
+        _ source: LogicalPlan, _ request: QueryRequest, _ catalog: Catalog, _ principal: String,
+        isShared: Bool = true, begun: UInt64? = nil
     ) throws(StatementError) -> Bound {
-        let now = Int64(clock()) * 1000
+        let now = clock()
         var settings = try StatementSettings(
-            request, principal: principal, now: now, transactionTime: now, zones: zones)
+            request, principal: principal, now: Int64(now) * 1000, transactionTime: Int64(begun ?? now) * 1000,
+            zones: zones)
         settings.keepNamespaces(of: catalog)
         let key = PlanKey(
             fingerprint: request.fingerprint, types: request.parameterTypes, settings: request.settings)
@@ -327,24 +329,52 @@ final class Queries {
         let bytes = request.rows.reduce(request.plan.count) { $0 + $1.count }
         home.enqueue(bytes: bytes, refused: refused) { [self] run, done in
             let calls = TransactionCalls(run, run.router)
-            let finish: Answer = { reply in
-                if let error = reply.error {
-                    run.failStatement(DatabaseError(.transactionAborted, error.error.message))
-                }
-                answer(reply)
-                done()
-            }
+            let finish = Self.closing(run, answer, done)
             catalog(of: home, calls, finish) { [self] catalog throws(StatementError) in
                 if SchemaChange.isDefinition(source) {
                     try define(source, request, by: catalog, in: home, calls, principal, finish)
                 } else {
                     let isShared = !home.hasDefinitions
-                    let bound = try bind(source, request, catalog, principal, isShared: isShared)
+                    let bound = try bind(
+                        source, request, catalog, principal, isShared: isShared, begun: home.openedAt)
                     try execute(bound, request, calls, principal, finish)
                 }
             }
         }
     }
+
+    /// What is done with the reply to a statement. One that has failed leaves nothing behind: either the transaction
+    /// has failed with it, or what it had done by then is undone.
+    private static func closing(
+        _ run: InteractiveRun, _ answer: @escaping Answer, _ done: @escaping () -> Void
+    ) -> Answer {
+        let isMarked = run.transaction.options.refusals == .statement && (try? run.savepoint(ownSavepoint)) != nil
+        return { reply in
+            let finish = {
+                answer(reply)
+                done()
+            }
+            guard let error = reply.error else {
+                if isMarked { try? run.release(ownSavepoint) }
+                return finish()
+            }
+            guard isMarked, run.transaction.failure == nil else {
+                run.failStatement(DatabaseError(.transactionAborted, error.error.message))
+                return finish()
+            }
+            do throws(DatabaseError) {
+                try run.rollBack(to: ownSavepoint) { _ in
+                    try? run.release(ownSavepoint)
+                    finish()
+                }
+            } catch {
+                finish()
+            }
+        }
+    }
+
+    /// A name that no client can give.
+    private static let ownSavepoint: Bytes = [0]
 
     /// The catalog as the transaction sees it: the shard's, unless it has changed it itself.
     private func catalog(

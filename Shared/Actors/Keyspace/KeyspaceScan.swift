@@ -95,6 +95,9 @@ extension ActorRuntime {
         let count = Int(max(1, min(call.numbers[1], Int64(limits.scanCount))))
         let hasPattern = call.flags & 1 != 0
         let pattern = hasPattern ? GlobPattern(call.arguments[0]) : nil
+        if hasPattern, let named = try namedCollection(ofPattern: call) {
+            return try scanNamed(call, named, cursor, count: count, reply)
+        }
         var wanted: Activation.Kind?
         if call.flags & 2 != 0 {
             let name = call.arguments[hasPattern ? 1 : 0]
@@ -148,7 +151,7 @@ extension ActorRuntime {
         return cursor
     }
 
-    private func kind(named name: ByteView) -> Activation.Kind? {
+    func kind(named name: ByteView) -> Activation.Kind? {
         for (type, kind) in [(NativeType.string, Activation.Kind.string), (.hash, .hash)] {
             let text = type.name
             let spelled = ByteView(start: text.utf8Start, count: text.utf8CodeUnitCount)
@@ -159,6 +162,7 @@ extension ActorRuntime {
 
     func keys(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
         let pattern = GlobPattern(call.arguments[0])
+        if let named = try namedCollection(ofPattern: call) { return try namedKeys(call, named, reply) }
         try loadCounters()
         newest = max(newest, counters.changedIndex[Int(call.database)])
         var found: [Bytes] = []

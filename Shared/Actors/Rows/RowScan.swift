@@ -6,11 +6,13 @@ import DataModel
 // laid over them, then those of the next bucket. Where a scan goes on is a bucket and a key, so it needs no state.
 
 /// How far a scan is, and what it may still return.
-private struct RowScanRoom {
+struct RowScanRoom {
     var records: Int
     var bytes: Int
     let isKeysOnly: Bool
     let now: UInt64
+    /// Primary keys are gathered here, and not in the reply.
+    var gathered: [Bytes]?
     var isFirst = true
     /// The first key that had no room.
     var next: Bytes?
@@ -34,6 +36,10 @@ private struct RowScanRoom {
         isFirst = false
         records -= 1
         bytes -= size
+        guard gathered == nil else {
+            gathered?.append(key.bytes)
+            return true
+        }
         reply.encoder.listData(key)
         if !isKeysOnly { reply.encoder.listData(payload) }
         return true
@@ -41,7 +47,7 @@ private struct RowScanRoom {
 }
 
 /// A record of memory that hides what the store has.
-private struct PendingRow {
+struct PendingRow {
     let bucket: Int
     let activation: Activation
 }
@@ -89,7 +95,7 @@ extension ActorRuntime {
     }
 
     /// The records of one bucket, as long as there is room.
-    private func scanRows(
+    func scanRows(
         _ bucket: Int, _ collection: CollectionID, _ from: ByteView, _ to: ByteView, _ all: [PendingRow],
         _ given: inout RowScanRoom, _ reply: Reply
     ) throws(DatabaseError) {
@@ -130,7 +136,7 @@ extension ActorRuntime {
     }
 
     /// The records of memory that the store may not show, in order; the call depends on them.
-    private func pendingRows(_ collection: CollectionID, from: ByteView, to: ByteView) -> [PendingRow] {
+    func pendingRows(_ collection: CollectionID, from: ByteView, to: ByteView) -> [PendingRow] {
         var found: [PendingRow] = []
         pending.forEach { activation in
             guard activation.database == RowKey.database else { return }

@@ -18,6 +18,8 @@ package struct SchemaChange: Hashable, Sendable {
     package var notices: [StatementError]
     /// Collections that must have no records once the changes are made, and what to say if one has some.
     package var mustBeEmpty: [CollectionID: String]
+    /// Keys of Redis that would name records of the table are not asked for: they are hidden.
+    package var hidesKeys = false
 }
 
 /// For whom and where things are defined.
@@ -39,13 +41,16 @@ struct DefinitionPlanner {
     private(set) var changes: [CatalogChange] = []
     private var empty: [CollectionID: String] = [:]
     var notices: [StatementError] = []
+    var hidesKeys = false
 
     init(_ plan: LogicalPlan, _ catalog: Catalog, _ context: DefinitionContext) {
         (self.plan, self.catalog, self.context) = (plan, catalog, context)
     }
 
     func finish(_ tag: String) -> SchemaChange {
-        SchemaChange(changes: changes, version: catalog.version, tag: tag, notices: notices, mustBeEmpty: empty)
+        SchemaChange(
+            changes: changes, version: catalog.version, tag: tag, notices: notices, mustBeEmpty: empty,
+            hidesKeys: hidesKeys)
     }
 
     // MARK: Changing

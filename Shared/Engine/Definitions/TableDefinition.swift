@@ -16,7 +16,7 @@ extension DefinitionPlanner {
             return notices.append(
                 StatementError(.duplicateTable, "relation \"\(name.name)\" already exists, skipping"))
         }
-        try checkOptions(plan.list(node.children[2]))
+        try checkOptions(try withoutKeyOption(plan.list(node.children[2])))
         var draft = TableDraft(name: name.name, namespace: namespace.id)
         for element in plan.list(node.children[1]) {
             switch plan[element].kind {
@@ -26,6 +26,27 @@ extension DefinitionPlanner {
             }
         }
         try create(&draft)
+    }
+
+    /// `resp_keys` says what becomes of keys of Redis that would name records of the table.
+    private mutating func withoutKeyOption(_ options: [Int32]) throws(StatementError) -> [Int32] {
+        var others: [Int32] = []
+        for option in options {
+            let node = plan[option], value = plan[node.children.first ?? 0]
+            guard node.name == "resp_keys" else {
+                others.append(option)
+                continue
+            }
+            switch value.name {
+            case "hide": hidesKeys = true
+            case "import": throw Self.unsupported("resp_keys = 'import'", at: node.position)
+            case _:
+                throw StatementError(
+                    .invalidParameterValue, "invalid value for enum option \"resp_keys\": \(value.name)",
+                    detail: "Valid values are \"hide\" and \"import\".")
+            }
+        }
+        return others
     }
 
     /// Storage parameters. How full a page is made means nothing where there are no pages; it is checked, since tools

@@ -1,0 +1,264 @@
+"""One record from both sides: what SQL writes Redis reads, and back, on four shards; what neither may do; and
+transactions that both take part in."""
+
+import threading
+
+import psycopg
+import pytest
+
+from redis.exceptions import ResponseError, WatchError
+
+from conftest import PATIENCE, Cluster, wait_until
+
+SHARDS = 4
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Cluster("--shards", str(SHARDS)) as running:
+        yield running
+
+
+def sql(cluster, **more):
+    options = {"user": "orbit", "password": cluster.password, "dbname": "orbit", "autocommit": True, **more}
+    return psycopg.connect(host="127.0.0.1", port=5432 + cluster.offset, connect_timeout=60, **options)
+
+
+@pytest.fixture
+def table(cluster):
+    """A name for a table, a connection of each side; the table is dropped in the end."""
+    name = f"t{threading.get_ident() % 1000}_{table.count}"
+    table.count += 1
+    with sql(cluster) as connection, cluster.client(decode_responses=True) as client:
+        yield name, connection, client
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+table.count = 0
+
+TYPES = {
+    "smallint": ("-7", "-7"),
+    "integer": ("42", "42"),
+    "bigint": ("9223372036854775807", "9223372036854775807"),
+    "numeric(10,2)": ("12.5", "12.50"),
+    "real": ("1.5", "1.5"),
+    "double precision": ("-0.1", "-0.1"),
+    "boolean": ("true", "t"),
+    "text": ("naïve: ✓", "naïve: ✓"),
+    "varchar(5)": ("abc", "abc"),
+    "bytea": ("\\x0001ff", "\\x0001ff"),
+    "uuid": ("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+    "date": ("2024-02-29", "2024-02-29"),
+    "time": ("12:34:56.5", "12:34:56.5"),
+    "timestamp": ("2024-02-29 12:00:00", "2024-02-29 12:00:00"),
+    "interval": ("1 day 2 hours", "1 day 02:00:00"),
+    "jsonb": ('{"b": 1, "a": [2]}', '{"a": [2], "b": 1}'),
+    "integer[]": ("{1,NULL,3}", "{1,NULL,3}"),
+}
+
+
+def test_values_of_every_type_read_the_same_on_both_sides(table):
+    name, connection, client = table
+    columns = ", ".join(f"c{i} {kind}" for i, kind in enumerate(TYPES))
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, {columns})")
+    shown = {f"c{i}": text for i, (_, text) in enumerate(TYPES.values())}
+    marks = ", ".join(["%s"] * len(TYPES))
+    connection.execute(f"INSERT INTO {name} VALUES (1, {marks})", [given for given, _ in TYPES.values()])
+    assert client.hgetall(f"{name}:1") == {"id": "1", **shown}
+    added = client.hset(f"{name}:2", mapping={f"c{i}": given for i, (given, _) in enumerate(TYPES.values())})
+    assert added == len(TYPES)
+    rest = ", ".join(f"c{i}::text" for i in range(len(TYPES)))
+    rows = connection.execute(f"SELECT {rest} FROM {name} ORDER BY id").fetchall()
+    assert rows[0] == rows[1]
+
+
+def test_each_side_reads_what_the_other_wrote_at_once(table):
+    name, connection, client = table
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, name text, age int)")
+    for number in range(40):  # On all shards.
+        connection.execute(f"INSERT INTO {name} VALUES (%s, %s, NULL)", (number, f"n{number}"))
+        assert client.hgetall(f"{name}:{number}") == {"id": str(number), "name": f"n{number}"}
+        assert client.hset(f"{name}:{number}", mapping={"age": number, "name": "m"}) == 1
+        found = connection.execute(f"SELECT * FROM {name} WHERE id = %s", (number,)).fetchone()
+        assert found == (number, "m", number)
+        assert client.hincrby(f"{name}:{number}", "age", 2) == number + 2
+        connection.execute(f"UPDATE {name} SET age = age + 1 WHERE id = %s", (number,))
+        assert client.hmget(f"{name}:{number}", "age", "name", "nothing") == [str(number + 3), "m", None]
+        assert client.hdel(f"{name}:{number}", "name") == 1
+        assert connection.execute(f"SELECT name IS NULL FROM {name} WHERE id = %s", (number,)).fetchone() == (True,)
+    assert client.exists(*[f"{name}:{number}" for number in range(50)]) == 40
+    assert client.type(f"{name}:3") == "hash"
+    assert client.delete(*[f"{name}:{number}" for number in range(20)]) == 20
+    connection.execute(f"DELETE FROM {name} WHERE id >= 30")
+    assert client.exists(*[f"{name}:{number}" for number in range(40)]) == 10
+    pages, keys, cursor = 0, [], None
+    while cursor != 0:
+        cursor, page = client.scan(cursor or 0, match=f"{name}:*", count=3)
+        keys += page
+        pages += 1
+    assert sorted(keys) == sorted(f"{name}:{number}" for number in range(20, 30)) and pages > 1
+    assert sorted(client.keys(f"{name}:2?")) == sorted(keys)
+    assert client.keys(f"{name[:-1]}*") == [] and client.dbsize() == 0
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing(table):
+    name, connection, client = table
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, name text NOT NULL, age int)")
+    connection.execute(f"INSERT INTO {name} VALUES (1, 'a', 5)")
+    for refused in [
+        lambda: client.hset(f"{name}:1", "age", "abc"),
+        lambda: client.hset(f"{name}:1", "nothing", "1"),
+        lambda: client.hset(f"{name}:1", "id", "2"),
+        lambda: client.hset(f"{name}:2", "age", "1"),  # Without a name.
+        lambda: client.hdel(f"{name}:1", "name"),
+        lambda: client.hset(f"{name}:01", "name", "x"),  # Not as the key is shown.
+        lambda: client.hset(f"{name}:x", "name", "x"),
+        lambda: client.get(f"{name}:1"),
+        lambda: client.set(f"{name}:1", "x"),
+        lambda: client.rename(f"{name}:1", "other"),
+        lambda: client.copy(f"{name}:1", f"{name}:3"),
+    ]:
+        with pytest.raises(ResponseError):
+            refused()
+    assert connection.execute(f"SELECT * FROM {name}").fetchall() == [(1, "a", 5)]
+
+
+def test_what_is_not_committed_is_not_seen(table):
+    name, connection, client = table
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, age int)")
+    connection.execute("BEGIN")
+    connection.execute(f"INSERT INTO {name} VALUES (1, 1), (2, 2), (3, 3), (4, 4)")
+    assert client.exists(*[f"{name}:{number}" for number in range(1, 5)]) == 0
+    connection.execute("ROLLBACK")
+    assert client.exists(f"{name}:1") == 0
+    connection.execute("BEGIN")
+    connection.execute(f"INSERT INTO {name} VALUES (1, 1), (2, 2), (3, 3), (4, 4)")
+    connection.execute("COMMIT")
+    assert client.exists(*[f"{name}:{number}" for number in range(1, 5)]) == 4
+
+
+def test_a_watch_and_a_transaction_over_rows_and_keys(table):
+    name, connection, client = table
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, age int)")
+    connection.execute(f"INSERT INTO {name} VALUES (1, 1), (2, 2)")
+    with client.pipeline() as pipeline:
+        pipeline.watch(f"{name}:1")
+        connection.execute(f"UPDATE {name} SET age = 10 WHERE id = 1")
+        pipeline.multi()
+        pipeline.hset(f"{name}:1", "age", 11)
+        with pytest.raises(WatchError):
+            pipeline.execute()
+    with client.pipeline() as pipeline:
+        pipeline.watch(f"{name}:1", f"{name}:2")
+        pipeline.multi()
+        pipeline.hset(f"{name}:1", "age", 11)
+        pipeline.hincrby(f"{name}:2", "age", 1)
+        pipeline.set("native", "1")
+        assert pipeline.execute() == [0, 3, True]
+    assert connection.execute(f"SELECT age FROM {name} ORDER BY id").fetchall() == [(11,), (3,)]
+    assert client.delete("native") == 1
+
+
+def test_a_row_that_expires_is_gone_on_both_sides(table):
+    name, connection, client = table
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, age int)")
+    connection.execute(f"INSERT INTO {name} VALUES (1, 1), (2, 2)")
+    assert client.expire(f"{name}:1", 1000) == 1 and 990 < client.ttl(f"{name}:1") <= 1000
+    connection.execute(f"UPDATE {name} SET age = 3 WHERE id = 1")
+    assert client.ttl(f"{name}:1") > 0
+    assert client.pexpire(f"{name}:1", 1) == 1
+    wait_until(lambda: client.exists(f"{name}:1") == 0, "the row's end")
+    assert connection.execute(f"SELECT id FROM {name}").fetchall() == [(2,)]
+    assert client.persist(f"{name}:2") == 0
+
+
+def test_a_table_does_not_hide_keys_unless_it_is_said(table):
+    name, connection, client = table
+    client.set(f"{name}:1", "native")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f'begin with "{name}:"'):
+        connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY)")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY) WITH (resp_keys = 'import')")
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY) WITH (resp_keys = 'hide')")
+    assert client.hgetall(f"{name}:1") == {} and client.exists(f"{name}:1") == 0
+    connection.execute(f"DROP TABLE {name}")
+    assert client.get(f"{name}:1") == "native" and client.delete(f"{name}:1") == 1
+
+
+def test_no_key_is_written_that_a_new_table_hides(cluster, table):
+    name, connection, client = table
+    errors, stop = [], threading.Event()
+
+    def write(number):
+        with cluster.client(decode_responses=True) as own:
+            while not stop.is_set():
+                try:
+                    own.hset(f"{name}:{number}", mapping={"age": 1})
+                    own.delete(f"{name}:{number}")
+                except ResponseError as error:
+                    if "TRYAGAIN" not in str(error):
+                        errors.append(str(error))
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for writer in writers:
+        writer.start()
+    made = 0
+    try:
+        for _ in range(20):
+            try:
+                connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, age int)")
+            except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.OperationalError):
+                continue
+            made += 1
+            connection.execute(f"DROP TABLE {name}")
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join(PATIENCE)
+    assert not errors
+    assert client.keys(f"{name}:*") == [], f"hidden keys; {made} tables were made"
+
+
+def test_a_transaction_that_both_take_part_in(cluster, table):
+    name, connection, client = table
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, age int)")
+    for end, reader in [("COMMIT", [(1, 5), (2, 2)]), ("ROLLBACK", [(1, 5), (2, 2)])]:
+        connection.execute("BEGIN")
+        connection.execute(f"INSERT INTO {name} VALUES (%s, 1)", (1 if end == "COMMIT" else 3,))
+        token = connection.execute("SHOW orbit.transaction_id").fetchone()[0]
+        with cluster.client(decode_responses=True, single_connection_client=True) as member:
+            assert member.execute_command("CLIENT TRANSACTION", "JOIN", token) in ("OK", b"OK")
+            key = f"{name}:1" if end == "COMMIT" else f"{name}:3"
+            assert member.hincrby(key, "age", 4) == 5
+            member.hset(f"{name}:{2 if end == 'COMMIT' else 4}", "age", 2)
+            member.set("in-both", end)
+            assert client.exists("in-both", key) == (0 if end == "COMMIT" else 1)
+            assert connection.execute(f"SELECT age FROM {name} WHERE id = %s", (key.split(":")[1],)).fetchone() == (5,)
+            connection.execute(end)
+            with pytest.raises(ResponseError, match="over"):
+                member.get("in-both")
+        assert connection.execute(f"SELECT * FROM {name} ORDER BY id").fetchall() == reader
+    assert client.get("in-both") == "COMMIT" and client.delete("in-both") == 1
+
+
+def test_sql_joins_a_transaction_of_redis(cluster, table):
+    name, connection, client = table
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, age int CHECK (age < 100))")
+    connection.execute(f"INSERT INTO {name} VALUES (1, 1), (2, 2)")
+    with cluster.client(decode_responses=True, single_connection_client=True) as member:
+        member.execute_command("CLIENT TRANSACTION", "BEGIN", "ISOLATION", "READ-COMMITTED")
+        member.set("begun-by", "redis")
+        token = member.execute_command("CLIENT TRANSACTION", "ID")
+        connection.execute(f"SET orbit.transaction_id = '{token}'")
+        connection.execute(f"UPDATE {name} SET age = 50 WHERE id = 1")
+        now = connection.execute("SELECT now()").fetchone()
+        assert connection.execute("SELECT now()").fetchone() == now
+        # The statement changes the first row before it fails at the second: neither stays.
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute(f"UPDATE {name} SET age = age * 49 + 2")
+        assert member.hget(f"{name}:1", "age") == "50" and member.hget(f"{name}:2", "age") == "2"
+        assert member.execute_command("CLIENT TRANSACTION", "COMMIT") in ("OK", b"OK")
+    with pytest.raises(psycopg.Error, match="committed by another connection"):
+        connection.execute("ROLLBACK")
+    assert connection.execute(f"SELECT * FROM {name} ORDER BY id").fetchall() == [(1, 50), (2, 2)]
+    assert client.get("begun-by") == "redis" and client.delete("begun-by") == 1
