@@ -259,7 +259,7 @@ struct PlanDivisionTests {
     @Test("a value that has changed since it was read is not moved")
     func overtaken() throws {
         let shards = (0..<Self.shardCount).map { _ in Shard() }
-        let home = Self.shard(PlanDivision.slot(of: Bytes("a".utf8)))
+        let home = Self.shard(Self.oneShard.slot(of: Bytes("a".utf8), in: 0))
         shards[home].values[Bytes("a".utf8)] = [1]
         let plan = TransactionPlan(calls: [Self.call(.rename, .keys, ["a", "b"])])
         let late = try Self.replies(plan, Self.places, shards) { shards[home].values[Bytes("a".utf8)] = [2] }
