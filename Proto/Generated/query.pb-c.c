@@ -412,21 +412,23 @@ void   orbit__v1__query_notice__free_unpacked
   assert(message->base.descriptor == &orbit__v1__query_notice__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_number[5] =
+static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_number[6] =
 {
   { "EXECUTE", "ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE", 0 },
   { "PREPARE", "ORBIT__V1__QUERY_REQUEST__KIND__PREPARE", 1 },
   { "FETCH", "ORBIT__V1__QUERY_REQUEST__KIND__FETCH", 2 },
   { "CLOSE", "ORBIT__V1__QUERY_REQUEST__KIND__CLOSE", 3 },
   { "CANCEL", "ORBIT__V1__QUERY_REQUEST__KIND__CANCEL", 4 },
+  { "COMMAND", "ORBIT__V1__QUERY_REQUEST__KIND__COMMAND", 5 },
 };
 static const ProtobufCIntRange orbit__v1__query_request__kind__value_ranges[] = {
-{0, 0},{0, 5}
+{0, 0},{0, 6}
 };
-static const ProtobufCEnumValueIndex orbit__v1__query_request__kind__enum_values_by_name[5] =
+static const ProtobufCEnumValueIndex orbit__v1__query_request__kind__enum_values_by_name[6] =
 {
   { "CANCEL", 4 },
   { "CLOSE", 3 },
+  { "COMMAND", 5 },
   { "EXECUTE", 0 },
   { "FETCH", 2 },
   { "PREPARE", 1 },
@@ -438,9 +440,9 @@ const ProtobufCEnumDescriptor orbit__v1__query_request__kind__descriptor =
   "Kind",
   "Orbit__V1__QueryRequest__Kind",
   "orbit.v1",
-  5,
+  6,
   orbit__v1__query_request__kind__enum_values_by_number,
-  5,
+  6,
   orbit__v1__query_request__kind__enum_values_by_name,
   1,
   orbit__v1__query_request__kind__value_ranges,

@@ -241,6 +241,22 @@ import Base
         }
     }
 
+    /// What a call whose key names a record does to it, if its type allows that at all.
+    package enum RecordEffect: Hashable, Sendable { case none, changes, removes, expires }
+
+    package var recordEffect: RecordEffect {
+        switch self {
+        case .hashSet, .hashDelete, .hashIncrementBy, .hashIncrementByFloat: .changes
+        case .delete: .removes
+        case .expire, .persist: .expires
+        case _: .none
+        }
+    }
+
+    /// A flag of the methods that change a record: nothing is changed; the list of the record as it is (Null: there is
+    /// none), as the call would leave it, and of the call's reply (an encoded `ReplyBatch`) is the reply.
+    package static let draft: UInt32 = 1 << 31
+
     /// Whether the method may change data: such a call needs write access and space on disk.
     package var isWrite: Bool {
         switch self {

@@ -262,3 +262,80 @@ def test_sql_joins_a_transaction_of_redis(cluster, table):
         connection.execute("ROLLBACK")
     assert connection.execute(f"SELECT * FROM {name} ORDER BY id").fetchall() == [(1, 50), (2, 2)]
     assert client.get("begun-by") == "redis" and client.delete("begun-by") == 1
+
+
+def test_constraints_hold_for_both(table):
+    name, connection, client = table
+    connection.execute(
+        f"""CREATE TABLE {name} (id bigint PRIMARY KEY, age int CHECK (age < 100), name text NOT NULL DEFAULT 'new',
+            number serial, mail text UNIQUE)"""
+    )
+    for number in range(8):  # On all shards.
+        assert client.hset(f"{name}:{number}", mapping={"age": number, "mail": f"m{number}"}) == 2
+    rows = connection.execute(f"SELECT id, age, name, mail FROM {name} ORDER BY id").fetchall()
+    assert rows == [(number, number, "new", f"m{number}") for number in range(8)]
+    assert len({row[0] for row in connection.execute(f"SELECT number FROM {name}").fetchall()}) == 8
+    for refused, why in [
+        (lambda: client.hset(f"{name}:1", "age", 100), "check"),
+        (lambda: client.hincrby(f"{name}:1", "age", 99), "check"),
+        (lambda: client.hset(f"{name}:9", "age", 100), "check"),
+        (lambda: client.hdel(f"{name}:1", "name"), "not-null"),
+        (lambda: client.hset(f"{name}:1", "mail", "m2"), "unique"),
+        (lambda: client.hset(f"{name}:1", "age", "abc"), "invalid input syntax"),
+        (lambda: client.expire(f"{name}:1", 10), "cannot expire"),
+    ]:
+        with pytest.raises(ResponseError, match=why):
+            refused()
+    assert client.hincrby(f"{name}:1", "age", 50) == 51
+    assert client.hset(f"{name}:1", mapping={"mail": "other", "age": 3}) == 0
+    assert client.hsetnx(f"{name}:1", "age", 4) == 0
+    assert connection.execute(f"SELECT id FROM {name} WHERE mail = 'other'").fetchall() == [(1,)]
+    assert connection.execute(f"SELECT id FROM {name} WHERE mail = 'm1'").fetchall() == []
+    assert client.hdel(f"{name}:1", "mail", "age", "nothing") == 2
+    client.set("native", "x")
+    assert client.delete(f"{name}:2", "native", f"{name}:3", f"{name}:77") == 3
+    assert client.hset(f"{name}:4", "mail", "m2") == 0  # Free again.
+    with client.pipeline() as pipeline:
+        pipeline.hset(f"{name}:5", "age", 50)
+        pipeline.set("native", "y")
+        pipeline.hset(f"{name}:5", "age", 500)
+        pipeline.hincrby(f"{name}:5", "age", 1)
+        pipeline.delete(f"{name}:6", "native")
+        answers = pipeline.execute(raise_on_error=False)
+    assert answers[:2] == [0, True] and isinstance(answers[2], ResponseError) and answers[3:] == [51, 2]
+    with client.pipeline() as pipeline:
+        pipeline.watch(f"{name}:5")
+        connection.execute(f"UPDATE {name} SET age = 52 WHERE id = 5")
+        pipeline.multi()
+        pipeline.hincrby(f"{name}:5", "age", 1)
+        with pytest.raises(WatchError):
+            pipeline.execute()
+    assert connection.execute(f"SELECT id, age FROM {name} ORDER BY id").fetchall() == [
+        (0, 0), (1, None), (4, 4), (5, 52), (7, 7)
+    ]
+
+
+def test_counters_of_both_sides_add_up(cluster, table):
+    name, connection, client = table
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, n int NOT NULL CHECK (n >= 0))")
+    connection.execute(f"INSERT INTO {name} VALUES (1, 0)")
+    failures = []
+
+    def count(side):
+        try:
+            with sql(cluster) as own, cluster.client() as other:
+                for _ in range(15):
+                    if side % 2:
+                        own.execute(f"UPDATE {name} SET n = n + 1 WHERE id = 1")
+                    else:
+                        other.hincrby(f"{name}:1", "n", 1)
+        except (psycopg.Error, ResponseError) as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=count, args=(side,)) for side in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not failures
+    assert client.hget(f"{name}:1", "n") == "60"

@@ -48,7 +48,11 @@ typedef enum _Orbit__V1__QueryRequest__Kind {
   /*
    * give up what `statement` names, if it is under way here; it is answered for itself
    */
-  ORBIT__V1__QUERY_REQUEST__KIND__CANCEL = 4
+  ORBIT__V1__QUERY_REQUEST__KIND__CANCEL = 4,
+  /*
+   * `plan` is a frame of one invocation: a command of Redis that changes a record, done as a statement
+   */
+  ORBIT__V1__QUERY_REQUEST__KIND__COMMAND = 5
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__QUERY_REQUEST__KIND)
 } Orbit__V1__QueryRequest__Kind;
 typedef enum _Orbit__V1__QueryParameter__Format {

@@ -175,7 +175,11 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
     @inline(__always)
     func invoke(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
         switch call.target {
-        case .key: send(token, call, records.slot(call.database, call.key), self)
+        case .key:
+            if records.isAny, call.database == 0, records.isRuled(call.method, call.key) {
+                return try sendInPieces(token, call)
+            }
+            send(token, call, records.slot(call.database, call.key), self)
         case .keys: try sendToOneShard(token, call)
         case .everyShard, .cursor, .anyShard: try FanOut.begin(token, call, self, router, random: gateway.random)
         }
@@ -251,6 +255,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
 
     /// Several keys: all on one shard, or not at all, because nothing is done half.
     private func sendToOneShard(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
+        if records.isAny, records.isRuled(call.snapshot) { return try sendInPieces(token, call) }
         let slot = records.slot(call.database, call.key)
         if router.shards.count > 1 {
             let shard = router.shardIndex(ofSlot: slot)
@@ -263,7 +268,7 @@ final class ClientConnection: ConnectionHandler, SessionSink, ReplyReceiver {
         send(token, call, slot, self)
     }
 
-    /// DEL, MSET, MGET … with keys on several shards: a transaction of one call.
+    /// DEL, MSET, MGET … with keys on several shards, and what statements do: a transaction of one call.
     @inline(never)
     private func sendInPieces(_ token: UInt64, _ call: CallFrame) throws(DatabaseError) {
         (replicaState.awaited, replicaState.bookmark) = (token &+ 1, nil)

@@ -51,7 +51,7 @@ extension ClientConnection {
         }
     }
 
-    private var principal: String { session.user?.name ?? "" }
+    var principal: String { session.user?.name ?? "" }
 
     private func begin(_ options: InteractiveTransaction.Options, _ moment: ReadMoment?, _ token: UInt64) {
         guard let moment else { return begin(options, asOf: .zero, token) }

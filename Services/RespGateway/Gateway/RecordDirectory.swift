@@ -16,8 +16,8 @@ final class RecordDirectory: ReplyReceiver {
     /// A collection whose records keys name.
     struct Named {
         let keyType: DataType
-        /// Its records are changed by statements: the shard of a record does not know its rules.
-        let isRuled: Bool
+        /// What the shard of a record cannot see to: then commands are done as statements.
+        let rules: RecordRules
     }
 
     private static let pollMilliseconds = 1_000, longestPause = 64
@@ -67,6 +67,28 @@ final class RecordDirectory: ReplyReceiver {
             return nil
         }
         return (named, name.text)
+    }
+
+    /// Whether a call changes records that have rules which their shard does not know.
+    func isRuled(_ call: CallSnapshot) -> Bool {
+        guard isAny, call.database == 0, call.method.recordEffect != .none else { return false }
+        return call.keys.contains { key in
+            key.withView { find($0).map { Self.isRuled(call.method, $0.0.rules) } ?? false }
+        }
+    }
+
+    @inline(never)
+    func isRuled(_ method: Method, _ key: ByteView) -> Bool {
+        guard method.recordEffect != .none, let (named, _) = find(key) else { return false }
+        return Self.isRuled(method, named.rules)
+    }
+
+    private static func isRuled(_ method: Method, _ rules: RecordRules) -> Bool {
+        switch method.recordEffect {
+        case .changes: rules.contains(.changing)
+        case .removes: rules.contains(.removing)
+        case .none, .expires: false  // Their shards see to them.
+        }
     }
 
     // MARK: Learning
@@ -131,9 +153,9 @@ final class RecordDirectory: ReplyReceiver {
         }
         guard let told, told != version else { return }
         var fresh = ByteMap<Named>(), isAny = false
-        for (collection, isRuled) in catalog.namedCollections {
+        for (collection, rules) in catalog.namedCollections {
             guard let column = collection.namingColumn else { continue }
-            fresh.insert(key: Bytes(collection.name.utf8), Named(keyType: column.type, isRuled: isRuled))
+            fresh.insert(key: Bytes(collection.name.utf8), Named(keyType: column.type, rules: rules))
             isAny = true
         }
         names = fresh

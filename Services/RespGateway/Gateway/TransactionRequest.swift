@@ -37,6 +37,9 @@ final class TransactionRequest: ReplyReceiver {
         _ completion: @escaping (TransactionOutcome) -> Void
     ) throws(DatabaseError) {
         let router = gateway.router
+        if gateway.records.isAny, plan.calls.contains(where: gateway.records.isRuled) {
+            return RuledRequest.begin(plan, token: token, for: client, gateway, completion)
+        }
         let places = ShardPlaces(gateway)
         if places.slots.count > 1, let gathering = try PlanGathering(plan, places) {
             return try GatheredRequest.begin(gathering, token: token, for: client, gateway, completion)

@@ -86,6 +86,7 @@ final class Queries {
             return later(QueryReply())
         case .cancel:
             return later(QueryReply(error: StatementError(.featureNotSupported, "nothing can be cancelled here yet")))
+        case .command: return command(request, in: home, principal, later)
         case .prepare, .execute: break
         }
         guard request.plan.isEmpty == false || sources[request.fingerprint] != nil else {
@@ -345,7 +346,7 @@ final class Queries {
 
     /// What is done with the reply to a statement. One that has failed leaves nothing behind: either the transaction
     /// has failed with it, or what it had done by then is undone.
-    private static func closing(
+    static func closing(
         _ run: InteractiveRun, _ answer: @escaping Answer, _ done: @escaping () -> Void
     ) -> Answer {
         let isMarked = run.transaction.options.refusals == .statement && (try? run.savepoint(ownSavepoint)) != nil
@@ -377,7 +378,7 @@ final class Queries {
     private static let ownSavepoint: Bytes = [0]
 
     /// The catalog as the transaction sees it: the shard's, unless it has changed it itself.
-    private func catalog(
+    func catalog(
         of home: HomeTransaction, _ calls: TransactionCalls, _ answer: @escaping Answer,
         _ body: @escaping (Catalog) throws(StatementError) -> Void
     ) {

@@ -13,14 +13,15 @@ struct RowCallBuilder: ~Copyable {
 
     /// Appends a call whose numbers begin with the version of the collection's descriptor.
     mutating func append(
-        _ method: Method, key: Bytes, flags: UInt32 = 0, numbers: [Int64], arguments: [Bytes] = []
+        _ method: Method, database: UInt8 = RowKey.database, key: Bytes, flags: UInt32 = 0, numbers: [Int64],
+        arguments: [Bytes] = []
     ) {
         if method.isWrite { isWrite = true }
         key.withUnsafeBytes { key in
             numbers.withUnsafeBufferPointer { numbers in
                 Self.withViews(arguments) { views in
                     encoder.append(
-                        method: method, database: RowKey.database, key: key, flags: flags, numbers: numbers,
+                        method: method, database: database, key: key, flags: flags, numbers: numbers,
                         arguments: views)
                 }
             }

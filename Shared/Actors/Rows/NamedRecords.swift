@@ -13,32 +13,39 @@ struct NamedCollection {
         let type: DataType
         let isNotNull: Bool
         let isKey: Bool
-        /// Something else than NULL is made where a record is put without it.
-        let hasDefault: Bool
     }
 
     let id: CollectionID
     let name: String
     let columns: [Column]
     let key: Column
-    /// Why records cannot be changed by commands of Redis, whatever they change.
-    let refusal: DatabaseError?
+    /// What statements see to, and this shard cannot.
+    let rules: RecordRules
 
     /// Nil for collections whose records have no Redis form.
-    init?(_ descriptor: CollectionDescriptor, isReferenced: Bool) {
+    init?(_ descriptor: CollectionDescriptor, _ rules: RecordRules) {
         guard let key = descriptor.namingColumn else { return nil }
         (id, name) = (descriptor.id, descriptor.name)
         columns = descriptor.columns.map { Self.column($0, isKey: $0.id == key.id) }
         self.key = Self.column(key, isKey: true)
-        let hasRules = !descriptor.checks.isEmpty || !descriptor.foreignKeys.isEmpty || !descriptor.indexes.isEmpty
-        refusal = hasRules || isReferenced ? Failure.ruledRecord(descriptor.name) : nil
+        self.rules = rules
     }
 
     private static func column(_ column: CollectionDescriptor.Column, isKey: Bool) -> Column {
         Column(
             id: UInt32(column.id.rawValue), name: Bytes(column.name.utf8), type: column.type,
-            isNotNull: column.isNotNull || isKey, isKey: isKey,
-            hasDefault: column.defaultValue != nil || column.identity != .none || column.sequence != nil)
+            isNotNull: column.isNotNull || isKey, isKey: isKey)
+    }
+
+    /// Refuses what only a statement may do to a record. Gateways have such commands done as statements; one that does
+    /// not know of the rules yet is told to ask for the newest schema.
+    func admit(_ method: Method) throws(DatabaseError) {
+        switch method.recordEffect {
+        case .none: return
+        case .changes: if rules.contains(.changing) { throw Failure.needsStatement(name) }
+        case .removes: if rules.contains(.removing) { throw Failure.needsStatement(name) }
+        case .expires: if rules.contains(.removing) { throw Failure.cannotExpire(name) }
+        }
     }
 
     func column(named name: ByteView) -> Column? {
@@ -76,12 +83,8 @@ final class RecordNames {
 
     init(_ catalog: Catalog) {
         version = catalog.version
-        var referenced: Set<CollectionID> = []
-        for collection in catalog.collections.values { referenced.formUnion(collection.foreignKeys.map(\.target)) }
-        for collection in catalog.collections.values {
-            guard let named = NamedCollection(collection, isReferenced: referenced.contains(collection.id)) else {
-                continue
-            }
+        for (collection, rules) in catalog.namedCollections {
+            guard let named = NamedCollection(collection, rules) else { continue }
             table.insert(key: Bytes(collection.name.utf8), named)
         }
     }
@@ -129,9 +132,13 @@ extension Failure {
     static let otherKind = DatabaseError(
         .featureNotSupported, "records of collections and other keys cannot be renamed to or copied over each other")
 
-    static func ruledRecord(_ name: String) -> DatabaseError {
+    static func needsStatement(_ name: String) -> DatabaseError {
         DatabaseError(
-            .featureNotSupported,
-            "records of \(name) have checks, references or indexes, and cannot be changed by this command yet")
+            .staleSchema, "records of \(name) have checks, defaults, references or indexes: statements change them")
+    }
+
+    static func cannotExpire(_ name: String) -> DatabaseError {
+        DatabaseError(
+            .featureNotSupported, "records of \(name) have indexes or references to them, and cannot expire")
     }
 }

@@ -38,6 +38,8 @@ private struct NamedRecord {
     /// The value of the key.
     let primaryKey: Value
     let item: Activation
+    /// Nothing is kept: see `Method.draft`.
+    let isDraft: Bool
     var fields: RecordFields
 
     var isThere: Bool { item.kind != .absent }
@@ -76,10 +78,6 @@ private struct NamedRecord {
                 throw DatabaseError(
                     .invalidArgument,
                     "null value in column \"\(name)\" of relation \"\(collection.name)\" violates not-null constraint")
-            }
-            guard isThere || !column.hasDefault else {
-                throw DatabaseError(
-                    .featureNotSupported, "column \"\(name)\" has a default, which this command cannot make")
             }
         }
     }
@@ -124,7 +122,7 @@ extension ActorRuntime {
                 continue
             }
             let row = try rowKey(collection, text)
-            if call.method == .delete, let refusal = collection.refusal { throw refusal }
+            try collection.admit(call.method)
             try row.withView { (view: ByteView) throws(DatabaseError) in
                 guard owns(RowKey.database, view) else { throw Failure.staleSchema }
                 found.append(
@@ -153,7 +151,10 @@ extension ActorRuntime {
     private func evaluate(
         _ call: ActorCallView, on key: ByteView, _ collection: NamedCollection, _ reply: Reply
     ) throws(DatabaseError) {
-        if call.method.isWrite, call.method != .install, let refusal = collection.refusal { throw refusal }
+        var call = call
+        let isDraft = call.flags & Method.draft != 0 && call.method.recordEffect == .changes
+        call.flags &= ~Method.draft
+        if !isDraft { try collection.admit(call.method) }
         var general = call
         (general.database, general.key) = (RowKey.database, key)
         if call.method == .objectEncoding {
@@ -162,8 +163,10 @@ extension ActorRuntime {
         if general.isOfRecords { return try dispatch(general, reply) }
         let item = call.method.isWrite ? try writable(RowKey.database, key) : try activation(RowKey.database, key)
         var record = NamedRecord(
-            collection: collection, primaryKey: try primaryKey(of: key), item: item, fields: RecordFields())
+            collection: collection, primaryKey: try primaryKey(of: key), item: item, isDraft: isDraft,
+            fields: RecordFields())
         if item.isVisible(at: now) { record.fields = try RecordFields(item.bytes) }
+        if isDraft { return try draft(call, &record, reply) }
         if call.method.isWrite { try change(call, &record, reply) } else { try read(call, record, reply) }
     }
 
@@ -228,6 +231,21 @@ extension ActorRuntime {
     }
 
     // MARK: Changing
+
+    /// Tells what the call would make of the record.
+    private func draft(
+        _ call: ActorCallView, _ record: inout NamedRecord, _ reply: Reply
+    ) throws(DatabaseError) {
+        let before = record.isThere ? record.item.bytes : nil, own = ReplyBatchEncoder()
+        try change(call, &record, Reply(id: 0, encoder: own))
+        var frame = ByteBuffer(capacity: own.size + 32)
+        own.write(bookmark: .zero, mapEpoch: MapEpoch(rawValue: 0), into: &frame)
+        reply.beginList()
+        if let before { reply.item(before) } else { reply.encoder.listNull() }
+        reply.item(record.fields.record)
+        reply.encoder.listData(frame.readable)
+        reply.encoder.endList()
+    }
 
     private func change(
         _ call: ActorCallView, _ record: inout NamedRecord, _ reply: Reply
@@ -299,6 +317,7 @@ extension ActorRuntime {
     /// Keeps a record that the command has changed, if its collection allows it.
     private func store(_ record: inout NamedRecord) throws(DatabaseError) {
         if !record.isThere { record.fields.set(record.collection.key, record.primaryKey) }
+        guard !record.isDraft else { return }
         try record.check()
         let bytes = record.fields.record
         guard bytes.count <= limits.valueBytes else { throw Failure.recordTooLong }

@@ -29,7 +29,9 @@ package struct ValueTypeForm: Hashable, Sendable {
 
 /// What a gateway wants of a statement (Proto/query.proto says what the fields mean).
 package struct QueryRequest: Hashable, Sendable {
-    package enum Kind: UInt32, Hashable, Sendable { case execute = 0, prepare = 1, fetch = 2, close = 3, cancel = 4 }
+    package enum Kind: UInt32, Hashable, Sendable {
+        case execute = 0, prepare = 1, fetch = 2, close = 3, cancel = 4, command = 5
+    }
 
     /// The value of a parameter, as the client wrote it.
     package struct Parameter: Hashable, Sendable {

@@ -12,21 +12,32 @@ extension CollectionDescriptor {
     }
 }
 
+/// What a shard cannot see to by itself when one of its records changes: statements do.
+package struct RecordRules: OptionSet, Hashable, Sendable {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Checks, references, entries of indexes, defaults: when a record is made or changed.
+    package static let changing = RecordRules(rawValue: 1)
+    /// Entries of indexes, references to it: when a record goes.
+    package static let removing = RecordRules(rawValue: 2)
+}
+
 extension Catalog {
-    /// The collections whose records keys of Redis name, and whether their records are changed by statements alone:
-    /// there are rules that the shard of a record does not know how to keep.
-    package var namedCollections: [(collection: CollectionDescriptor, isRuled: Bool)] {
+    /// The collections whose records keys of Redis name.
+    package var namedCollections: [(collection: CollectionDescriptor, rules: RecordRules)] {
         var referenced: Set<CollectionID> = []
         for collection in collections.values { referenced.formUnion(collection.foreignKeys.map(\.target)) }
         return collections.values.compactMap { collection in
             guard collection.namingColumn != nil else { return nil }
-            let hasRules =
-                !collection.checks.isEmpty || !collection.foreignKeys.isEmpty || !collection.indexes.isEmpty
-                || referenced.contains(collection.id)
+            let isTied = !collection.indexes.isEmpty || referenced.contains(collection.id)
+            let hasRules = !collection.checks.isEmpty || !collection.foreignKeys.isEmpty
             let hasDefaults = collection.columns.contains {
                 $0.defaultValue != nil || $0.identity != .none || $0.sequence != nil
             }
-            return (collection, hasRules || hasDefaults)
+            var rules: RecordRules = isTied ? [.changing, .removing] : []
+            if hasRules || hasDefaults { rules.insert(.changing) }
+            return (collection, rules)
         }
     }
 }
