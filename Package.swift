@@ -75,7 +75,7 @@ let package = Package(
         module("Transactions", ["Base", "DataModel"]),
         module("Feeds", ["Base", "DataModel", "Contracts"]),
         module("Backup", ["Base", "Crypto", "DataModel"]),
-        module("Engine", ["Base", "DataModel", "Contracts", "CPCRE2"]),
+        module("Engine", ["Base", "Crypto", "DataModel", "Contracts", "CPCRE2"]),
         module("QueryLanguages", ["Base", "Contracts"]),
 
         // L3: what every process shares; the way between replicas; what every gateway shares.

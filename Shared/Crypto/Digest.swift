@@ -36,6 +36,25 @@ package enum SHA1 {
     package static func hash(_ bytes: Bytes) -> Bytes { digest(bytes, EVP_sha1(), byteCount) }
 }
 
+/// Digests that statements ask for by name; nothing of ours relies on them.
+package enum NamedDigest: String, CaseIterable, Sendable {
+    case md5, sha224, sha256, sha384, sha512
+
+    /// Nil where the library of the system refuses it (MD5 may be forbidden).
+    package func hash(_ bytes: Bytes) -> Bytes? {
+        let (algorithm, count) =
+            switch self {
+            case .md5: (EVP_md5(), 16)
+            case .sha224: (EVP_sha224(), 28)
+            case .sha256: (EVP_sha256(), 32)
+            case .sha384: (EVP_sha384(), 48)
+            case .sha512: (EVP_sha512(), 64)
+            }
+        var result = Bytes(repeating: 0, count: count)
+        return EVP_Digest(bytes, bytes.count, &result, nil, algorithm, nil) == 1 ? result : nil
+    }
+}
+
 private func digest(_ bytes: Bytes, _ algorithm: OpaquePointer?, _ byteCount: Int) -> Bytes {
     var result = Bytes(repeating: 0, count: byteCount)
     let done = EVP_Digest(bytes, bytes.count, &result, nil, algorithm, nil)

@@ -78,4 +78,23 @@ struct FunctionExampleTests {
         let lines = examples.map { "\($0.query)\t\($0.result)" }.joined(separator: "\n")
         try? Data(lines.utf8).write(to: URL(fileURLWithPath: path))
     }
+
+    /// docs/functions.md: an introduction by hand, and the tables below it. ORBIT_WRITE_DOCS=1 writes them anew.
+    @Test("docs/functions.md has the tables of the registry")
+    func document() throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let path = root.appendingPathComponent("docs/functions.md")
+        let text = try String(contentsOf: path, encoding: .utf8)
+        let marker = "## Operators"
+        let start = try #require(text.range(of: marker)).lowerBound
+        let wanted = Registry.document
+        if ProcessInfo.processInfo.environment["ORBIT_WRITE_DOCS"] != nil {
+            try (text[..<start] + wanted).write(to: path, atomically: true, encoding: .utf8)
+            return
+        }
+        #expect(
+            text[start...].utf8.elementsEqual(wanted.utf8),
+            "run ORBIT_WRITE_DOCS=1 swift test --filter FunctionExampleTests, and read what changed")
+    }
 }

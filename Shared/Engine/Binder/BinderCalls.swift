@@ -14,8 +14,7 @@ extension Binder {
                 .undefinedFunction, "function \((qualifier + [node.name]).joined(separator: ".")) does not exist",
                 position: node.position)
         }
-        if node.flags.contains(.isVariadic) { throw unsupported("VARIADIC", at: node.position) }
-        if node.flags.contains(.isWithinGroup) { throw unsupported("WITHIN GROUP", at: node.position) }
+        if let drawn = try bindSequenceCall(node) { return drawn }
         let list = plan.list(node.children[1])
         let over = node.children[4]
         let aggregates = Registry.aggregates(node.name)
@@ -28,6 +27,10 @@ extension Binder {
                 continue
             }
             if plan[item].kind == .star { throw unsupported("a row as an argument", at: node.position) }
+            if let row = wholeRow(item, scope, for: node.name) {
+                arguments.append(row)
+                continue
+            }
             arguments.append(try bindExpression(item, scope, inner, allowsRows: aggregates.isEmpty))
         }
         if !aggregates.isEmpty || isWindowOnly {
@@ -38,6 +41,7 @@ extension Binder {
             return try bindAggregate(node, aggregates, arguments, scope, place)
         }
         try refuseAggregateParts(node)
+        if node.flags.contains(.isVariadic) { return try bindVariadic(node, arguments) }
         let rows = Registry.rows(node.name)
         if !rows.isEmpty {
             let function: RowsFunction
@@ -84,6 +88,7 @@ extension Binder {
                 position: node.position)
         }
         if node.flags.contains(.isStar) { throw refuse("\(node.name)(*)") }
+        if node.flags.contains(.isWithinGroup) { throw refuse("WITHIN GROUP") }
         if node.flags.contains(.isDistinct) { throw refuse("DISTINCT") }
         if node.children[2] != 0 { throw refuse("ORDER BY") }
         if node.children[3] != 0 { throw refuse("FILTER") }
@@ -130,13 +135,22 @@ extension Binder {
         var filter: BoundExpression?
         if node.children[3] != 0 { filter = try bindCondition(node.children[3], scope, .filter, "FILTER") }
         if over != 0 { return try bindWindowCall(node, rows, arguments, filter, scope, place) }
-        let (function, given, type) = try chooseAggregate(node, rows, arguments)
-        var order: [SortTerm] = []
+        var terms: [BoundExpression] = []
         for item in plan.list(node.children[2]) {
             let bound = try bindExpression(plan[item].children[0], scope, .aggregateArgument)
-            order.append(try sortTerm(plan[item], try resolveUnknown(bound, as: .text)))
+            terms.append(try resolveUnknown(bound, as: .text))
+        }
+        let isOrderedSet = try checkWithinGroup(node, rows, arguments)
+        let (function, given, type) = try chooseAggregate(node, rows, isOrderedSet ? arguments + terms : arguments)
+        // What is sorted within the group has the type that the aggregate takes.
+        if isOrderedSet { terms = Array(given.suffix(terms.count)) }
+        var order: [SortTerm] = []
+        for (index, item) in plan.list(node.children[2]).enumerated() {
+            order.append(try sortTerm(plan[item], terms[index]))
         }
         let isDistinct = node.flags.contains(.isDistinct)
+        // What is told apart by sorting comes out sorted.
+        if isDistinct, order.isEmpty, node.name.hasSuffix("_agg") { order = given.map { SortTerm(expression: $0) } }
         if isDistinct, order.contains(where: { term in !given.contains { $0.isSame(as: term.expression) } }) {
             throw StatementError(
                 .invalidColumnReference,
@@ -147,6 +161,80 @@ extension Binder {
             function: function, arguments: given, isDistinct: isDistinct, order: order, filter: filter, type: type)
         try checkLevel(call, scope, at: node.position)
         return BoundExpression(form: .aggregate(call), type: type, position: node.position)
+    }
+
+    /// Whether the call is WITHIN GROUP, as its aggregate demands or forbids.
+    private func checkWithinGroup(
+        _ node: LogicalPlan.Node, _ rows: [AggregateFunction], _ arguments: [BoundExpression]
+    ) throws(StatementError) -> Bool {
+        let isOrderedSet = rows.first?.isOrderedSet ?? false, isWithin = node.flags.contains(.isWithinGroup)
+        guard isOrderedSet != isWithin else { return isWithin }
+        guard isWithin || rows.contains(where: { $0.parameters.count == arguments.count }) else {
+            throw failure(.none, node.name, arguments.map(\.type), at: node.position)
+        }
+        throw StatementError(
+            .wrongObjectType,
+            isWithin
+                ? "\(node.name) is not an ordered-set aggregate, so it cannot have WITHIN GROUP"
+                : "WITHIN GROUP is required for ordered-set aggregate \(node.name)",
+            position: node.position)
+    }
+
+    /// A call whose last argument is an array of all that come there.
+    private func bindVariadic(_ node: LogicalPlan.Node, _ arguments: [BoundExpression]) throws(StatementError)
+        -> BoundExpression
+    {
+        let rows = Registry.functions(node.name).filter { $0.isVariadic && $0.parameters.count == arguments.count }
+        guard let function = rows.first, let last = arguments.last else {
+            throw failure(.none, node.name, arguments.map(\.type), at: node.position)
+        }
+        guard last.type.isArrayLike || last.isUnknownLiteral else {
+            throw StatementError(.datatypeMismatch, "VARIADIC argument must be an array", position: node.position)
+        }
+        let array = try resolveUnknown(last, as: .text.array)
+        let (types, result) = try concrete(
+            function.parameters, function.result, isVariadic: true,
+            Array(arguments.dropLast()) + [.constant(.null, array.type.element)], at: node.position)
+        var given: [BoundExpression] = []
+        for (index, argument) in arguments.dropLast().enumerated() {
+            given.append(try coerce(argument, to: types[index], .implicit, at: argument.position))
+        }
+        let element = types[types.count - 1], fixed = types.dropLast()
+        given.append(try coerce(array, to: element.array, .implicit, at: last.position))
+        let spread = ScalarFunction(
+            "variadic \(function.name)", of: function, result: result, volatility: function.volatility, isStrict: false
+        ) { a, context throws(StatementError) in
+            guard case .array(let array)? = a.last else { return .null }
+            let values = a.dropLast() + array.elements
+            if function.isStrict, values.contains(where: \.isNull) { return .null }
+            let types = fixed + Array(repeating: element, count: array.elements.count)
+            return try function.specialized(Array(types), result).body(Array(values), context)
+        }
+        return fold(BoundExpression(form: .call(spread, given), type: result, position: node.position))
+    }
+
+    /// The name of a relation as an argument of what makes JSON: its row as an object, made here where the names of its
+    /// columns are known.
+    private func wholeRow(_ index: Int32, _ scope: Scope, for function: String) -> BoundExpression? {
+        let takers = [
+            "row_to_json", "to_json", "to_jsonb", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg",
+            "json_build_object", "jsonb_build_object", "json_build_array", "jsonb_build_array",
+        ]
+        let node = plan[index]
+        guard takers.contains(function), node.kind == .columnReference, nameParts(node.children[0]).isEmpty,
+            (try? findColumn(node.name, scope)) == nil,
+            let relation = try? findRelation([node.name], scope, at: node.position)
+        else { return nil }
+        let keys = relation.columns.map { JSONMaking.quoted($0.name) + ":" }
+        let types = relation.columns.map(\.expression.type)
+        let maker = ScalarFunction(
+            "row of " + keys.joined(), of: Casts.cast, result: .record, volatility: .stable, isStrict: false
+        ) { a, context throws(StatementError) in
+            let parts = a.indices.map { keys[$0] + JSONMaking.text(a[$0], types[$0], context.settings) }
+            return .text("{" + parts.joined(separator: ",") + "}")
+        }
+        return BoundExpression(
+            form: .call(maker, relation.columns.map(\.expression)), type: .record, position: node.position)
     }
 
     /// An aggregate of nothing but outer columns belongs to the outer query.

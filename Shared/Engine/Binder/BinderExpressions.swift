@@ -128,9 +128,9 @@ extension Binder {
                 elements.append(try resolveUnknown(try bindExpression(child, scope, place), as: .text))
             }
             return BoundExpression(form: .row(elements), type: .record)
-        case .arraySubscript: return try bindSubscript(node, scope, place)
+        case .arraySubscript, .arraySlice: return try bindSubscript(node, scope, place)
         case .grouping: return try bindGroupingCall(node, scope, place)
-        case .arraySlice, .fieldSelection, .allFields, .currentOf, .namedArgument:
+        case .fieldSelection, .allFields, .currentOf, .namedArgument:
             throw unsupported("this expression (\(node.kind))", at: node.position)
         case .default:
             throw StatementError(.syntaxError, "DEFAULT is not allowed in this context")
@@ -170,6 +170,12 @@ extension Binder {
         let qualifier = nameParts(node.children[0])
         if qualifier.isEmpty {
             if let found = try findColumn(node.name, scope) { return placed(found.expression, node.position) }
+            // The name of a function in FROM stands for its one column.
+            if let relation = try? findRelation([node.name], scope, at: node.position), relation.collection == nil,
+                relation.columns.count == 1, relation.columns[0].name == "value"
+            {
+                return placed(relation.columns[0].expression, node.position)
+            }
             throw StatementError(
                 .undefinedColumn, "column \"\(node.name)\" does not exist", position: node.position)
         }
@@ -487,29 +493,6 @@ extension Binder {
             elements[index] = try coerce(elements[index], to: wanted, context, at: elements[index].position)
         }
         return BoundExpression(form: .array(elements), type: type.array, position: node.position)
-    }
-
-    private func bindSubscript(_ node: LogicalPlan.Node, _ scope: Scope, _ place: ExpressionPlace)
-        throws(StatementError) -> BoundExpression
-    {
-        // a[1][2] is one look-up with two indices.
-        var indices: [BoundExpression] = []
-        var current = node
-        while true {
-            let index = try bindExpression(current.children[1], scope, place)
-            indices.insert(try coerce(index, to: .int32, .assignment, at: index.position), at: 0)
-            guard plan[current.children[0]].kind == .arraySubscript else { break }
-            current = plan[current.children[0]]
-        }
-        let operand = try bindExpression(current.children[0], scope, place)
-        guard operand.type.isArrayLike else {
-            throw StatementError(
-                .datatypeMismatch,
-                "cannot subscript type \(operand.type.title) because it does not support subscripting")
-        }
-        return BoundExpression(
-            form: .call(ArrayFunctions.subscription, [operand] + indices), type: operand.type.element,
-            position: node.position)
     }
 
     // MARK: Names of columns that are made

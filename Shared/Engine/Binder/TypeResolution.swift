@@ -278,32 +278,7 @@ func resolve<Row: Overload>(_ rows: [Row], _ types: [DataType], isOperator: Bool
         }
         if let match { return match }
     }
-    var candidates = fitting.filter { row in
-        var element: DataType?, common: DataType?
-        /// Types that could be brought to one.
-        func fits(_ type: DataType) -> Bool {
-            defer { common = common ?? type }
-            guard let other = common, other != type else { return true }
-            return other.isArray == type.isArray && other.category == type.category
-        }
-        for index in bare.indices where !isUnknown[index] {
-            switch parameter(row, index) {
-            case .of(let type): guard Casts.isImplicit(from: bare[index], to: type) else { return false }
-            case .any: break
-            case .anyNonArray: guard !bare[index].isArrayLike else { return false }
-            case .anyCompatible: guard fits(bare[index]) else { return false }
-            case .anyCompatibleArray:
-                guard bare[index].isArrayLike, fits(bare[index].element) else { return false }
-            case .anyElement:
-                guard element == nil || element == bare[index] else { return false }
-                element = bare[index]
-            case .anyArray:
-                guard bare[index].isArrayLike, element == nil || element == bare[index].element else { return false }
-                element = bare[index].element
-            }
-        }
-        return true
-    }
+    var candidates = fitting.filter { accepts($0, bare) }
     guard !candidates.isEmpty else { throw .none }
     if candidates.count == 1 { return candidates[0] }
     func keepBest(_ score: (Row) -> Int) {
@@ -324,6 +299,35 @@ func resolve<Row: Overload>(_ rows: [Row], _ types: [DataType], isOperator: Bool
     if isUnknown.contains(true) { try narrowUnknowns(&candidates, bare, isUnknown) }
     guard candidates.count == 1 else { throw .ambiguous }
     return candidates[0]
+}
+
+/// Whether a function takes these types, implicit casts included, and its open types agree.
+private func accepts<Row: Overload>(_ row: Row, _ bare: [DataType]) -> Bool {
+    func isUnknown(_ index: Int) -> Bool { bare[index].kind == .unknown && !bare[index].isArray }
+    var element: DataType?, common: DataType?
+    /// Types that could be brought to one.
+    func fits(_ type: DataType) -> Bool {
+        defer { common = common ?? type }
+        guard let other = common, other != type else { return true }
+        return other.isArray == type.isArray && other.category == type.category
+    }
+    for index in bare.indices where !isUnknown(index) {
+        switch row.parameters[min(index, row.parameters.count - 1)] {
+        case .of(let type): guard Casts.isImplicit(from: bare[index], to: type) else { return false }
+        case .any: break
+        case .anyNonArray: guard !bare[index].isArrayLike else { return false }
+        case .anyCompatible: guard fits(bare[index]) else { return false }
+        case .anyCompatibleArray:
+            guard bare[index].isArrayLike, fits(bare[index].element) else { return false }
+        case .anyElement:
+            guard element == nil || element == bare[index] else { return false }
+            element = bare[index]
+        case .anyArray:
+            guard bare[index].isArrayLike, element == nil || element == bare[index].element else { return false }
+            element = bare[index].element
+        }
+    }
+    return true
 }
 
 /// Literals without a type: strings if a candidate takes strings there, else what all take; preferred types first; and
@@ -356,10 +360,8 @@ private func narrowUnknowns<Row: Overload>(_ candidates: inout [Row], _ types: [
     let known = Set(types.indices.filter { !isUnknown[$0] }.map { types[$0] })
     if known.count == 1, let same = known.first {
         let matching = candidates.filter { row in
-            types.indices.allSatisfy { index in
-                guard let type = type(row, index) else { return true }
-                return Casts.isImplicit(from: same, to: type) && (!isUnknown[index] || type == same)
-            }
+            accepts(row, types.map { _ in same })
+                && types.indices.allSatisfy { isUnknown[$0] ? type(row, $0).map { $0 == same } ?? true : true }
         }
         if matching.count == 1 { candidates = matching }
     }

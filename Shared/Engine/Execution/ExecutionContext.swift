@@ -39,6 +39,8 @@ final class ExecutionContext {
     var working: [RecursionID: [ColumnBatch]] = [:]
     /// Regular expressions that were met, ready to be matched.
     var patterns: [PatternKey: RegexMatcher] = [:]
+    /// What nextval() drew for the batch that is being computed.
+    var drawn = DrawnNumbers()
     private(set) var memoryUsed = 0
     var rowsChanged = 0
     /// Set from outside: the next step fails.

@@ -162,7 +162,7 @@ struct RowStream {
 extension RowsFunction {
     func begin(_ arguments: [Value], _ context: ExecutionContext) throws(StatementError) -> RowStream {
         if isStrict, arguments.contains(where: \.isNull) { return RowStream([]) }
-        if let stream { return try stream(arguments) }
+        if let stream { return try stream(arguments, context) }
         return RowStream(try body(arguments, context))
     }
 }

@@ -35,7 +35,15 @@ final class ValuesOperator: Operator {
         var builder = BatchBuilder(types)
         while position < rows.count, !builder.isFull {
             var row: [Value] = []
-            for evaluator in rows[position] { row.append(try evaluator.value(context)) }
+            do throws(StatementError) {
+                for evaluator in rows[position] { row.append(try evaluator.value(context)) }
+            } catch {
+                guard context.drawn.pause() else { throw error }
+                // The rows that are made wait for nothing.
+                guard builder.count == 0 else { return .batch(builder.take()) }
+                return .waiting
+            }
+            context.drawn.forget()
             builder.append(row)
             position += 1
         }
@@ -74,6 +82,8 @@ final class FilterOperator: Operator {
 final class ProjectOperator: Operator {
     private let child: Operator
     private let evaluators: [Evaluator]
+    /// What is being computed, until a number of a sequence is there.
+    private var pending: ColumnBatch?
 
     init(_ child: Operator, _ projections: [Projection]) throws(StatementError) {
         self.child = child
@@ -88,15 +98,29 @@ final class ProjectOperator: Operator {
     }
 
     override func next() throws(StatementError) -> OperatorStep {
-        let step = try child.next()
-        guard case .batch(let batch) = step else { return step }
+        if pending == nil {
+            let step = try child.next()
+            guard case .batch(let batch) = step else { return step }
+            pending = batch
+        }
+        guard let batch = pending else { return .end }
         var columns: [Column] = []
         columns.reserveCapacity(evaluators.count)
-        for evaluator in evaluators { columns.append(try evaluator.evaluate(batch, context)) }
+        do throws(StatementError) {
+            for evaluator in evaluators { columns.append(try evaluator.evaluate(batch, context)) }
+        } catch {
+            if context.drawn.pause() { return .waiting }
+            throw error
+        }
+        context.drawn.forget()
+        pending = nil
         return .batch(ColumnBatch(columns, count: batch.count))
     }
 
-    override func restart() throws(StatementError) { try child.restart() }
+    override func restart() throws(StatementError) {
+        pending = nil
+        try child.restart()
+    }
 }
 
 /// LIMIT, OFFSET, WITH TIES.

@@ -2,7 +2,7 @@ import Base
 import DataModel
 
 extension AggregateFunction {
-    static let rows: [AggregateFunction] = counts + sums + extremes + booleans + gathering + statistics
+    static let rows: [AggregateFunction] = counts + sums + extremes + booleans + gathering
 
     private static let counts: [AggregateFunction] = [
         AggregateFunction("count", [], .of(.int64), example: ("count(*)", "(1,0), (NULL,0)", "2")) { _, _ in
@@ -59,11 +59,7 @@ extension AggregateFunction {
                 example: ("sum(x::interval) = '3 days'", "('1 day',0), ('2 days',0)", "true")
             ) { _, _ in
                 FoldAccumulator { left, right throws(StatementError) in
-                    guard case .interval(let a) = left, case .interval(let b) = right else { return .null }
-                    return .interval(
-                        Interval(
-                            months: a.months &+ b.months, days: a.days &+ b.days,
-                            microseconds: a.microseconds &+ b.microseconds))
+                    .interval(try left.interval.adding(right.interval))
                 }
             })
         return rows
@@ -148,48 +144,10 @@ extension AggregateFunction {
             "array_agg", [.anyElement], .array, isStrict: false,
             example: ("cardinality(array_agg(x))", "(1,0), (NULL,0)", "2")
         ) { arguments, result in
-            let element = result.element
+            let element = result.element, isNested = arguments[0].isArrayLike
             return GatheringAccumulator { rows throws(StatementError) in
-                .array(ArrayValue(element, rows.map { $0[0] }))
+                try StatisticsAggregates.gather(rows, element, isNested: isNested)
             }
         },
     ]
-
-    private static let statistics: [AggregateFunction] = {
-        var rows: [AggregateFunction] = []
-        let names: [(String, isSample: Bool, isRoot: Bool)] = [
-            ("var_samp", true, false), ("variance", true, false), ("var_pop", false, false),
-            ("stddev_samp", true, true), ("stddev", true, true), ("stddev_pop", false, true),
-        ]
-        for (name, isSample, isRoot) in names {
-            rows.append(
-                AggregateFunction(
-                    name, [.of(.float64)], .of(.float64),
-                    example: ("\(name)(x::float8)", "(1,0), (1,0), (1,0)", "0")
-                ) { _, _ in
-                    GatheringAccumulator { rows throws(StatementError) in
-                        variance(
-                            rows.map { if case .float(let x) = $0[0] { x } else { 0 } }, isSample: isSample,
-                            isRoot: isRoot)
-                    }
-                })
-        }
-        return rows
-    }()
-
-    /// Youngs and Cramer, as PostgreSQL does.
-    private static func variance(_ numbers: [Double], isSample: Bool, isRoot: Bool) -> Value {
-        var count = 0.0, sum = 0.0, squares = 0.0
-        for number in numbers {
-            count += 1
-            sum += number
-            if count > 1 {
-                let difference = number * count - sum
-                squares += difference * difference / (count * (count - 1))
-            }
-        }
-        if isSample, count <= 1 { return .null }
-        let value = squares / (isSample ? count - 1 : count)
-        return .float(isRoot ? value.squareRoot() : value)
-    }
 }

@@ -60,20 +60,6 @@ enum ArrayFunctions {
             example: ("(3 || ARRAY[1,2])[1]", "3")
         ) { a, _ throws(StatementError) in try joined([a[0]] + elements(a[1]), like: a[1], a[0]) },
         ScalarFunction(
-            "array_position", [.anyCompatibleArray, .anyCompatible], .of(.int32), isStrict: false,
-            example: ("array_position(ARRAY['sun','mon','tue'], 'mon')", "2")
-        ) { a, _ throws(StatementError) in
-            guard let place = elements(a[0]).firstIndex(where: { same($0, a[1]) }) else { return .null }
-            return .integer(Int64(place + 1))
-        },
-        ScalarFunction(
-            "array_remove", [.anyCompatibleArray, .anyCompatible], .commonArray, isStrict: false,
-            example: ("cardinality(array_remove(ARRAY[1,2,3,2], 2))", "2")
-        ) { a, _ throws(StatementError) in
-            guard case .array(let array) = a[0] else { return .null }
-            return .array(ArrayValue(array.element, array.elements.filter { !same($0, a[1]) }))
-        },
-        ScalarFunction(
             "@>", [.anyArray, .anyArray], .of(.bool), isSafe: true, example: ("ARRAY[1,4,3] @> ARRAY[3,1]", "true")
         ) {
             a, _ throws(StatementError) in .bool(contains(a[0], a[1]))
@@ -89,24 +75,6 @@ enum ArrayFunctions {
             a, _ throws(StatementError) in
             let others = elements(a[1])
             return .bool(elements(a[0]).contains { mine in !mine.isNull && others.contains { same(mine, $0) } })
-        },
-        ScalarFunction(
-            "array_to_string", [.anyArray, .of(.text)], .of(.text), volatility: .stable,
-            example: ("array_to_string(ARRAY[1,2,3], '-')", "1-2-3")
-        ) { a, context throws(StatementError) in
-            let parts = elements(a[0]).filter { !$0.isNull }.map { TextForms.untyped($0, context.settings) }
-            return .text(parts.joined(separator: TextFunctions.text(a[1])))
-        },
-        ScalarFunction(
-            "string_to_array", [.of(.text), .of(.text)], .of(.text.array), isStrict: false,
-            example: ("cardinality(string_to_array('xx~yy~zz', '~'))", "3")
-        ) { a, _ throws(StatementError) in
-            guard case .text(let text) = a[0] else { return .null }
-            guard case .text(let separator) = a[1] else {
-                return .array(ArrayValue(.text, text.unicodeScalars.map { .text(String($0)) }))
-            }
-            if text.isEmpty { return .array(ArrayValue(.text, [])) }
-            return .array(ArrayValue(.text, TextFunctions.split(text, separator).map { .text($0) }))
         },
     ]
 
@@ -167,11 +135,27 @@ enum ArrayFunctions {
         guard case .array(let right) = a[1] else { return a[0] }
         if left.elements.isEmpty { return a[1] }
         if right.elements.isEmpty { return a[0] }
-        guard left.dimensions.count == right.dimensions.count,
-            left.dimensions.dropFirst().elementsEqual(right.dimensions.dropFirst())
-        else { throw StatementError(.arraySubscriptError, "cannot concatenate incompatible arrays") }
-        var dimensions = left.dimensions
-        dimensions[0].count += right.dimensions[0].count
+        func extents(_ dimensions: ArraySlice<ArrayValue.Dimension>) -> [Int32] { dimensions.map(\.count) }
+        var dimensions: [ArrayValue.Dimension]
+        if left.dimensions.count == right.dimensions.count,
+            extents(left.dimensions.dropFirst()) == extents(right.dimensions.dropFirst())
+        {
+            dimensions = left.dimensions
+            dimensions[0].count &+= right.dimensions[0].count
+        } else if left.dimensions.count == right.dimensions.count + 1,
+            extents(left.dimensions.dropFirst()) == extents(right.dimensions[...])
+        {
+            // An array more in an array of such.
+            dimensions = left.dimensions
+            dimensions[0].count &+= 1
+        } else if left.dimensions.count + 1 == right.dimensions.count,
+            extents(left.dimensions[...]) == extents(right.dimensions.dropFirst())
+        {
+            dimensions = right.dimensions
+            dimensions[0].count &+= 1
+        } else {
+            throw StatementError(.arraySubscriptError, "cannot concatenate incompatible arrays")
+        }
         let all = left.elements + right.elements
         return ArrayValue(left.element, dimensions: dimensions, elements: all).map { .array($0) } ?? .null
     }

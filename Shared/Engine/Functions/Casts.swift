@@ -192,6 +192,10 @@ enum Casts {
     private static func numeric(from: DataType.Kind, to: DataType.Kind) -> ScalarBody? {
         let isIntegral = integers.contains(to) || references.contains(to)
         let range = range(of: to)
+        if references.contains(to), from == .int16 || from == .int32 {
+            // As C has it: -1 is the greatest.
+            return { arguments, _ throws(StatementError) in .integer(arguments[0].int & 0xffff_ffff) }
+        }
         if isIntegral, integers.contains(from) || references.contains(from) {
             return { arguments, _ throws(StatementError) in
                 guard case .integer(let value) = arguments[0], range.contains(value) else { throw outOfRange(to) }
@@ -273,6 +277,22 @@ enum Casts {
             return { arguments, _ throws(StatementError) in
                 if case .bool(let flag) = arguments[0] { .text(flag ? "true" : "false") } else { .null }
             }
+        case (.internalChar, .int32):
+            return { arguments, _ throws(StatementError) in
+                .integer(Int64(Int8(bitPattern: arguments[0].string.utf8.first ?? 0)))
+            }
+        case (.int32, .internalChar):
+            return { arguments, _ throws(StatementError) in
+                let code = arguments[0].int
+                guard (-128...127).contains(code) else {
+                    throw StatementError(.numericValueOutOfRange, "\"char\" out of range")
+                }
+                guard code >= 0 else { throw StatementError(.featureNotSupported, "\"char\" beyond ASCII") }
+                return .text(code == 0 ? "" : String(Unicode.Scalar(UInt8(code))))
+            }
+        case (.jsonb, .bool), (.jsonb, .decimal), (.jsonb, .int16), (.jsonb, .int32), (.jsonb, .int64),
+            (.jsonb, .float32), (.jsonb, .float64):
+            return { arguments, context throws(StatementError) in try scalar(arguments[0], to, context) }
         case (.char, .text), (.char, .varchar), (.char, .name):
             return { arguments, _ throws(StatementError) in
                 guard case .text(let text) = arguments[0] else { return .null }
@@ -289,6 +309,27 @@ enum Casts {
 }
 
 extension Casts {
+    /// A number or a truth out of jsonb.
+    private static func scalar(_ value: Value, _ kind: DataType.Kind, _ context: ExecutionContext)
+        throws(StatementError) -> Value
+    {
+        guard case .json(let document) = value else { return .null }
+        switch document.kind {
+        case .bool where kind == .bool: return .bool(document.withView(\.bool))
+        case .number where kind != .bool:
+            let number = Value.decimal(document.withView(\.number))
+            return try numeric(from: .decimal, to: kind)?([number], context) ?? number
+        case .null, .string, .number, .bool, .array, .object:
+            let names: [JSONBinary.Kind: String] = [
+                .null: "null", .string: "string", .number: "numeric", .bool: "boolean", .array: "array",
+                .object: "object",
+            ]
+            throw StatementError(
+                .invalidParameterValue,
+                "cannot cast jsonb \(names[document.kind] ?? "") to type \(DataType(kind).title)")
+        }
+    }
+
     /// The value under the constraint of its type: a length, a precision. An explicit cast cuts texts silently.
     static func fit(_ value: Value, to type: DataType, isExplicit: Bool) throws(StatementError) -> Value {
         guard type.modifier >= 0, !value.isNull else { return value }

@@ -35,6 +35,24 @@ enum DateTimeCasts {
                 let time = isZoned ? local(moment, context) : moment
                 return .time(time - Int64(DateTimeFunctions.day(time)) * DateTimeFunctions.microsecondsPerDay)
             }
+        case (.interval, .time):
+            body = { a, _ throws(StatementError) in
+                .time(DateTimeArithmetic.adding(a[0].interval, toTime: 0))
+            }
+        case (.timeWithZone, .time):
+            body = { a, _ throws(StatementError) in .time(a[0].zonedTime.time) }
+        case (.time, .timeWithZone):
+            let cast: ScalarBody = { a, context throws(StatementError) in
+                let moment = context.settings.transactionTime
+                let offset = context.settings.text.zone.local(of: moment) &- moment
+                return .timeWithZone(microseconds: a[0].timeOfDay, zone: Int32(clamping: offset / 1_000_000))
+            }
+            return (cast, .stable)
+        case (.timestampWithZone, .timeWithZone):
+            body = { a, context throws(StatementError) in
+                guard a[0].moment != .max, a[0].moment != .min else { return .null }
+                return DateTimeFunctions.zoned(a[0].moment, context.settings.text.zone)
+            }
         case (.time, .interval):
             body = { a, _ throws(StatementError) in
                 if case .time(let time) = a[0] { .interval(Interval(microseconds: time)) } else { .null }

@@ -161,7 +161,7 @@ final class RowsFunction: Sendable {
     let isVariadic: Bool
     let isStrict: Bool
     /// Rows as they are asked for, where there may be many.
-    let stream: (@Sendable (_ arguments: [Value]) throws(StatementError) -> RowStream)?
+    let stream: (@Sendable (_ arguments: [Value], _ context: ExecutionContext) throws(StatementError) -> RowStream)?
     /// All rows at once; each has as many values as there are columns.
     let body: @Sendable (_ arguments: [Value], _ context: ExecutionContext) throws(StatementError) -> [[Value]]
     let example: (expression: String, result: String)
@@ -180,8 +180,10 @@ final class RowsFunction: Sendable {
     }
 
     init(
-        _ name: String, _ parameters: [ParameterType], _ result: ResultType, example: (String, String),
-        stream: @escaping @Sendable (_ arguments: [Value]) throws(StatementError) -> RowStream
+        lazy name: String, _ parameters: [ParameterType], _ result: ResultType, example: (String, String),
+        stream:
+            @escaping @Sendable (_ arguments: [Value], _ context: ExecutionContext) throws(StatementError)
+            -> RowStream
     ) {
         (self.name, self.parameters, self.result, isVariadic) = (name, parameters, result, false)
         (columns, isStrict, self.stream) = ([], true, stream)

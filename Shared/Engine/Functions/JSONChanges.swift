@@ -5,7 +5,7 @@ import DataModel
 enum JSONChanges {
     static let rows: [ScalarFunction] = [
         .row("||", [.jsonb, .jsonb], .jsonb, ("'{\"a\":1}'::jsonb || '{\"b\":2}'::jsonb", "{\"a\": 1, \"b\": 2}")) {
-            a, _ throws(StatementError) in .json(joined(node(a[0]), node(a[1])).binary)
+            a, _ throws(StatementError) in .json(try limited(joined(node(a[0]), node(a[1]))).binary)
         },
         .row("-", [.jsonb, .text], .jsonb, ("'{\"a\":1, \"b\":2}'::jsonb - 'a'", "{\"b\": 2}")) {
             a, _ throws(StatementError) in .json(try without(node(a[0]), [a[1].string]).binary)
@@ -115,7 +115,22 @@ enum JSONChanges {
         case .array, .object: break
         }
         guard !array.elements.isEmpty else { return target }
-        return .json(try changed(root, array.elements[...], change).binary)
+        return .json(try limited(try changed(root, array.elements[...], change)).binary)
+    }
+
+    private static func limited(_ node: JSONNode) throws(StatementError) -> JSONNode {
+        guard depth(node) <= JSONNode.depthLimit else {
+            throw StatementError(.statementTooComplex, "stack depth limit exceeded")
+        }
+        return node
+    }
+
+    private static func depth(_ node: JSONNode) -> Int {
+        switch node {
+        case .object(let members): 1 + (members.map { depth($0.value) }.max() ?? 0)
+        case .array(let elements): 1 + (elements.map { depth($0) }.max() ?? 0)
+        case .null, .bool, .number, .string: 0
+        }
     }
 
     private static func changed(_ node: JSONNode, _ path: ArraySlice<Value>, _ change: Change)

@@ -5,15 +5,6 @@ import DataModel
 enum JSONRows {
     static let rows: [RowsFunction] = elements + members + keys
 
-    private static func scalar(_ name: String, _ kind: JSONBinary.Kind, isArrayWanted: Bool) -> StatementError {
-        let isContainer = kind == .array || kind == .object
-        let what =
-            isArrayWanted
-            ? (isContainer ? "cannot call \(name) on a non-array" : "cannot call \(name) on a scalar")
-            : (isContainer ? "cannot call \(name) on a non-object" : "cannot call \(name) on a non-object")
-        return StatementError(.invalidParameterValue, what)
-    }
-
     private static let elements: [RowsFunction] = [false, true].flatMap { (isText: Bool) -> [RowsFunction] in
         let suffix = isText ? "_text" : ""
         return [

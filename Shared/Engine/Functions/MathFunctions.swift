@@ -28,6 +28,33 @@ enum MathFunctions {
             float("asin", ("asin(0)", "0")) { x throws(StatementError) in Glibc.asin(try unit(x)) },
             float("acos", ("acos(1)", "0")) { x throws(StatementError) in Glibc.acos(try unit(x)) },
             float("atan", ("atan(0)", "0")) { x throws(StatementError) in Glibc.atan(x) },
+            float("cot", ("cot(1)", "0.6420926159343306")) { x throws(StatementError) in 1 / Glibc.tan(x) },
+            float("sinh", ("sinh(0)", "0")) { x throws(StatementError) in Glibc.sinh(x) },
+            float("cosh", ("cosh(0)", "1")) { x throws(StatementError) in Glibc.cosh(x) },
+            float("tanh", ("tanh(0)", "0")) { x throws(StatementError) in Glibc.tanh(x) },
+            float("asinh", ("asinh(0)", "0")) { x throws(StatementError) in Glibc.asinh(x) },
+            float("acosh", ("acosh(1)", "0")) { x throws(StatementError) in
+                guard x >= 1 || x.isNaN else { throw StatementError(.numericValueOutOfRange, "input is out of range") }
+                return Glibc.acosh(x)
+            },
+            float("atanh", ("atanh(0)", "0")) { x throws(StatementError) in Glibc.atanh(try unit(x)) },
+            float("|/", ("|/ 25", "5")) { x throws(StatementError) in
+                guard x >= 0 || x.isNaN else {
+                    throw StatementError(
+                        .invalidArgumentForPowerFunction, "cannot take square root of a negative number")
+                }
+                return x.squareRoot()
+            },
+            float("||/", ("||/ 8", "2")) { x throws(StatementError) in Glibc.cbrt(x) },
+            ScalarFunction(
+                "gen_random_uuid", [], .of(.uuid), volatility: .volatile,
+                example: ("substr(gen_random_uuid()::text, 15, 1)", "4")
+            ) { _, context throws(StatementError) in
+                // Version 4, variant 1.
+                let high = context.settings.random() & 0xffff_ffff_ffff_0fff | 0x4000
+                let low = context.settings.random() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000
+                return .uuid(high: high, low: low)
+            },
             float("degrees", ("degrees(0)", "0")) { x throws(StatementError) in x / Double.pi * 180 },
             float("radians", ("radians(0)", "0")) { x throws(StatementError) in x / 180 * Double.pi },
             pair("atan2", ("atan2(0, 1)", "0")) { y, x throws(StatementError) in Glibc.atan2(y, x) },

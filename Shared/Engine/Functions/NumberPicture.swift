@@ -55,8 +55,7 @@ struct NumberPicture {
             case "V", "v":
                 guard !walk.isBehind else { throw Self.error("cannot use \"V\" and decimal point together") }
                 walk.isShifted = true
-            case "S",
-                "s" where !walk.at("SG"):
+            case "S" where !walk.at("SG"), "s" where !walk.at("SG"):
                 guard signPlace == nil else { throw Self.error("cannot use \"S\" twice") }
                 guard !hasLooseSign, !isBracketed else {
                     throw Self.error("cannot use \"S\" and \"PL\"/\"MI\"/\"SG\"/\"PR\" together")
@@ -97,7 +96,8 @@ struct NumberPicture {
             isBracketed = true
         } else if let name = ["MI", "PL", "SG"].first(where: walk.at) {
             guard signPlace == nil else { throw Self.error("cannot use \"S\" and \"\(name)\" together") }
-            hasLooseSign = true
+            // PL alone leaves the sign where it is.
+            hasLooseSign = hasLooseSign || name != "PL"
             items.append(name == "MI" ? .minus : name == "PL" ? .plus : .either)
         } else if walk.at("TH") {
             items.append(.ending(isUpper: first == "T"))
@@ -137,24 +137,26 @@ struct NumberPicture {
             value = try ArithmeticFunctions.compute(.multiply, number, factor)
         }
         let width = before + shift
-        guard value.isFinite else { return laidOut(number.kind == .nan ? "NaN" : "", nil, "", false, width) }
+        guard value.isFinite else {
+            let word = number.kind == .nan ? "NaN" : "Infinity", isTooLong = word.utf8.count > width
+            return laidOut(
+                isTooLong ? String(repeating: "#", count: width) : word,
+                isTooLong ? String(repeating: "#", count: after) : "", number.kind == .negativeInfinity, width)
+        }
         let rounded = value.rounded(to: after)
         let digits = Array(rounded.magnitude.text.split(separator: ".", omittingEmptySubsequences: false))
         let whole = String(digits[0]), fraction = digits.count > 1 ? String(digits[1]) : ""
         let isNegative = rounded.signum < 0
         if whole.utf8.count > width, whole != "0" {
             return laidOut(
-                "", String(repeating: "#", count: width), String(repeating: "#", count: after), isNegative, width)
+                String(repeating: "#", count: width), String(repeating: "#", count: after), isNegative, width)
         }
-        return laidOut("", whole, fraction, isNegative, width)
+        return laidOut(whole, fraction, isNegative, width)
     }
 
-    /// Puts the digits into their places. `whole` nil: no number, all places are filled with #.
-    private func laidOut(_ special: String, _ whole: String?, _ fraction: String, _ isNegative: Bool, _ width: Int)
-        -> String
-    {
-        var whole = Array((whole ?? String(repeating: "#", count: width)).utf8)
-        var fraction = Array((whole.isEmpty || special.isEmpty ? fraction : "").utf8)
+    /// Puts the digits into their places.
+    private func laidOut(_ whole: String, _ fraction: String, _ isNegative: Bool, _ width: Int) -> String {
+        var whole = Array(whole.utf8), fraction = Array(fraction.utf8)
         // A zero in front of a fraction is not shown where blanks may stand.
         if whole == [UInt8(ascii: "0")], zeroStart == nil, after > 0 { whole = [] }
         if isBare {
@@ -286,15 +288,16 @@ struct NumberPicture {
             }
             index += 1
         }
-        if !hasLooseSign, signPlace != .end { takeSign() }
+        if signPlace == .start || isBracketed { takeSign() }
         loop: for item in items {
             guard index < scalars.count else { break }
             switch item {
             case .nine, .zero:
-                while index < scalars.count, scalars[index] == " " { index += 1 }
+                // One blank for each place is passed over.
+                if scalars[index] == " " { index += 1 }
                 if !isBehind, index < scalars.count, scalars[index] == ".", hasPoint { continue }
-                if index < scalars.count, scalars[index] == "-" {
-                    isNegative = true
+                if wholeCount == 0, index < scalars.count, scalars[index] == "-" || scalars[index] == "+" {
+                    isNegative = scalars[index] == "-"
                     index += 1
                 }
                 guard index < scalars.count, (48...57).contains(scalars[index].value) else { continue }

@@ -88,9 +88,7 @@ enum PatternFunctions {
             } else if at >= text.count, place == pattern.count {
                 return true
             }
-            guard let back = resume, back.at < text.count else {
-                return place == pattern.count - 1 && pattern[place] == UInt8(ascii: "\\") ? nil : false
-            }
+            guard let back = resume, back.at < text.count else { return false }
             at = back.at + width(text[back.at])
             place = back.place
             resume = (at, place)

@@ -18,8 +18,12 @@ enum RegexFunctions {
         throws(StatementError) -> RegexMatcher
     {
         let key = PatternKey(pattern: Bytes(pattern.utf8), options: options)
-        if let known = context.patterns[key] { return known }
+        if let known = context.patterns[key] {
+            known.beginCall()
+            return known
+        }
         let fresh = try RegexMatcher(pattern, options)
+        fresh.beginCall()
         if context.patterns.count >= 64 { context.patterns.removeAll() }
         context.patterns[key] = fresh
         return fresh
@@ -67,8 +71,11 @@ enum RegexFunctions {
 
     /// The byte at which a character begins, by its number from 1.
     private static func offset(_ text: Bytes, ofCharacter number: Int) -> Int {
-        var at = 0
-        for _ in 1..<max(number, 1) where at <= text.count { at = next(text, at) }
+        var at = 0, rest = number - 1
+        while rest > 0, at <= text.count {
+            at = next(text, at)
+            rest -= 1
+        }
         return at
     }
 

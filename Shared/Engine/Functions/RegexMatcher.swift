@@ -18,13 +18,15 @@ final class RegexMatcher {
 
     /// What the callouts see.
     private struct Counter {
-        var steps = 0
+        var steps = 0, limit = RegexMatcher.stepLimit
         /// Where the match must end; negative: anywhere.
         var end = -1
     }
 
-    /// Items tried in one call, some seconds of work at most.
-    private static let stepLimit = 20_000_000
+    /// Items tried in one call, a second of work at most.
+    private static let stepLimit = 5_000_000
+    /// What is tried by going back and forth, before the automaton is asked: it is slower, but never goes back.
+    private static let quickLimit = 200_000
     private static let workspaceSize = 1 << 14
     /// The callout behind the pattern; those between its items are numbered 255.
     private static let endCallout: UInt32 = 1
@@ -59,7 +61,7 @@ final class RegexMatcher {
             { block, data in
                 guard let block, let counter = data?.assumingMemoryBound(to: Counter.self) else { return 0 }
                 counter.pointee.steps += 1
-                if counter.pointee.steps > RegexMatcher.stepLimit { return PCRE2_ERROR_MATCHLIMIT }
+                if counter.pointee.steps > counter.pointee.limit { return PCRE2_ERROR_MATCHLIMIT }
                 guard block.pointee.callout_number == RegexMatcher.endCallout, counter.pointee.end >= 0 else {
                     return 0
                 }
@@ -100,25 +102,49 @@ final class RegexMatcher {
         var whole: Range<Int> { ranges[0] ?? 0..<0 }
     }
 
+    /// Steps are counted from here: for all the matches of one call of a function.
+    func beginCall() { counter.pointee = Counter() }
+
     /// Whether there is a match at all.
     func matches(_ text: Bytes) throws(StatementError) -> Bool {
-        (counter.pointee.steps, counter.pointee.end) = (0, -1)
-        return try run(text, from: 0, isAnchored: false) != nil
+        if let quick = try quickly(text, from: 0) { return quick.match != nil }
+        return try range(text, from: 0, isAnchored: false) != nil
     }
 
     /// The first match that begins at `start` or behind it.
     func first(in text: Bytes, from start: Int) throws(StatementError) -> Match? {
-        (counter.pointee.steps, counter.pointee.end) = (0, -1)
-        guard let found = try run(text, from: start, isAnchored: false) else { return nil }
-        guard let isGreedy, !hasBackReference else { return found }
-        let begin = found.whole.lowerBound
-        guard let end = try end(text, from: begin, isLongest: isGreedy), end != found.whole.upperBound else {
-            return found
+        let begin: Int, end: Int
+        if let quick = try quickly(text, from: start) {
+            guard let found = quick.match, isGreedy != nil, !hasBackReference else { return quick.match }
+            begin = found.whole.lowerBound
+            guard let range = try range(text, from: begin, isAnchored: true),
+                range.upperBound != found.whole.upperBound
+            else { return found }
+            end = range.upperBound
+        } else {
+            guard let range = try range(text, from: start, isAnchored: false) else { return nil }
+            (begin, end) = (range.lowerBound, range.upperBound)
         }
+        if groups == 0 { return Match(ranges: [begin..<end]) }
         counter.pointee.end = end
         defer { counter.pointee.end = -1 }
-        if let exact = try run(text, from: begin, isAnchored: true) { return exact }
-        return found
+        return try run(text, from: begin, isAnchored: true)
+            ?? Match(ranges: [begin..<end] + Array(repeating: nil, count: groups))
+    }
+
+    /// By going back and forth; nil where that takes too many steps and the automaton may be asked instead.
+    private func quickly(_ text: Bytes, from start: Int) throws(StatementError) -> (match: Match?, Void)? {
+        let total = Self.stepLimit
+        counter.pointee.limit = hasBackReference ? total : min(counter.pointee.steps + Self.quickLimit, total)
+        defer { counter.pointee.limit = total }
+        do throws(StatementError) {
+            return (try run(text, from: start, isAnchored: false), ())
+        } catch {
+            guard error.state == .programLimitExceeded, !hasBackReference, counter.pointee.steps <= total else {
+                throw error
+            }
+            return nil
+        }
     }
 
     private func run(_ text: Bytes, from start: Int, isAnchored: Bool) throws(StatementError) -> Match? {
@@ -141,10 +167,12 @@ final class RegexMatcher {
         return Match(ranges: ranges)
     }
 
-    /// Where the longest or the shortest match from here ends.
-    private func end(_ text: Bytes, from start: Int, isLongest: Bool) throws(StatementError) -> Int? {
-        var flags = UInt32(PCRE2_NO_UTF_CHECK) | UInt32(PCRE2_ANCHORED)
-        if !isLongest { flags |= UInt32(PCRE2_DFA_SHORTEST) }
+    /// The longest or the shortest match, as the automaton sees it: without groups.
+    private func range(_ text: Bytes, from start: Int, isAnchored: Bool) throws(StatementError) -> Range<Int>? {
+        guard start <= text.count else { return nil }
+        var flags = UInt32(PCRE2_NO_UTF_CHECK)
+        if isAnchored { flags |= UInt32(PCRE2_ANCHORED) }
+        if isGreedy == false { flags |= UInt32(PCRE2_DFA_SHORTEST) }
         var workspace = [Int32](repeating: 0, count: Self.workspaceSize)
         let result = text.withUnsafeBufferPointer { bytes in
             var nothing: UInt8 = 0
@@ -155,9 +183,9 @@ final class RegexMatcher {
             }
         }
         if result == PCRE2_ERROR_NOMATCH { return nil }
-        guard result >= 0, let vector = pcre2_get_ovector_pointer_8(automatonData) else {
-            throw Self.matchError(result)
-        }
-        return min(Int(vector[1]), text.count)
+        guard result >= 0, let vector = pcre2_get_ovector_pointer_8(automatonData), vector[0] <= vector[1],
+            vector[1] <= text.count
+        else { throw Self.matchError(result) }
+        return vector[0]..<vector[1]
     }
 }

@@ -165,7 +165,7 @@ struct RegexTranslation {
     }
 
     private mutating func quantified() throws(StatementError) -> Bool? {
-        let start = pattern.utf8.count
+        let start = pattern.utf8.count, isGroup = at < source.count && source[at] == "("
         guard var greedy = try atom() else {
             // A constraint: nothing may be counted of it.
             if at < source.count, ["*", "+", "?"].contains(source[at]) || startsCount {
@@ -183,7 +183,13 @@ struct RegexTranslation {
         case "{" where startsCount: (count, isFixed) = try readCount()
         case _: return greedy
         }
-        pattern += count
+        if count == "+", !isGroup, !pattern.utf8.dropFirst(start).starts(with: "\\g".utf8) {
+            // The automaton counts what it repeats once or more, and keeps every count apart.
+            let piece = String(decoding: pattern.utf8.dropFirst(start), as: UTF8.self)
+            pattern += piece + "*"
+        } else {
+            pattern += count
+        }
         let isLazy = accept("?")
         if isLazy { pattern += "?" }
         if at < source.count, ["*", "+", "?"].contains(source[at]) || startsCount {
@@ -208,7 +214,8 @@ struct RegexTranslation {
         at += 1
         let low = try number() ?? 0
         var high: Int? = low, isOpen = false
-        if accept(",") {
+        let hasRange = accept(",")
+        if hasRange {
             high = try number()
             isOpen = high == nil
         }
@@ -217,7 +224,7 @@ struct RegexTranslation {
         }
         if let high, high < low { throw Self.malformed("invalid repetition count(s)") }
         if isOpen { return ("{\(low),}", false) }
-        return high == low ? ("{\(low)}", true) : ("{\(low),\(high ?? low)}", false)
+        return hasRange ? ("{\(low),\(high ?? low)}", false) : ("{\(low)}", true)
     }
 
     /// What can be counted, and its greed; nil for a constraint.

@@ -5,11 +5,13 @@ package enum Registry {
     static let scalars: [ScalarFunction] = [
         ComparisonFunctions.rows, ArithmeticFunctions.rows, MathFunctions.rows, TextFunctions.rows,
         PatternFunctions.rows, ArrayFunctions.rows, SessionFunctions.rows, DateTimeFunctions.rows, DateTimeParts.rows,
-        FormattingFunctions.rows, JSONFunctions.rows, JSONChanges.rows, RegexFunctions.rows,
+        FormattingFunctions.rows, JSONFunctions.rows, JSONChanges.rows, RegexFunctions.rows, BytesFunctions.rows,
+        TextComposition.rows, ArrayChanges.rows, DecimalFunctions.rows,
     ].flatMap { $0 }
 
-    static let aggregates: [AggregateFunction] = AggregateFunction.rows + JSONAggregates.rows
-    static let rows: [RowsFunction] = RowsFunctions.rows + JSONRows.rows
+    static let aggregates: [AggregateFunction] =
+        AggregateFunction.rows + JSONAggregates.rows + StatisticsAggregates.rows
+    static let rows: [RowsFunction] = RowsFunctions.rows + JSONRows.rows + SeriesRows.rows
 
     private static let scalarsByName = Dictionary(grouping: scalars, by: { $0.name })
     private static let aggregatesByName = Dictionary(grouping: aggregates, by: { $0.name })
@@ -29,7 +31,7 @@ package enum Registry {
 
     static func rows(_ name: String) -> [RowsFunction] { rowsByName[name] ?? [] }
 
-    private static func isWord(_ byte: UInt8) -> Bool {
+    static func isWord(_ byte: UInt8) -> Bool {
         byte == UInt8(ascii: "_") || byte | 0x20 >= UInt8(ascii: "a") && byte | 0x20 <= UInt8(ascii: "z")
     }
 

@@ -9,9 +9,27 @@ enum RowsFunctions {
                 a, _ throws(StatementError) in ArrayFunctions.elements(a[0]).map { [$0] }
             },
             RowsFunction(
-                "string_to_table", [.of(.text), .of(.text)], .of(.text), example: ("string_to_table('a,b', ',')", "a,b")
+                "string_to_table", [.of(.text), .of(.text)], .of(.text), isStrict: false,
+                example: ("string_to_table('a,b', ',')", "a,b")
             ) { a, _ throws(StatementError) in
-                TextFunctions.split(TextFunctions.text(a[0]), TextFunctions.text(a[1])).map { [.text($0)] }
+                ArrayFunctions.elements(ArrayChanges.parts(a[0], a[1], .null)).map { [$0] }
+            },
+            RowsFunction(
+                "string_to_table", [.of(.text), .of(.text), .of(.text)], .of(.text), isStrict: false,
+                example: ("string_to_table('a,b,c', ',', 'b')", "a,c")
+            ) { a, _ throws(StatementError) in
+                ArrayFunctions.elements(ArrayChanges.parts(a[0], a[1], a[2])).map { [$0] }
+            },
+            RowsFunction(
+                "generate_subscripts", [.anyArray, .of(.int32), .of(.bool)], .of(.int32),
+                example: ("generate_subscripts(ARRAY[5,6], 1, true)", "2,1")
+            ) { a, _ throws(StatementError) in
+                guard case .array(let array) = a[0], case .integer(let number) = a[1], number >= 1,
+                    number <= array.dimensions.count
+                else { return [] }
+                let dimension = array.dimensions[Int(number) - 1]
+                let all = (0..<Int64(dimension.count)).map { [Value.integer(Int64(dimension.lowerBound) + $0)] }
+                return a[2].flag ? all.reversed() : all
             },
             RowsFunction(
                 "generate_subscripts", [.anyArray, .of(.int32)], .of(.int32),
@@ -51,20 +69,20 @@ enum RowsFunctions {
         for type in [DataType.int32, .int64] {
             rows.append(
                 RowsFunction(
-                    "generate_series", [.of(type), .of(type)], .of(type),
+                    lazy: "generate_series", [.of(type), .of(type)], .of(type),
                     example: ("generate_series(1::\(type.name), 3::\(type.name))", "1,2,3")
-                ) { a throws(StatementError) in try integers(a[0], a[1], .integer(1)) })
+                ) { a, _ throws(StatementError) in try integers(a[0], a[1], .integer(1)) })
             rows.append(
                 RowsFunction(
-                    "generate_series", [.of(type), .of(type), .of(type)], .of(type),
+                    lazy: "generate_series", [.of(type), .of(type), .of(type)], .of(type),
                     example: ("generate_series(5::\(type.name), 1::\(type.name), (-2)::\(type.name))", "5,3,1")
-                ) { a throws(StatementError) in try integers(a[0], a[1], a[2]) })
+                ) { a, _ throws(StatementError) in try integers(a[0], a[1], a[2]) })
         }
         rows.append(
             RowsFunction(
-                "generate_series", [.of(.decimal), .of(.decimal), .of(.decimal)], .of(.decimal),
+                lazy: "generate_series", [.of(.decimal), .of(.decimal), .of(.decimal)], .of(.decimal),
                 example: ("generate_series(1.0, 2.0, 0.5)", "1.0,1.5,2.0")
-            ) { a throws(StatementError) in
+            ) { a, _ throws(StatementError) in
                 guard case .decimal(let start) = a[0], case .decimal(let end) = a[1], case .decimal(let step) = a[2]
                 else { return RowStream([]) }
                 guard !step.isZero else { throw zeroStep }

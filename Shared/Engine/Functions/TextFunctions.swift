@@ -249,6 +249,9 @@ enum TextFunctions {
         .integer(Int64(text(a[0]).unicodeScalars.first?.value ?? 0))
     }
     static let chr = row("chr", [.int32], .text, ("chr(65)", "A"), isSafe: false) { a throws(StatementError) in
+        guard integer(a[0]) >= 0 else {
+            throw StatementError(.invalidParameterValue, "character number must be positive")
+        }
         guard let scalar = Unicode.Scalar(UInt32(clamping: integer(a[0]))), scalar.value != 0 else {
             throw integer(a[0]) == 0
                 ? StatementError(.programLimitExceeded, "null character not permitted")
@@ -314,19 +317,39 @@ enum TextFunctions {
         "quote_nullable", [.of(.text)], .of(.text), isStrict: false, example: ("quote_nullable(NULL)", "NULL")
     ) { a, _ throws(StatementError) in a[0].isNull ? .text("NULL") : .text(quoted(text(a[0]))) }
     static let quoteIdent = row("quote_ident", [.text], .text, ("quote_ident('Foo bar')", "\"Foo bar\"")) {
-        a throws(StatementError) in
-        let name = text(a[0])
+        a throws(StatementError) in .text(identifier(text(a[0])))
+    }
+
+    /// Words that are no names without quotes.
+    private static let keywords: Set<String> = Set(
+        """
+        all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case
+        cast char character check coalesce collate collation column concurrently constraint create cross
+        current_catalog current_date current_role current_schema current_time current_timestamp current_user dec
+        decimal default deferrable desc distinct do else end except exists extract false fetch float for foreign freeze
+        from full grant greatest group grouping having ilike in initially inner inout int integer intersect interval
+        into is isnull join lateral leading least left like limit localtime localtimestamp national natural nchar none
+        normalize not notnull null nullif numeric offset on only or order out outer overlaps overlay placing position
+        precision primary real references returning right row select session_user setof similar smallint some substring
+        symmetric table tablesample then time timestamp to trailing treat trim true union unique user using values
+        varchar variadic verbose when where window with xmlattributes xmlconcat xmlelement xmlexists xmlforest
+        xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
+        """.split(whereSeparator: \.isWhitespace).map(String.init))
+
+    /// A name as it is written in a statement.
+    static func identifier(_ name: String) -> String {
         let isPlain =
             !name.isEmpty
             && name.utf8.enumerated().allSatisfy { index, byte in
                 byte == UInt8(ascii: "_") || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte)
                     || index > 0 && (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
             }
-        return .text(isPlain ? name : "\"\(replacing(name, "\"", "\"\""))\"")
+        return isPlain && !keywords.contains(name) ? name : "\"\(replacing(name, "\"", "\"\""))\""
     }
+
     static func quoted(_ text: String) -> String {
         let body = replacing(replacing(text, "\\", "\\\\"), "'", "''")
-        return text.utf8.contains(UInt8(ascii: "\\")) ? " E'\(body)'" : "'\(body)'"
+        return text.utf8.contains(UInt8(ascii: "\\")) ? "E'\(body)'" : "'\(body)'"
     }
     static let toHex32 = row("to_hex", [.int32], .text, ("to_hex(2147483647)", "7fffffff")) {
         a throws(StatementError) in
