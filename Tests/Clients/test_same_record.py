@@ -1,6 +1,7 @@
 """One record from both sides: what SQL writes Redis reads, and back, on four shards; what neither may do; and
 transactions that both take part in."""
 
+import signal
 import threading
 
 import psycopg
@@ -8,7 +9,7 @@ import pytest
 
 from redis.exceptions import ResponseError, WatchError
 
-from conftest import PATIENCE, Cluster, wait_until
+from conftest import PATIENCE, Cluster, kill, wait_until
 
 SHARDS = 4
 
@@ -339,3 +340,26 @@ def test_counters_of_both_sides_add_up(cluster, table):
         thread.join(PATIENCE)
     assert not failures
     assert client.hget(f"{name}:1", "n") == "60"
+
+
+def test_rows_and_keys_survive_crashes_on_both_sides():
+    with Cluster("--nodes", "3", "--shards", str(SHARDS)) as cluster:
+        with sql(cluster) as connection, cluster.client() as client:
+            connection.execute("CREATE TABLE kept (id bigint PRIMARY KEY, v text)")
+            connection.execute("INSERT INTO kept SELECT n, 'sql' FROM generate_series(0, 9) n")
+            for number in range(10, 20):
+                assert client.hset(f"kept:{number}", "v", "redis") == 1
+            connection.execute("DELETE FROM kept WHERE id = 3")
+            assert client.delete("kept:13") == 1
+            client.set("native", "1")
+        expected = [(n, "sql" if n < 10 else "redis") for n in range(20) if n not in (3, 13)]
+        for victim in ("storage-node-1", "resp-gw-1"):
+            before = cluster.pids()[victim]
+            kill(before, signal.SIGKILL)
+            wait_until(lambda: cluster.pids().get(victim) not in (None, before), f"the return of {victim}")
+            cluster.wait_ready()
+            with sql(cluster) as connection, cluster.client(decode_responses=True) as client:
+                assert connection.execute("SELECT * FROM kept ORDER BY id").fetchall() == expected
+                for number, value in expected:
+                    assert client.hgetall(f"kept:{number}") == {"id": str(number), "v": value}
+                assert client.exists("kept:3", "kept:13", "native") == 1

@@ -425,7 +425,14 @@ final class Queries {
         _ answer: @escaping Answer
     ) throws(StatementError) {
         if request.kind == .prepare { return answer(describe(bound)) }
-        if try executePoint(bound, request, calls, answer) { return }
+        if try executePoint(bound, request, calls, principal, answer) { return }
+        try executeWhole(bound, request, calls, principal, answer)
+    }
+
+    private func executeWhole(
+        _ bound: Bound, _ request: QueryRequest, _ calls: TransactionCalls, _ principal: String,
+        _ answer: @escaping Answer
+    ) throws(StatementError) {
         let prepared = bound.prepared
         let keeper = RowKeeper(calls, draw: draw)
         let run = try begin(bound, request, keeper)
@@ -442,9 +449,11 @@ final class Queries {
         }
     }
 
-    /// Has the shard carry out a statement on one record, in one call; false where it is not one.
+    /// Has the shard carry out a statement on one record, in one call, if its leader knows that; false where it is not
+    /// one.
     private func executePoint(
-        _ bound: Bound, _ request: QueryRequest, _ calls: TransactionCalls, _ answer: @escaping Answer
+        _ bound: Bound, _ request: QueryRequest, _ calls: TransactionCalls, _ principal: String,
+        _ answer: @escaping Answer
     ) throws(StatementError) -> Bool {
         guard let point = bound.point else { return false }
         let values = try StatementParameters.values(request, as: bound.prepared.parameterTypes, bound.settings)
@@ -460,7 +469,8 @@ final class Queries {
                     isKnown = answer.kind == .data
                     if isKnown { try PointCall.take(answer.data, into: &reply) }
                 }
-                guard isKnown else { throw Self.changing }
+                // Another node leads the shard, and has not met the statement: nothing was done.
+                guard isKnown else { return try executeWhole(bound, request, calls, principal, answer) }
                 (reply.tag, reply.givesRows) = (bound.prepared.tag, bound.prepared.givesRows)
                 if request.wantsColumns { describe(bound.prepared, bound.point, in: &reply) }
                 answer(reply)
