@@ -32,6 +32,8 @@ package struct PreparedPlan: Sendable {
     ) throws(StatementError) {
         let isStatement = plan[plan.root].kind.shape.family != .expression
         if isStatement { do throws(DatabaseError) { try plan.validate() } catch { throw StatementError(error) } }
+        var settings = settings
+        settings.catalog = settings.catalog ?? catalog as? Catalog
         let binder = Binder(plan, catalog: catalog, settings: settings, parameterTypes: parameterTypes)
         let (query, kind) = isStatement ? try binder.bindStatement() : (try binder.bindLone(plan.root), .select)
         for (index, type) in binder.parameterTypes.enumerated() where type.kind == .unknown && !type.isArray {
@@ -129,6 +131,8 @@ package final class Execution {
     private let context: ExecutionContext
     private let places: [Int]
     private let kind: StatementKind
+    /// Whether there are columns whose values are numbers with names.
+    private let hasNames: Bool
     private var rowsReturned = 0
 
     init(root: Operator, context: ExecutionContext, outputs: [OutputColumn], kind: StatementKind) {
@@ -136,6 +140,7 @@ package final class Execution {
         self.root = root
         self.context = context
         places = outputs.compactMap { root.layout.place(of: $0.attribute) }
+        hasNames = outputs.contains { ObjectNames.kinds.contains($0.type.kind) }
     }
 
     /// What the tag of the statement's end says: rows that came, or rows that were written. Valid at the end.
@@ -182,12 +187,20 @@ package final class Execution {
                 buffer.removeAll()
                 var writer = ColumnWriter(into: &buffer)
                 for (index, column) in batch.columns.enumerated() where !column.isNull(at: row) {
-                    writer.append(column.value(at: row), column: UInt32(index + 1), into: &buffer)
+                    let value = column.value(at: row)
+                    let isNamed = hasNames && ObjectNames.kinds.contains(column.type.kind)
+                    writer.append(
+                        isNamed ? named(value, column.type) : value, column: UInt32(index + 1), into: &buffer)
                 }
                 rows.append(buffer.readable.bytes)
             }
             return .rows(rows)
         }
+    }
+
+    /// A number of an object, and its name: which of them is wanted, only who writes the row knows.
+    private func named(_ value: Value, _ type: DataType) -> Value {
+        .tuple([value, .text(TextForms.text(value, type, context))])
     }
 
     /// The next step fails.

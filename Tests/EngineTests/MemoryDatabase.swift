@@ -134,6 +134,7 @@ final class MemoryDatabase {
 
     /// Executes a statement on rows to its end.
     func execute(_ plan: LogicalPlan, _ parameters: [Value] = []) throws(StatementError) -> Answer {
+        settings.catalog = contents.catalog
         let prepared = try PreparedPlan(plan, catalog: contents.catalog, settings: settings)
         let rows = try execute(prepared, parameters)
         return prepared.givesRows ? .rows(rows.lines) : .done(tag: "\(prepared.tag) \(rows.count)")

@@ -46,7 +46,16 @@ struct RowWriter {
             buffer.append(text)
             return true
         }
-        guard let value = field.value else { return false }
+        guard var value = field.value else { return false }
+        if case .tuple(let parts) = value, type.kind != .record, parts.count == 2 {
+            // The number of an object, and its name.
+            guard format == .binary else {
+                guard case .text(let name) = parts[1] else { return false }
+                buffer.append(text: name)
+                return true
+            }
+            value = parts[0]
+        }
         switch format {
         case .text: ValueText.append(value, as: type, settings, into: &buffer)
         case .binary: ValueBinary.append(value, as: type, into: &buffer)

@@ -25,7 +25,7 @@ enum StatementParameters {
                 try bytes.withView { (view: ByteView) throws(StatementError) in
                     parameter.isBinary
                         ? try ValueBinary.decode(view, as: type)
-                        : try ValueText.parse(try ValueBinary.text(view), as: type, settings.engine.text)
+                        : try TextForms.parse(try ValueBinary.text(view), type, settings.engine)
                 })
         }
         return values

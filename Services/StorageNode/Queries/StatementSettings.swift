@@ -22,6 +22,9 @@ struct StatementSettings {
         engine.text.now = transactionTime
         engine.text.zoneNamed = { ZoneFiles.rules($0) }
         for setting in request.settings {
+            if setting.name != "user", setting.name != "database" {
+                engine.sessionSettings[setting.name] = setting.value
+            }
             switch setting.name {
             case "search_path": engine.searchPath = Self.names(setting.value)
             case "user": engine.user = setting.value
@@ -33,11 +36,13 @@ struct StatementSettings {
         }
     }
 
-    /// Leaves those of the search path that are there; `$user` is the user's own.
+    /// Leaves those of the search path that are there; `$user` is the user's own. Objects have their names from
+    /// `catalog`.
     mutating func keepNamespaces(of catalog: Catalog) {
         let user = engine.user
         engine.searchPath = engine.searchPath.map { $0 == "$user" ? user : $0 }
-            .filter { catalog.namespace(named: $0) != nil }
+            .filter { catalog.hasNamespace($0) }
+        engine.catalog = catalog
     }
 
     /// Identifiers with commas between; one in quotes is what stands in them, a doubled quote being one.

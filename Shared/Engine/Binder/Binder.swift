@@ -141,7 +141,7 @@ final class Binder {
         for namespace in namespaces {
             let actual = namespace == "$user" ? settings.user : namespace
             if let found = catalog.collection(named: name, in: actual), found.entriesOf == nil {
-                versions[found.id] = found.version
+                if !SystemCatalogs.isSystem(found) { versions[found.id] = found.version }
                 return found
             }
         }

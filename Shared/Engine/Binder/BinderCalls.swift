@@ -9,7 +9,8 @@ extension Binder {
         -> BoundExpression
     {
         let qualifier = nameParts(node.children[0])
-        guard qualifier.isEmpty || qualifier == ["pg_catalog"] else {
+        guard qualifier.isEmpty || qualifier == ["pg_catalog"] || SystemRoutine.isInformation(qualifier, node.name)
+        else {
             throw StatementError(
                 .undefinedFunction, "function \((qualifier + [node.name]).joined(separator: ".")) does not exist",
                 position: node.position)

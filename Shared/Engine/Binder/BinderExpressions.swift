@@ -130,7 +130,8 @@ extension Binder {
             return BoundExpression(form: .row(elements), type: .record)
         case .arraySubscript, .arraySlice: return try bindSubscript(node, scope, place)
         case .grouping: return try bindGroupingCall(node, scope, place)
-        case .fieldSelection, .allFields, .currentOf, .namedArgument:
+        case .fieldSelection: return try bindField(node, try operand(0))
+        case .allFields, .currentOf, .namedArgument:
             throw unsupported("this expression (\(node.kind))", at: node.position)
         case .default:
             throw StatementError(.syntaxError, "DEFAULT is not allowed in this context")
@@ -191,6 +192,11 @@ extension Binder {
         guard found.count <= 1 else {
             throw StatementError(
                 .ambiguousColumn, "column reference \"\(node.name)\" is ambiguous", position: node.position)
+        }
+        if found.isEmpty, node.name == "tableoid", let collection = relation.collection,
+            SystemCatalogs.isSystem(collection)
+        {
+            return .constant(.oid(collection.id.rawValue), .oid, at: node.position)
         }
         guard let column = found.first else {
             throw StatementError(

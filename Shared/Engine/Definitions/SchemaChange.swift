@@ -118,6 +118,9 @@ struct DefinitionPlanner {
     }
 
     func namespace(named name: String, at position: Int = 0) throws(StatementError) -> NamespaceDescriptor {
+        guard SystemCatalogs.namespace(named: name) == nil else {
+            throw StatementError(.insufficientPrivilege, "permission denied for schema \(name)", position: position)
+        }
         guard let found = catalog.namespace(named: name) else {
             throw StatementError(.invalidSchemaName, "schema \"\(name)\" does not exist", position: position)
         }

@@ -102,7 +102,7 @@ extension DefinitionPlanner {
                 .reservedName, "unacceptable schema name \"\(node.name)\"",
                 detail: "The prefix \"pg_\" is reserved for system schemas.")
         }
-        if catalog.namespace(named: node.name) != nil {
+        if catalog.hasNamespace(node.name) {
             guard node.flags.contains(.isConditional) else {
                 throw StatementError(.duplicateSchema, "schema \"\(node.name)\" already exists")
             }

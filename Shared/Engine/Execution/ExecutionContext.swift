@@ -17,6 +17,10 @@ package struct EngineSettings: Sendable {
     /// How values are read and written: the zone, the order of dates.
     package var text = TextSettings()
     package var version = "PostgreSQL 15.0 (Orbit)"
+    /// The catalog of the moment, for the system catalogs and for names of objects.
+    package var catalog: Catalog?
+    /// What the session has set, by name, as far as it was sent along.
+    package var sessionSettings: [String: String] = [:]
     /// What one statement may hold in memory.
     package var memoryLimit = 256 << 20
     /// After how many batches of work an execution gives way to others.
@@ -41,6 +45,8 @@ final class ExecutionContext {
     var patterns: [PatternKey: RegexMatcher] = [:]
     /// What nextval() drew for the batch that is being computed.
     var drawn = DrawnNumbers()
+    /// What the system catalogs are computed from, made when it is first asked for.
+    private(set) lazy var system = SystemCatalog(settings)
     private(set) var memoryUsed = 0
     var rowsChanged = 0
     /// Set from outside: the next step fails.

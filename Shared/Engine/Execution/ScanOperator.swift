@@ -4,7 +4,9 @@ import DataModel
 /// Reads rows of a collection: all, a range of keys, or those of certain keys.
 final class ScanOperator: Operator {
     private let plan: ScanPlan
-    private let access: any RowAccess
+    private let access: (any RowAccess)?
+    /// Of a table of the system catalogs, which is computed here.
+    private let table: SystemTable?
     private let filter: Evaluator?
     private let limitEvaluator: Evaluator?
     private let decoder: RecordColumns
@@ -12,11 +14,12 @@ final class ScanOperator: Operator {
     private var isDone = false
 
     init(_ plan: ScanPlan, context: ExecutionContext) throws(StatementError) {
-        guard let access = context.access else {
+        table = SystemCatalogs.isSystem(plan.collection) ? SystemCatalogs.table(plan.collection.id) : nil
+        guard context.access != nil || table != nil else {
             throw StatementError(.internalError, "rows are read where there are none")
         }
         self.plan = plan
-        self.access = access
+        access = context.access
         let attributes = plan.outputs.map(\.attribute) + (plan.key.map { [$0] } ?? [])
         let layout = Layout(attributes)
         filter = if let condition = plan.filter { try Evaluator(condition, layout: layout) } else { nil }
@@ -38,7 +41,11 @@ final class ScanOperator: Operator {
             let request = ScanRequest(
                 collection: plan.collection, range: range, columns: plan.outputs.compactMap(\.column), limit: limit,
                 isForUpdate: plan.isForUpdate)
-            cursor = try access.scan(request)
+            if let table {
+                cursor = SystemCursor(table, request.columns, context.system)
+            } else {
+                cursor = try access?.scan(request)
+            }
         }
         guard let cursor else { return .end }
         while true {

@@ -94,6 +94,7 @@ enum Casts {
                 return source.element.unconstrained == target.element.unconstrained
                     ? .implicit : context(from: source.element, to: target.element)
             }
+            if target.isArray, source.isArrayLike, source.element == target.element.unconstrained { return .implicit }
             if source.isArray, texts.contains(target.kind) { return .assignment }
             if target.isArray, texts.contains(source.kind) { return .explicit }
             return nil
@@ -129,6 +130,8 @@ enum Casts {
 
     private static func path(from source: DataType, to target: DataType) -> (ScalarBody?, Kernel?, Volatility) {
         if source.isArray, target.isArray { return arrays(from: source, to: target) }
+        // A vector is an array that counts from 0.
+        if source.isArrayLike, target.isArray { return (nil, nil, .immutable) }
         if !source.isArray, !target.isArray {
             if isSameValue(source.kind, target.kind) { return (nil, nil, .immutable) }
             if let body = numeric(from: source.kind, to: target.kind) {
@@ -140,11 +143,11 @@ enum Casts {
         // By way of the text.
         let bare = target.unconstrained
         let body: ScalarBody = { arguments, context throws(StatementError) in
-            try TextForms.parse(TextForms.text(arguments[0], source, context.settings), bare, context.settings)
+            try TextForms.parse(TextForms.text(arguments[0], source, context), bare, context)
         }
         let isStable =
-            [.timestampWithZone, .regclass, .regtype].contains(source.kind)
-            || [.timestampWithZone, .date, .timestamp, .regclass, .regtype].contains(target.kind)
+            source.kind == .timestampWithZone || [.timestampWithZone, .date, .timestamp].contains(target.kind)
+            || ObjectNames.kinds.contains(source.kind) || ObjectNames.kinds.contains(target.kind)
         return (body, nil, isStable ? .stable : .immutable)
     }
 

@@ -7,6 +7,7 @@ package enum Registry {
         PatternFunctions.rows, ArrayFunctions.rows, SessionFunctions.rows, DateTimeFunctions.rows, DateTimeParts.rows,
         FormattingFunctions.rows, JSONFunctions.rows, JSONChanges.rows, RegexFunctions.rows, BytesFunctions.rows,
         TextComposition.rows, ArrayChanges.rows, DecimalFunctions.rows,
+        CatalogFunctions.rows, AccessFunctions.rows,
     ].flatMap { $0 }
 
     static let aggregates: [AggregateFunction] =

@@ -4,7 +4,7 @@ import DataModel
 /// Functions that give rows.
 enum RowsFunctions {
     static let rows: [RowsFunction] =
-        series + patterns + [
+        series + patterns + RecordShape.functions + [
             RowsFunction("unnest", [.anyArray], .element, example: ("unnest(ARRAY[1,2,3])", "1,2,3")) {
                 a, _ throws(StatementError) in ArrayFunctions.elements(a[0]).map { [$0] }
             },

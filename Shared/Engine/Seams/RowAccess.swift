@@ -122,10 +122,17 @@ package protocol CatalogReading: Sendable {
 
 extension Catalog: CatalogReading {
     package func collection(named name: String, in namespace: String) -> CollectionDescriptor? {
-        self.namespace(named: namespace).flatMap { collection(named: name, in: $0.id) }
+        if let system = SystemCatalogs.namespace(named: namespace) {
+            return SystemCatalogs.collection(named: name, in: system)
+        }
+        return self.namespace(named: namespace).flatMap { collection(named: name, in: $0.id) }
     }
 
-    package func hasNamespace(_ name: String) -> Bool { namespace(named: name) != nil }
+    package func hasNamespace(_ name: String) -> Bool {
+        SystemCatalogs.namespace(named: name) != nil || namespace(named: name) != nil
+    }
 
-    package func name(of namespace: NamespaceID) -> String { namespaces[namespace]?.name ?? "" }
+    package func name(of namespace: NamespaceID) -> String {
+        SystemCatalogs.name(of: namespace) ?? namespaces[namespace]?.name ?? ""
+    }
 }

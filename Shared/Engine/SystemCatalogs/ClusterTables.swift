@@ -1,0 +1,148 @@
+import DataModel
+
+/// What is known of the whole cluster: databases, roles, settings.
+enum ClusterTables {
+    static let tables: [SystemTable] = [databases, accounts, roles, users, tablespaces, settings]
+
+    /// The one database, under both of its names.
+    private static let names: [(UInt32, String)] = [(16_384, "orbit"), (5, "postgres")]
+
+    private static let databases = SystemTable("pg_database", 1262, rows: { _ in names }) { table in
+        table.add("oid", .oid) { row, _ in .oid(row.0) }
+        table.add("datname", .name) { row, _ in .text(row.1) }
+        table.constant("datdba", .oid, .oid(10))
+        table.constant("encoding", .int32, .integer(Int64(TextEncoding.utf8)))
+        table.constant("datlocprovider", .internalChar, .text("c"))
+        table.constant("datistemplate", .bool, .bool(false))
+        table.constant("datallowconn", .bool, .bool(true))
+        table.constant("datconnlimit", .int32, .integer(-1))
+        table.constant("datfrozenxid", .transactionID, .integer(0))
+        table.constant("datminmxid", .transactionID, .integer(0))
+        table.constant("dattablespace", .oid, .oid(1663))
+        table.constant("datcollate", .text, .text("C"))
+        table.constant("datctype", .text, .text("C.UTF-8"))
+        table.constant("daticulocale", .text, .null)
+        table.constant("datcollversion", .text, .null)
+        table.constant("datacl", .text.array, .null)
+    }
+
+    /// The attributes that pg_authid and pg_roles share; users may do everything (docs/postgresql.md).
+    private static func rights(_ table: inout SystemTable.Columns<SystemRole>, _ names: [String]) {
+        for name in names {
+            table.add(name, .bool) { role, _ in .bool(role.isUser || name == "rolinherit") }
+        }
+    }
+
+    private static let accounts = SystemTable("pg_authid", 1260, rows: { $0.roles }) { table in
+        table.add("oid", .oid) { row, _ in .oid(row.oid) }
+        table.add("rolname", .name) { row, _ in .text(row.name) }
+        rights(&table, ["rolsuper", "rolinherit", "rolcreaterole", "rolcreatedb", "rolcanlogin"])
+        rights(&table, ["rolreplication", "rolbypassrls"])
+        table.constant("rolconnlimit", .int32, .integer(-1))
+        table.constant("rolpassword", .text, .null)
+        table.constant("rolvaliduntil", .timestampWithZone, .null)
+    }
+
+    private static let roles = SystemTable("pg_roles", 12_000, isView: true, rows: { $0.roles }) { table in
+        table.add("rolname", .name) { row, _ in .text(row.name) }
+        rights(&table, ["rolsuper", "rolinherit", "rolcreaterole", "rolcreatedb", "rolcanlogin", "rolreplication"])
+        table.constant("rolconnlimit", .int32, .integer(-1))
+        table.constant("rolpassword", .text, .text("********"))
+        table.constant("rolvaliduntil", .timestampWithZone, .null)
+        rights(&table, ["rolbypassrls"])
+        table.constant("rolconfig", .text.array, .null)
+        table.add("oid", .oid) { row, _ in .oid(row.oid) }
+    }
+
+    private static let users = SystemTable(
+        "pg_user", 12_014, isView: true, rows: { system in system.roles.filter(\.isUser) }
+    ) { table in
+        table.add("usename", .name) { row, _ in .text(row.name) }
+        table.add("usesysid", .oid) { row, _ in .oid(row.oid) }
+        for name in ["usecreatedb", "usesuper", "userepl", "usebypassrls"] {
+            table.constant(name, .bool, .bool(true))
+        }
+        table.constant("passwd", .text, .text("********"))
+        table.constant("valuntil", .timestampWithZone, .null)
+        table.constant("useconfig", .text.array, .null)
+    }
+
+    private static let tablespaces = SystemTable(
+        "pg_tablespace", 1213, rows: { _ in [(1663 as UInt32, "pg_default"), (1664, "pg_global")] }
+    ) { table in
+        table.add("oid", .oid) { row, _ in .oid(row.0) }
+        table.add("spcname", .name) { row, _ in .text(row.1) }
+        table.constant("spcowner", .oid, .oid(10))
+        table.constant("spcacl", .text.array, .null)
+        table.constant("spcoptions", .text.array, .null)
+    }
+
+    private static let settings = SystemTable("pg_settings", 12_104, isView: true, rows: { $0.knownSettings }) {
+        table in
+        table.add("name", .text) { row, _ in .text(row.name) }
+        table.add("setting", .text) { row, _ in .text(row.value) }
+        table.constant("unit", .text, .null)
+        table.constant("category", .text, .text("Client Connection Defaults"))
+        table.constant("short_desc", .text, .text(""))
+        table.constant("extra_desc", .text, .null)
+        table.add("context", .text) { row, _ in .text(row.isFixed ? "internal" : "user") }
+        table.constant("vartype", .text, .text("string"))
+        table.add("source", .text) { row, _ in .text(row.isFixed ? "default" : "session") }
+        table.constant("min_val", .text, .null)
+        table.constant("max_val", .text, .null)
+        table.constant("enumvals", .text.array, .null)
+        table.add("boot_val", .text) { row, _ in .text(row.value) }
+        table.add("reset_val", .text) { row, _ in .text(row.value) }
+        table.constant("sourcefile", .text, .null)
+        table.constant("sourceline", .int32, .null)
+        table.constant("pending_restart", .bool, .bool(false))
+    }
+}
+
+/// A setting that a node knows: what is so everywhere, and what the session sent along with its statement.
+struct KnownSetting {
+    let name: String
+    let value: String
+    let isFixed: Bool
+}
+
+extension SystemCatalog {
+    /// What `SHOW` says in every session.
+    private static let fixedSettings: [String: String] = [
+        "block_size": "8192", "default_table_access_method": "heap", "default_tablespace": "",
+        "default_with_oids": "off", "integer_datetimes": "on", "jit": "off", "lc_collate": "C",
+        "lc_ctype": "C.UTF-8", "max_identifier_length": "63", "max_index_keys": "32",
+        "server_encoding": "UTF8", "server_version": "15.0 (Orbit)", "server_version_num": "150000",
+        "standard_conforming_strings": "on", "bytea_output": "hex", "client_encoding": "UTF8",
+        "IntervalStyle": "postgres", "in_hot_standby": "off",
+    ]
+
+    var knownSettings: [KnownSetting] {
+        var list = Self.fixedSettings
+        for (name, value) in settings.sessionSettings { list[name] = value }
+        return list.sorted { $0.key.lowercased() < $1.key.lowercased() }.map { name, value in
+            KnownSetting(name: name, value: value, isFixed: settings.sessionSettings[name] == nil)
+        }
+    }
+
+    /// By a name that is written in any case.
+    func setting(_ name: String) -> String? {
+        let folded = name.lowercased()
+        return knownSettings.first { $0.name.lowercased() == folded }?.value
+    }
+}
+
+/// PostgreSQL's numbers of encodings.
+enum TextEncoding {
+    static let utf8: Int32 = 6
+
+    static let names: [Int32: String] = [
+        0: "SQL_ASCII", 1: "EUC_JP", 2: "EUC_CN", 3: "EUC_KR", 4: "EUC_TW", 5: "EUC_JIS_2004", 6: "UTF8",
+        7: "MULE_INTERNAL", 8: "LATIN1", 9: "LATIN2", 10: "LATIN3", 11: "LATIN4", 12: "LATIN5", 13: "LATIN6",
+        14: "LATIN7", 15: "LATIN8", 16: "LATIN9", 17: "LATIN10", 18: "WIN1256", 19: "WIN1258", 20: "WIN866",
+        21: "WIN874", 22: "KOI8R", 23: "WIN1251", 24: "WIN1252", 25: "ISO_8859_5", 26: "ISO_8859_6",
+        27: "ISO_8859_7", 28: "ISO_8859_8", 29: "WIN1250", 30: "WIN1253", 31: "WIN1254", 32: "WIN1255",
+        33: "WIN1257", 34: "KOI8U", 35: "SJIS", 36: "BIG5", 37: "GBK", 38: "UHC", 39: "GB18030", 40: "JOHAB",
+        41: "SHIFT_JIS_2004",
+    ]
+}
