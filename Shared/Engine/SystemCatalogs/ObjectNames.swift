@@ -76,7 +76,7 @@ struct ObjectNames {
         let places: [UInt32]
         if parts.count == 2 {
             guard let namespace = system.namespace(named: parts[0]) else {
-                throw StatementError(.undefinedTable, "relation \"\(parts.joined(separator: "."))\" does not exist")
+                throw StatementError(.invalidSchemaName, "schema \"\(parts[0])\" does not exist")
             }
             places = [namespace.oid]
         } else {

@@ -36,7 +36,7 @@ enum RelationTables {
         table.constant("relisshared", .bool, .bool(false))
         table.constant("relpersistence", .internalChar, .text("p"))
         table.add("relkind", .internalChar) { row, _ in .text(row.kind.rawValue) }
-        table.add("relnatts", .int16) { row, _ in .number(row.index?.parts.count ?? row.collection.columns.count) }
+        table.add("relnatts", .int16) { row, _ in .number(row.index?.parts.count ?? row.columns.count) }
         table.add("relchecks", .int16) { row, _ in .number(row.index == nil ? row.collection.checks.count : 0) }
         table.add("relhasrules", .bool) { row, _ in .bool(row.kind == .view) }
         table.add("relhastriggers", .bool) { row, _ in

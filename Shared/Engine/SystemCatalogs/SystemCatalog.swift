@@ -131,7 +131,7 @@ final class SystemCatalog {
                     list.append(RelationColumn(relation: relation, column: column, number: UInt16(place + 1)))
                 }
             } else {
-                for column in relation.collection.columns {
+                for column in relation.columns {
                     list.append(RelationColumn(relation: relation, column: column, number: column.id.rawValue))
                 }
             }
@@ -209,6 +209,14 @@ struct Relation {
         self.index = index
     }
 
+    /// A sequence is a relation of one row.
+    private static let sequenceColumns: [CollectionDescriptor.Column] = [
+        ("last_value", DataType.int64), ("log_cnt", .int64), ("is_called", .bool),
+    ].enumerated().map { place, column in
+        .init(id: ColumnID(rawValue: UInt16(place + 1)), name: column.0, type: column.1, isNotNull: true)
+    }
+
+    var columns: [CollectionDescriptor.Column] { kind == .sequence ? Self.sequenceColumns : collection.columns }
     var isSystem: Bool { collection.id.rawValue < Catalog.firstCollection }
     /// Whether it is a table with a primary key, or other indexes.
     var hasIndex: Bool { kind == .table && !(collection.primaryKey.isEmpty && collection.indexes.isEmpty) }
