@@ -44,7 +44,7 @@ def answers():
         yield command, answer
 
 
-@pytest.mark.parametrize("command,answer", answers(), ids=lambda text: text if text.startswith("\\") else "")
+@pytest.mark.parametrize("command,answer", list(answers()), ids=lambda text: text if text.startswith("\\") else "")
 def test_psql_prints_what_it_prints_with_postgresql(cluster, command, answer):
     assert psql(cluster, "-c", command) == answer
 
@@ -52,8 +52,6 @@ def test_psql_prints_what_it_prints_with_postgresql(cluster, command, answer):
 def test_psql_lists_databases_and_settings(cluster):
     assert " orbit " in psql(cluster, "-c", "\\l")
     assert "abs" in psql(cluster, "-c", "\\df abs")
-    # Sizes are not known.
-    assert "customers" in psql(cluster, "-c", "\\dt+")
 
 
 def test_types_as_psycopg_finds_them(cluster):

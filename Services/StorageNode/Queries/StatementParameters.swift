@@ -1,6 +1,7 @@
 import Base
 import Contracts
 import DataModel
+import Engine
 
 /// The values that a client has bound, from what it wrote.
 enum StatementParameters {

@@ -21,10 +21,8 @@ struct StatementSettings {
         }
         engine.text.now = transactionTime
         engine.text.zoneNamed = { ZoneFiles.rules($0) }
+        engine.sessionSettings = request.settings
         for setting in request.settings {
-            if setting.name != "user", setting.name != "database" {
-                engine.sessionSettings[setting.name] = setting.value
-            }
             switch setting.name {
             case "search_path": engine.searchPath = Self.names(setting.value)
             case "user": engine.user = setting.value

@@ -107,7 +107,9 @@ extension Binder {
 
     /// A table of a query that the catalog keeps.
     private func collection(numbered number: Int64, _ name: String) throws(StatementError) -> CollectionDescriptor {
-        guard let id = UInt32(exactly: number), let found = catalog.collection(CollectionID(rawValue: id)) else {
+        let id = CollectionID(rawValue: UInt32(exactly: number) ?? 0)
+        if let table = SystemCatalogs.table(id) { return table.descriptor }
+        guard let found = catalog.collection(id) else {
             throw StatementError(.undefinedTable, "relation \"\(name)\" does not exist")
         }
         versions[found.id] = found.version

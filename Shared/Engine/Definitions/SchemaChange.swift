@@ -205,7 +205,7 @@ extension SchemaChange {
     /// Whether `plan` is a definition that is planned here.
     package static func isDefinition(_ plan: LogicalPlan) -> Bool {
         switch plan[plan.root].kind {
-        case .createTable, .createSchema, .createSequence, .createView, .createIndex, .drop, .alter: true
+        case .createTable, .createSchema, .createSequence, .createView, .createIndex, .drop, .alter, .comment: true
         case _: false
         }
     }
@@ -227,6 +227,9 @@ extension SchemaChange {
             tag = "CREATE SEQUENCE"
         case .drop: tag = try planner.drop(root)
         case .alter: tag = try planner.alter(root)
+        case .comment:
+            try planner.comment(root)
+            tag = "COMMENT"
         case .createView:
             try planner.createView(root)
             tag = "CREATE VIEW"

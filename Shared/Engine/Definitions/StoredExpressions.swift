@@ -11,6 +11,16 @@ extension DefinitionPlanner {
     ) throws(StatementError) -> StoredExpression {
         try refuse(in: index, of: "DEFAULT expressions")
         let expression = plan.extracted(index)
+        if plan[index].kind == .string || plan[index].kind == .null {
+            // A literal is one of the column's type, if it can be read as such.
+            if plan[index].kind == .string {
+                var settings = EngineSettings()
+                settings.catalog = catalog
+                let value = try TextForms.parse(plan[index].name, column.type, settings)
+                _ = try Casts.fit(value, to: column.type, isExplicit: false)
+            }
+            return try kept(index, expression)
+        }
         var settings = EngineSettings()
         settings.user = context.owner
         let prepared = try PreparedPlan(expression, catalog: catalog, settings: settings, parameterTypes: [])

@@ -1,4 +1,5 @@
 import Base
+import Contracts
 import DataModel
 
 /// What a session says beside its statement, and what the process knows: clocks, zones and chance come in here.
@@ -19,8 +20,8 @@ package struct EngineSettings: Sendable {
     package var version = "PostgreSQL 15.0 (Orbit)"
     /// The catalog of the moment, for the system catalogs and for names of objects.
     package var catalog: Catalog?
-    /// What the session has set, by name, as far as it was sent along.
-    package var sessionSettings: [String: String] = [:]
+    /// What the session has set, as far as it was sent along.
+    package var sessionSettings: [QueryRequest.Setting] = []
     /// What one statement may hold in memory.
     package var memoryLimit = 256 << 20
     /// After how many batches of work an execution gives way to others.

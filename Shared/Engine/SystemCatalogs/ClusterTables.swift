@@ -119,9 +119,13 @@ extension SystemCatalog {
 
     var knownSettings: [KnownSetting] {
         var list = Self.fixedSettings
-        for (name, value) in settings.sessionSettings { list[name] = value }
+        var own: Set<String> = []
+        for setting in settings.sessionSettings where setting.name != "user" && setting.name != "database" {
+            list[setting.name] = setting.value
+            own.insert(setting.name)
+        }
         return list.sorted { $0.key.lowercased() < $1.key.lowercased() }.map { name, value in
-            KnownSetting(name: name, value: value, isFixed: settings.sessionSettings[name] == nil)
+            KnownSetting(name: name, value: value, isFixed: !own.contains(name))
         }
     }
 

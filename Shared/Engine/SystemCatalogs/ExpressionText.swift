@@ -227,6 +227,15 @@ final class ExpressionText {
     // MARK: Operators
 
     private func operation(_ index: Int32, _ node: LogicalPlan.Node) throws -> Piece {
+        let operand = plan[node.children[1]]
+        if node.children[0] == 0, node.name == "-", operand.kind == .integer || operand.kind == .decimal {
+            // A number with a sign is a literal.
+            guard operand.kind == .integer else {
+                return constant(.decimal(try Decimal(parsing: "-" + operand.name)), .decimal)
+            }
+            let number = 0 &- operand.number
+            return constant(.integer(number), Int32(exactly: number) == nil ? .int64 : .int32)
+        }
         let right = try piece(node.children[1])
         guard node.children[0] != 0 else {
             let types = try parameters(Registry.operators(node.name, 1), [right.type], isOperator: true)
