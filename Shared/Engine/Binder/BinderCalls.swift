@@ -241,7 +241,7 @@ extension Binder {
     /// An aggregate of nothing but outer columns belongs to the outer query.
     private func checkLevel(_ call: AggregateCall, _ scope: Scope, at position: Int32) throws(StatementError) {
         var read: Set<Attribute> = []
-        for argument in call.arguments { argument.collectAttributes(into: &read) }
+        for operand in call.operands { operand.collectAttributes(into: &read) }
         guard !read.isEmpty, read.isDisjoint(with: scope.ownAttributes) else { return }
         throw unsupported("an aggregate over columns of an outer query", at: position)
     }

@@ -107,7 +107,9 @@ extension Binder {
         case .nullIf:
             let left = try operand(0), right = try operand(1)
             let isEqual = try bindOperator("=", left, right, at: node.position)
-            let value = left.type.kind == .unknown ? try resolveUnknown(left, as: .text) : left
+            // Of the type in which it is compared: text for varchar.
+            var value = left.type.kind == .unknown ? try resolveUnknown(left, as: .text) : left
+            if case .call(_, let sides) = isEqual.form { value = sides[0] }
             let null = BoundExpression.constant(.null, value.type)
             return BoundExpression(form: .choice([(isEqual, null)], otherwise: value), type: value.type)
         case .collate:
@@ -247,7 +249,7 @@ extension Binder {
         -> ScopeRelation
     {
         let alias = qualifier[qualifier.count - 1]
-        var current: Scope? = scope
+        var current: Scope? = scope, isHidden = false
         while let level = current {
             let found = level.relations.filter { relation in
                 relation.alias == alias
@@ -258,7 +260,14 @@ extension Binder {
                     .ambiguousAlias, "table reference \"\(alias)\" is ambiguous", position: position)
             }
             if let relation = found.first { return relation }
+            isHidden = isHidden || level.hidden.contains(alias)
             current = level.parent
+        }
+        if isHidden {
+            throw StatementError(
+                .undefinedTable, "invalid reference to FROM-clause entry for table \"\(alias)\"",
+                hint: "There is an entry for table \"\(alias)\", but it cannot be referenced from this part of the "
+                    + "query.", position: position)
         }
         throw StatementError(
             .undefinedTable, "missing FROM-clause entry for table \"\(alias)\"", position: position)

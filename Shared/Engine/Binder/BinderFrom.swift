@@ -70,6 +70,7 @@ extension Binder {
     private func beside(_ scope: Scope) -> Scope {
         let outer = Scope(parent: scope.parent)
         outer.commonTables = scope.commonTables
+        outer.hidden = Set(scope.relations.map(\.alias))
         return outer
     }
 
@@ -294,8 +295,9 @@ extension Binder {
         if node.children[2] != 0 {
             let inner = Scope(parent: scope.parent)
             inner.commonTables = scope.commonTables
-            inner.relations = (visible?.relations ?? []) + left.relations + right.relations
-            inner.columns = (visible?.columns ?? []) + left.columns + right.columns
+            inner.relations = left.relations + right.relations
+            inner.columns = left.columns + right.columns
+            inner.hidden = Set((visible?.relations ?? []).map(\.alias))
             conditions.append(try bindCondition(node.children[2], inner, .joinCondition, "JOIN/ON"))
         }
         let rest = (left.columns + right.columns).filter { column in !names.contains { $0.name == column.name } }

@@ -158,6 +158,10 @@ extension Binder {
         if let key = grouping.expressions.firstIndex(where: { $0.isSame(as: expression) }) {
             return .attribute(grouping.keys[key].attribute, expression.type, at: expression.position)
         }
+        // A cast that changes nothing but the type has left no trace but that.
+        if let same = expression.attribute, let key = grouping.expressions.firstIndex(where: { $0.attribute == same }) {
+            return .attribute(grouping.keys[key].attribute, expression.type, at: expression.position)
+        }
         switch expression.form {
         case .aggregate(var call):
             var fresh: [BoundExpression] = []

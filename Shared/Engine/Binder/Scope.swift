@@ -51,6 +51,8 @@ final class Scope {
     var relations: [ScopeRelation] = []
     /// Columns that a name without a qualifier may mean: those merged by USING once.
     var columns: [ScopeColumn] = []
+    /// Names of relations that are there, but not to be read from here.
+    var hidden: Set<String> = []
     var commonTables: [String: CommonTableEntry] = [:]
     /// The windows of the WINDOW clause, by name.
     var windows: [String: Binder.Window] = [:]

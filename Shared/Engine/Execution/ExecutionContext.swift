@@ -117,6 +117,7 @@ final class CommonRows {
     var batches: [ColumnBatch] = []
     /// Nil when all rows are there.
     var source: Operator?
+    let layout: Layout
 
-    init(source: Operator) { self.source = source }
+    init(source: Operator) { (self.source, layout) = (source, source.layout) }
 }

@@ -30,7 +30,7 @@ enum PlanCompiler {
             var sources: [(id: Int32, source: Operator)] = []
             for table in tables { sources.append((table.id, try compile(table.plan, context))) }
             return WithOperator(sources, try compile(child, context))
-        case .shared(let table, let outputs): return try SharedOperator(table, outputs: outputs, context: context)
+        case .shared(let table, let outputs): return SharedOperator(table, outputs: outputs, context: context)
         case .working(let id, let outputs): return WorkingOperator(id, outputs: outputs, context: context)
         case .recursive(let plan):
             return try RecursiveOperator(plan, start: compile(plan.start, context), step: compile(plan.step, context))

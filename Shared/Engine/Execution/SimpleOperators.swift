@@ -232,12 +232,13 @@ final class WithOperator: Operator {
 /// Reads the rows of a WITH query, and makes them where nobody has yet.
 final class SharedOperator: Operator {
     private let id: Int32
-    private let places: [Int]
+    private let wanted: [Attribute]
+    private var places: [Int] = []
     private var position = 0
 
-    init(_ table: CommonTable, outputs: [OutputColumn], context: ExecutionContext) throws(StatementError) {
+    init(_ table: CommonTable, outputs: [OutputColumn], context: ExecutionContext) {
         id = table.id
-        places = try Layout(table.plan.attributes).places(of: table.outputs.map(\.attribute))
+        wanted = table.outputs.map(\.attribute)
         super.init(layout: Layout(outputs.map(\.attribute)), types: outputs.map(\.type), context: context)
     }
 
@@ -245,6 +246,7 @@ final class SharedOperator: Operator {
         guard let rows = context.common[id] else {
             throw StatementError(.internalError, "the rows of a WITH query are not known")
         }
+        if places.isEmpty { places = try rows.layout.places(of: wanted) }
         while true {
             if position < rows.batches.count {
                 let batch = rows.batches[position]

@@ -115,8 +115,10 @@ extension RelationalPlan {
         case .unroll(_, let calls): return .unroll(fresh[0], calls)
         case .window(_, let calls): return .window(fresh[0], calls)
         case .with(let tables, _):
-            // References hold the table itself, so its plan is changed where it is made, not here.
-            return .with(tables, fresh[fresh.count - 1])
+            let changed = zip(tables, fresh).map { table, plan in
+                CommonTable(id: table.id, name: table.name, plan: plan, outputs: table.outputs)
+            }
+            return .with(changed, fresh[fresh.count - 1])
         case .join(let kind, _, _, let condition): return .join(kind, fresh[0], fresh[1], condition: condition)
         case .apply(_, _, let kind): return .apply(fresh[0], fresh[1], kind)
         case .aggregate(var plan):
