@@ -101,7 +101,11 @@ struct TouchedKeys {
     }
 
     /// All of it.
-    var scope: LockScope { LockScope(exclusive: written, shared: read + collections, shard: shard) }
+    var scope: LockScope {
+        var scope = LockScope(exclusive: written, shared: read + collections, shard: shard)
+        if !written.isEmpty, !collections.isEmpty { scope.steady = Set(collections) }
+        return scope
+    }
 
     /// What a statement of an open transaction locks, and what it only reads.
     func divided(_ mode: InvocationScope.LockMode) -> (locks: LockScope, reads: LockScope) {

@@ -68,6 +68,12 @@ struct LockRequest: Sendable {
         claims.reserveCapacity(scope.exclusive.count + scope.shared.count)
         for key in scope.exclusive { claims.append(LockClaim(key: key, want: .write)) }
         addReads(scope)
+        // Whoever holds such a key alone is waited for; nothing is left at it.
+        if !scope.steady.isEmpty {
+            for index in claims.indices where claims[index].key.map(scope.steady.contains) ?? false {
+                claims[index] = LockClaim(key: claims[index].key, want: .shared)
+            }
+        }
         if scope.shard == .exclusive { claims.append(LockClaim(key: nil, want: .write)) }
     }
 

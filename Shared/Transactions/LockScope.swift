@@ -34,6 +34,9 @@ package struct LockScope: Hashable, Sendable {
     package private(set) var shared: [LockKey]
     /// Of calls that have no single key: FLUSHALL changes the whole shard; SCAN, DBSIZE read it.
     package private(set) var shard: LockMode?
+    /// Of a call outside transactions: those among `shared` that nobody may be changing, not even provisionally: the
+    /// definitions that what it writes is made by.
+    package var steady: Set<LockKey> = []
 
     /// Keys may be named more than once, and in both lists: then they are changed.
     package init(exclusive: [LockKey] = [], shared: [LockKey] = [], shard: LockMode? = nil) {

@@ -69,6 +69,22 @@ struct ScopeTests {
         participant.admit(scope, asOf: asOf.map { Timestamp(rawValue: $0) }, call())
     }
 
+    @Test("a call that writes by a definition waits while it is being changed, and stops nobody who uses it")
+    mutating func steady() {
+        var write = LockScope(exclusive: keys("k"), shared: keys("d"))
+        #expect(isGranted(ask(1, shared: "d")))
+        #expect(plain(write) == .evaluate)
+        _ = step(.abort, 1)
+        #expect(isGranted(ask(2, "d")))
+        // What only reads it passes while the change is provisional.
+        #expect(plain(LockScope(shared: keys("dk"))) == .evaluate)
+        write.steady = Set(keys("d"))
+        #expect(plain(write) == .wait)
+        _ = step(.abort, 2)
+        #expect(isGranted(ask(3, shared: "d")))
+        #expect(plain(write) == .evaluate)
+    }
+
     @Test("what is shared may be shared, who has a lock may have more of it, and nobody is passed over")
     mutating func modes() {
         #expect(isGranted(ask(1, shared: "a")))
