@@ -205,7 +205,9 @@ extension SchemaChange {
     /// Whether `plan` is a definition that is planned here.
     package static func isDefinition(_ plan: LogicalPlan) -> Bool {
         switch plan[plan.root].kind {
-        case .createTable, .createSchema, .createSequence, .createView, .createIndex, .drop, .alter, .comment: true
+        case .createTable, .createSchema, .createSequence, .createView, .createIndex, .drop, .alter, .comment,
+            .truncate:
+            true
         case _: false
         }
     }
@@ -230,6 +232,9 @@ extension SchemaChange {
         case .comment:
             try planner.comment(root)
             tag = "COMMENT"
+        case .truncate:
+            try planner.truncate(root)
+            tag = "TRUNCATE TABLE"
         case .createView:
             try planner.createView(root)
             tag = "CREATE VIEW"

@@ -120,6 +120,19 @@ extension LogicalPlan {
         }
     }
 
+    /// A table that has another number from now on.
+    mutating func renumber(_ old: CollectionID, _ new: CollectionID) {
+        for index in nodes.indices {
+            let number = nodes[index].number
+            switch nodes[index].kind {
+            case .table where number == Int64(old.rawValue): nodes[index].number = Int64(new.rawValue)
+            case .columnReference where number != 0 && ViewNumber.collection(number) == old:
+                nodes[index].number = ViewNumber.of(new, ViewNumber.column(number))
+            case _: break
+            }
+        }
+    }
+
     /// The names of a table and its columns as they are now.
     mutating func rename(_ table: CollectionDescriptor, in namespace: String) {
         for index in nodes.indices {
