@@ -354,6 +354,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         var completion = StatementCompletion(reply.tag, rows: reply.count.map { Int64(clamping: $0) })
         // The tag of a portal counts what this Execute has given.
         if reply.tag == "SELECT" { completion.rows = work.given }
+        if reply.tag == "EXPLAIN" { completion.rows = nil }
         if reply.tag == "INSERT 0" { completion.tag = "INSERT" }
         finish()
         client?.event { $0.completed(work.token, completion) }

@@ -2,6 +2,7 @@ import Base
 import Contracts
 import DataModel
 import Engine
+import Net
 import ServiceKit
 
 /// What a session says of its statements, from the settings that travel with them.
@@ -19,6 +20,7 @@ struct StatementSettings {
             var random = SystemRandom()
             return random.next()
         }
+        engine.elapsed = { monotonicNanoseconds() }
         engine.text.now = transactionTime
         engine.text.zoneNamed = { ZoneFiles.rules($0) }
         engine.sessionSettings = request.settings

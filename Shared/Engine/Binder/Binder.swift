@@ -68,10 +68,16 @@ final class Binder {
         return RecursionID(id: recursionCount - 1)
     }
 
-    func newCommonTable(_ name: String, _ plan: RelationalPlan, _ outputs: [OutputColumn]) -> CommonTable {
+    func newCommonTable(
+        _ name: String, _ plan: RelationalPlan, _ outputs: [OutputColumn], isChange: Bool = false
+    ) -> CommonTable {
         commonCount += 1
-        return CommonTable(id: commonCount - 1, name: name, plan: plan, outputs: outputs)
+        return CommonTable(
+            id: commonCount - 1, name: name, plan: plan, outputs: outputs, use: isChange ? .toTheEnd : .asRead)
     }
+
+    /// The statement itself, within EXPLAIN too.
+    var topStatement: Int32 { plan[plan.root].kind == .explain ? plan[plan.root].children[0] : plan.root }
 
     func unsupported(_ what: String, at position: Int32) -> StatementError {
         StatementError(.featureNotSupported, "\(what) is not supported", position: position)
@@ -85,10 +91,14 @@ final class Binder {
 
     /// What the root of the plan comes to.
     func bindStatement() throws(StatementError) -> (query: Query, kind: StatementKind) {
-        let node = plan[plan.root]
+        try bindStatement(topStatement)
+    }
+
+    private func bindStatement(_ index: Int32) throws(StatementError) -> (query: Query, kind: StatementKind) {
+        let node = plan[index]
         switch node.kind {
         case .select, .setOperation, .values:
-            return (try bindQuery(plan.root, in: nil), .select)
+            return (try bindQuery(index, in: nil), .select)
         case .insert: return (try bindInsert(node), .insert)
         case .update: return (try bindUpdate(node), .update)
         case .delete: return (try bindDelete(node), .delete)

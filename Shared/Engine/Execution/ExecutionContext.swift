@@ -13,6 +13,8 @@ package struct EngineSettings: Sendable {
     package var statementTime: Int64 = 0
     /// Asked at every call: `clock_timestamp()`.
     package var clock: @Sendable () -> Int64 = { 0 }
+    /// Nanoseconds since some point: asked while a statement is explained.
+    package var elapsed: @Sendable () -> UInt64 = { 0 }
     /// Asked at every call: `random()`, `gen_random_uuid()`.
     package var random: @Sendable () -> UInt64 = { 0 }
     /// How values are read and written: the zone, the order of dates.
@@ -50,6 +52,8 @@ final class ExecutionContext {
     private(set) lazy var system = SystemCatalog(settings)
     private(set) var memoryUsed = 0
     var rowsChanged = 0
+    /// Of EXPLAIN ANALYZE.
+    var probe: ExplainProbe?
     /// Set from outside: the next step fails.
     var isCancelled = false
 

@@ -4,6 +4,12 @@ import DataModel
 /// Makes the operators of one execution from a plan.
 enum PlanCompiler {
     static func compile(_ plan: RelationalPlan, _ context: ExecutionContext) throws(StatementError) -> Operator {
+        guard let probe = context.probe else { return try make(plan, context) }
+        let number = probe.enter()
+        return MeasuredOperator(try make(plan, context), probe, number)
+    }
+
+    private static func make(_ plan: RelationalPlan, _ context: ExecutionContext) throws(StatementError) -> Operator {
         switch plan {
         case .single: return SingleOperator(layout: Layout([]), types: [], context: context)
         case .scan(let scan): return try ScanOperator(scan, context: context)
@@ -27,8 +33,8 @@ enum PlanCompiler {
         case .unroll(let child, let calls): return try UnrollOperator(compile(child, context), calls)
         case .window(let child, let calls): return try WindowOperator(compile(child, context), calls)
         case .with(let tables, let child):
-            var sources: [(id: Int32, source: Operator)] = []
-            for table in tables { sources.append((table.id, try compile(table.plan, context))) }
+            var sources: [WithOperator.Table] = []
+            for table in tables { sources.append((table, try compile(table.plan, context))) }
             return WithOperator(sources, try compile(child, context))
         case .shared(let table, let outputs): return SharedOperator(table, outputs: outputs, context: context)
         case .working(let id, let outputs): return WorkingOperator(id, outputs: outputs, context: context)

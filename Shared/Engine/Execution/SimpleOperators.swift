@@ -205,26 +205,64 @@ final class LimitOperator: Operator {
     }
 }
 
-/// Makes the tables of WITH known to what reads them.
+/// Makes the tables of WITH known to what reads them. Of those that change rows, all rows are made in the end.
 final class WithOperator: Operator {
-    private let child: Operator
-    private let tables: [(id: Int32, source: Operator)]
+    typealias Table = (plan: CommonTable, source: Operator)
 
-    init(_ tables: [(id: Int32, source: Operator)], _ child: Operator) {
+    private let child: Operator
+    private let tables: [Table]
+    private var firsts = 0
+    private var isChildDone = false
+    private var lasts = 0
+
+    init(_ tables: [Table], _ child: Operator) {
         self.tables = tables
         self.child = child
         super.init(layout: child.layout, types: child.types, context: child.context)
-        for table in tables { context.common[table.id] = CommonRows(source: table.source) }
+        for table in tables { context.common[table.plan.id] = CommonRows(source: table.source) }
     }
 
-    override func next() throws(StatementError) -> OperatorStep { try child.next() }
+    override func next() throws(StatementError) -> OperatorStep {
+        while firsts < tables.count {
+            if tables[firsts].plan.use == .first, try !complete(tables[firsts], keepsRows: true) { return .waiting }
+            firsts += 1
+        }
+        if !isChildDone {
+            let step = try child.next()
+            guard case .end = step else { return step }
+            isChildDone = true
+        }
+        while lasts < tables.count {
+            if tables[lasts].plan.use == .toTheEnd, try !complete(tables[lasts], keepsRows: false) { return .waiting }
+            lasts += 1
+        }
+        return .end
+    }
+
+    /// Makes all rows of a table; false while they are waited for. Rows that nobody will read are not kept.
+    private func complete(_ table: Table, keepsRows: Bool) throws(StatementError) -> Bool {
+        guard let rows = context.common[table.plan.id] else { return true }
+        while let source = rows.source {
+            try context.checkCancelled()
+            switch try source.next() {
+            case .waiting: return false
+            case .end: rows.source = nil
+            case .batch(let batch):
+                guard keepsRows else { continue }
+                try context.charge(batch.footprint)
+                rows.batches.append(batch)
+            }
+        }
+        return true
+    }
 
     override func restart() throws(StatementError) {
         for table in tables {
-            for batch in context.common[table.id]?.batches ?? [] { try context.charge(-batch.footprint) }
+            for batch in context.common[table.plan.id]?.batches ?? [] { try context.charge(-batch.footprint) }
             try table.source.restart()
-            context.common[table.id] = CommonRows(source: table.source)
+            context.common[table.plan.id] = CommonRows(source: table.source)
         }
+        (firsts, isChildDone, lasts) = (0, false, 0)
         try child.restart()
     }
 }

@@ -67,6 +67,8 @@ struct RecursionID: Hashable, Sendable { let id: Int32 }
 /// Rows of a collection.
 struct ScanPlan: Sendable {
     let collection: CollectionDescriptor
+    /// As the statement calls it, for people.
+    var alias = ""
     /// Those that are needed, in the order in which they come.
     var outputs: [OutputColumn]
     /// The encoded primary key as bytes, for a plan that writes.
@@ -138,9 +140,19 @@ final class CommonTable: Sendable {
     let name: String
     let plan: RelationalPlan
     let outputs: [OutputColumn]
+    let use: Use
 
-    init(id: Int32, name: String, plan: RelationalPlan, outputs: [OutputColumn]) {
-        (self.id, self.name, self.plan, self.outputs) = (id, name, plan, outputs)
+    enum Use: Hashable, Sendable {
+        /// Its rows are made when somebody reads them.
+        case asRead
+        /// All its rows are made before anything else is done.
+        case first
+        /// It changes rows: what nobody has read of it is made at the end.
+        case toTheEnd
+    }
+
+    init(id: Int32, name: String, plan: RelationalPlan, outputs: [OutputColumn], use: Use = .asRead) {
+        (self.id, self.name, self.plan, self.outputs, self.use) = (id, name, plan, outputs, use)
     }
 }
 
@@ -228,4 +240,6 @@ struct ModifyPlan: Sendable {
     /// RETURNING, over the child's columns, with `values` as they were stored.
     var returning: [Projection] = []
     var outputs: [OutputColumn] = []
+    /// The statement says how many rows it has changed; what WITH does is not counted.
+    var isCounted = true
 }
