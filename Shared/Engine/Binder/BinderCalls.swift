@@ -101,6 +101,19 @@ extension Binder {
         }
     }
 
+    /// A function that gives rows, by its name.
+    func bindRowsCall(_ name: String, _ arguments: [BoundExpression], _ node: LogicalPlan.Node) throws(StatementError)
+        -> BoundExpression
+    {
+        let function: RowsFunction
+        do throws(ResolutionFailure) {
+            function = try resolve(Registry.rows(name), arguments.map(\.type), isOperator: false)
+        } catch {
+            throw failure(error, name, arguments.map(\.type), at: node.position)
+        }
+        return try bindRows(function, arguments, at: node.position)
+    }
+
     private func bindRows(_ function: RowsFunction, _ arguments: [BoundExpression], at position: Int32)
         throws(StatementError) -> BoundExpression
     {

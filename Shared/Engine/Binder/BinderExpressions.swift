@@ -56,7 +56,9 @@ extension Binder {
         case .star: throw StatementError(.syntaxError, "row expansion via \"*\" is not supported here")
         case .specialValue: return try bindSpecialValue(node, scope, place)
         case .operator:
-            if node.children[0] != 0, plan[node.children[0]].kind == .row, plan[node.children[1]].kind == .row {
+            if node.children[0] != 0, plan[node.children[0]].kind == .row,
+                plan[node.children[1]].kind == .row || plan[node.children[1]].kind == .scalarQuery
+            {
                 return try bindRowComparison(node, scope, place)
             }
             let right = try operand(1)
@@ -73,8 +75,13 @@ extension Binder {
             let part = try bindCondition(node.children[0], scope, place, "NOT")
             return BoundExpression(form: .not(part), type: .bool)
         case .nullTest:
-            return BoundExpression(
-                form: .isNull(try operand(0), isNegated: node.flags.contains(.isNegated)), type: .bool)
+            let isNegated = node.flags.contains(.isNegated), tested = try operand(0)
+            // Of a row: all of it is NULL, or nothing is.
+            guard case .row(let parts) = tested.form, !parts.isEmpty else {
+                return BoundExpression(form: .isNull(tested, isNegated: isNegated), type: .bool)
+            }
+            return join(
+                parts.map { BoundExpression(form: .isNull($0, isNegated: isNegated), type: .bool) }, isAnd: true)
         case .booleanTest: return try bindBooleanTest(node, scope, place)
         case .distinctTest: return try distinct(try operand(0), try operand(1), node)
         case .between: return try bindBetween(node, try operand(0), try operand(1), try operand(2))
@@ -178,6 +185,10 @@ extension Binder {
                 relation.columns.count == 1, relation.columns[0].name == "value"
             {
                 return placed(relation.columns[0].expression, node.position)
+            }
+            if recorder == nil, let relation = try? findRelation([node.name], scope, at: node.position) {
+                return BoundExpression(
+                    form: .row(relation.columns.map(\.expression)), type: .record, position: node.position)
             }
             throw StatementError(
                 .undefinedColumn, "column \"\(node.name)\" does not exist", position: node.position)
@@ -292,6 +303,15 @@ extension Binder {
     private func distinct(_ left: BoundExpression, _ right: BoundExpression, _ node: LogicalPlan.Node)
         throws(StatementError) -> BoundExpression
     {
+        if case .row(let mine) = left.form, case .row(let theirs) = right.form {
+            guard mine.count == theirs.count, !mine.isEmpty else {
+                throw StatementError(
+                    .syntaxError, "unequal number of entries in row expressions", position: node.position)
+            }
+            var parts: [BoundExpression] = []
+            for (one, other) in zip(mine, theirs) { parts.append(try distinct(one, other, node)) }
+            return join(parts, isAnd: node.flags.contains(.isNegated))
+        }
         let isEqual = try bindOperator("=", left, right, at: node.position)
         let mine = BoundExpression(form: .isNull(left, isNegated: false), type: .bool)
         let theirs = BoundExpression(form: .isNull(right, isNegated: false), type: .bool)
@@ -380,14 +400,28 @@ extension Binder {
     private func compareRows(
         _ name: String, _ left: Int32, _ right: Int32, _ scope: Scope, _ place: ExpressionPlace, at position: Int32
     ) throws(StatementError) -> BoundExpression {
-        let mine = plan[left].children, theirs = plan[right].children
+        func elements(_ index: Int32) throws(StatementError) -> [BoundExpression] {
+            var bound: [BoundExpression] = []
+            for child in plan[index].children { bound.append(try bindExpression(child, scope, place)) }
+            return bound
+        }
+        let mine = try elements(left)
+        let theirs: [BoundExpression]
+        if plan[right].kind == .scalarQuery {
+            theirs = try bindColumns(ofQuery: plan[right], count: mine.count, scope) { columns in
+                StatementError(
+                    .syntaxError,
+                    mine.count < columns ? "subquery has too many columns" : "subquery has too few columns",
+                    position: position)
+            }
+        } else {
+            theirs = try elements(right)
+        }
         guard mine.count == theirs.count, !mine.isEmpty else {
             throw StatementError(.syntaxError, "unequal number of entries in row expressions", position: position)
         }
         func compare(_ name: String, _ index: Int) throws(StatementError) -> BoundExpression {
-            try bindOperator(
-                name, try bindExpression(mine[index], scope, place), try bindExpression(theirs[index], scope, place),
-                at: position)
+            try bindOperator(name, mine[index], theirs[index], at: position)
         }
         switch name {
         case "=", "<>":

@@ -98,7 +98,8 @@ extension Binder {
         case .view: return try bindView(collection, node, scope)
         case .sequence: throw unsupported("reading a sequence as a table", at: node.position)
         }
-        let (scan, columns) = scanPlan(collection)
+        var (scan, columns) = scanPlan(collection)
+        scan.alias = node.children[1] == 0 ? node.name : plan[node.children[1]].name
         var relation = ScopeRelation(
             alias: node.name, namespace: catalog.name(of: collection.namespace), columns: columns,
             collection: collection, key: scan.key, source: .table)
@@ -139,6 +140,11 @@ extension Binder {
     {
         switch entry {
         case .made(let table):
+            guard !table.outputs.isEmpty || table.use != .toTheEnd else {
+                throw StatementError(
+                    .featureNotSupported, "WITH query \"\(table.name)\" does not have a RETURNING clause",
+                    position: node.position)
+            }
             let outputs = renewed(table.outputs)
             return try part(
                 .shared(table, outputs: outputs), outputs, alias: node.children[1], name: node.name, .common)
@@ -208,7 +214,7 @@ extension Binder {
 
     private func bindFunctionTable(_ node: LogicalPlan.Node, in scope: Scope) throws(StatementError) -> FromPart {
         let calls = plan.list(node.children[0])
-        guard calls.count == 1 else { throw unsupported("ROWS FROM of several functions", at: node.position) }
+        if calls.count > 1 || severalArrays(calls[0]) { return try bindRowsFrom(node, calls, in: scope) }
         let item = plan[calls[0]]
         guard plan.list(item.children[1]).isEmpty else {
             throw unsupported("a column definition list", at: node.position)
@@ -234,6 +240,51 @@ extension Binder {
         let rows = RowsPlan(function: function, arguments: arguments, outputs: outputs, ordinality: ordinality)
         if let ordinality { outputs.append(OutputColumn(attribute: ordinality, name: "ordinality", type: .int64)) }
         return try part(try extractSubqueries(from: rows), outputs, alias: alias, name: title, .function)
+    }
+
+    private func severalArrays(_ item: Int32) -> Bool {
+        let call = plan[plan[item].children[0]]
+        return call.kind == .functionCall && call.name == "unnest" && plan.list(call.children[1]).count > 1
+    }
+
+    /// Functions side by side: as many rows as the longest of them gives, the others filled with NULL.
+    private func bindRowsFrom(_ node: LogicalPlan.Node, _ calls: [Int32], in scope: Scope) throws(StatementError)
+        -> FromPart
+    {
+        var parts: [(function: RowsFunction, arguments: Int)] = []
+        var arguments: [BoundExpression] = [], columns: [(String, DataType)] = []
+        func add(_ function: RowsFunction, _ given: [BoundExpression], _ name: String, _ type: DataType) {
+            parts.append((function, given.count))
+            arguments += given
+            columns += function.columns.isEmpty ? [(name, type)] : function.columns.map { ($0.name, $0.type) }
+        }
+        for item in calls {
+            guard plan.list(plan[item].children[1]).isEmpty else {
+                throw unsupported("a column definition list", at: node.position)
+            }
+            let index = plan[item].children[0], call = plan[plan[item].children[0]]
+            if severalArrays(item) {
+                for array in plan.list(call.children[1]) {
+                    let bound = try bindRowsCall("unnest", [try bindExpression(array, scope, .functionInFrom)], call)
+                    if case .rows(let rows, let given) = bound.form { add(rows, given, call.name, bound.type) }
+                }
+                continue
+            }
+            let bound = try bindExpression(index, scope, .functionInFrom, allowsRows: true)
+            let name = call.kind == .functionCall || call.kind == .specialValue ? call.name : targetName(index)
+            if case .rows(let rows, let given) = bound.form {
+                add(rows, given, name, bound.type)
+            } else {
+                add(RowsFunctions.single, [bound], name, bound.type)
+            }
+        }
+        let function = RowsFunctions.together(parts, columns)
+        let ordinality = node.flags.contains(.isWithOrdinality) ? newAttribute() : nil
+        var outputs = columns.map { OutputColumn(attribute: newAttribute(), name: $0.0, type: $0.1) }
+        let rows = RowsPlan(function: function, arguments: arguments, outputs: outputs, ordinality: ordinality)
+        if let ordinality { outputs.append(OutputColumn(attribute: ordinality, name: "ordinality", type: .int64)) }
+        let title = calls.count == 1 ? plan[plan[calls[0]].children[0]].name : ""
+        return try part(try extractSubqueries(from: rows), outputs, alias: node.children[1], name: title, .function)
     }
 
     private func extractSubqueries(from rows: RowsPlan) throws(StatementError) -> RelationalPlan {
@@ -263,9 +314,6 @@ extension Binder {
         seen.columns = (visible?.columns ?? []) + left.columns
         let right = try bindRelation(node.children[1], in: scope, visible: seen)
         try checkAliases(right.relations, beside: left.relations, at: node.position)
-        guard node.children[4] == 0, node.name.isEmpty else {
-            throw unsupported("an alias of a join", at: node.position)
-        }
         var names: [(name: String, position: Int32)] = []
         for item in plan.list(node.children[3]) { names.append((plan[item].name, plan[item].position)) }
         if node.flags.contains(.isNatural) {
@@ -311,9 +359,15 @@ extension Binder {
                 relations[index].isNullable = true
             }
         }
-        return FromPart(
-            plan: try outerJoin(leftPlan, rightPlan, kind, condition, at: node.position),
-            relations: relations, columns: merged + rest)
+        let joined = try outerJoin(leftPlan, rightPlan, kind, condition, at: node.position)
+        if node.children[4] != 0 {
+            // Its parts have no names any more.
+            var whole = ScopeRelation(alias: "", columns: merged + rest)
+            try rename(&whole, alias: node.children[4])
+            return FromPart(plan: joined, relations: [whole], columns: whole.columns)
+        }
+        if !node.name.isEmpty { relations.append(ScopeRelation(alias: node.name, columns: merged)) }
+        return FromPart(plan: joined, relations: relations, columns: merged + rest)
     }
 
     private func outerJoin(

@@ -180,6 +180,7 @@ extension Binder {
         if case .limit(_, let limits) = limited, let count = limits.count, limits.ties == nil {
             plan.limits = [count] + (limits.offset.map { [$0] } ?? [])
         }
+        if case .apply = limited { throw unsupported("a subquery in LIMIT beside \(scope.lockings[0].title)", at: 0) }
         if !relations.isEmpty { below = .lock(below, plan) }
         if case .limit(_, let limits) = limited { below = .limit(below, limits) }
         var projections: [Projection] = [], outputs: [OutputColumn] = []

@@ -117,9 +117,6 @@ extension Binder {
                 continue
             }
             let bound = try resolveUnknown(try bindExpression(node.children[0], scope, .returning), as: .text)
-            guard !bound.contains({ if case .subquery = $0.form { true } else { false } }) else {
-                throw unsupported("a subquery in RETURNING", at: node.position)
-            }
             let source = scope.columns.first {
                 $0.expression.attribute != nil && $0.expression.attribute == bound.attribute
             }
@@ -139,10 +136,42 @@ extension Binder {
                 attribute: attribute, name: name, type: expression.type, collection: collection, column: column))
     }
 
+    /// The statement as a whole: over the change, what its RETURNING asks of other rows.
+    private func finish(_ change: ModifyPlan, _ tables: [CommonTable], _ scope: Scope) throws(StatementError) -> Query {
+        var modify = change
+        var result = RelationalPlan.modify(modify)
+        let hasQuery = modify.returning.contains { projection in
+            projection.expression.contains { if case .subquery = $0.form { true } else { false } }
+        }
+        if hasQuery {
+            var read: Set<Attribute> = [], carried: [Projection] = [], outputs: [OutputColumn] = []
+            for projection in modify.returning { projection.expression.collectAttributes(into: &read) }
+            for column in scope.relations.flatMap(\.columns) {
+                guard let attribute = column.expression.attribute, read.remove(attribute) != nil else { continue }
+                carried.append(Projection(attribute: attribute, expression: column.expression))
+                outputs.append(
+                    OutputColumn(attribute: attribute, name: column.name, type: column.expression.type))
+            }
+            if carried.isEmpty {
+                let one = newAttribute()
+                carried.append(Projection(attribute: one, expression: .yes))
+                outputs.append(OutputColumn(attribute: one, name: "", type: .bool))
+            }
+            var projections = modify.returning
+            (modify.returning, modify.outputs) = (carried, outputs)
+            result = .modify(modify)
+            for index in projections.indices {
+                projections[index].expression = try extractSubqueries(projections[index].expression, &result)
+            }
+            result = .project(result, projections)
+        }
+        return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: change.outputs)
+    }
+
     // MARK: INSERT
 
-    func bindInsert(_ node: LogicalPlan.Node) throws(StatementError) -> Query {
-        let outer = Scope(parent: nil)
+    func bindInsert(_ node: LogicalPlan.Node, in parent: Scope? = nil) throws(StatementError) -> Query {
+        let outer = Scope(parent: parent)
         let tables = try bindWith(node.children[0], outer)
         let (collection, alias) = try bindWritten(node.children[1], "insert into")
         var places: [Int] = []
@@ -184,17 +213,17 @@ extension Binder {
         }
         let target = columns(collection, values)
         var old: [OutputColumn] = []
-        let action = try bindConflict(node.children[4], collection, alias, target, &old)
+        var rows = RelationalPlan.project(source.plan, projections)
+        let action = try bindConflict(node.children[4], collection, alias, target, in: outer, &old, &rows)
         var modify = ModifyPlan(
-            child: .project(source.plan, projections), collection: collection,
+            child: rows, collection: collection,
             schema: catalog.name(of: collection.namespace), action: .insert(action), values: values, old: old,
             draws: draws, indexes: try indexes(collection), checks: try checks(collection, target))
         if node.children[4] != 0 { modify.arbiters = try arbiters(plan[node.children[4]], collection) }
         outer.relations = [ScopeRelation(alias: alias, columns: target, collection: collection)]
         outer.columns = target
         try bindReturning(node.children[5], outer, &modify)
-        let result = RelationalPlan.modify(modify)
-        return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: modify.outputs)
+        return try finish(modify, tables, outer)
     }
 
     private func checkIdentity(_ column: CollectionDescriptor.Column, isGiven: Bool, _ node: LogicalPlan.Node)
@@ -324,8 +353,8 @@ extension Binder {
     }
 
     private func bindConflict(
-        _ index: Int32, _ collection: CollectionDescriptor, _ alias: String, _ target: [ScopeColumn],
-        _ old: inout [OutputColumn]
+        _ index: Int32, _ collection: CollectionDescriptor, _ alias: String, _ target: [ScopeColumn], in outer: Scope,
+        _ old: inout [OutputColumn], _ below: inout RelationalPlan
     ) throws(StatementError) -> ModifyPlan.ConflictAction {
         guard index != 0 else { return .fail }
         let node = plan[index]
@@ -341,7 +370,7 @@ extension Binder {
         guard !assignments.isEmpty else { return .nothing }
         old = collection.columns.map { OutputColumn(attribute: newAttribute(), name: $0.name, type: $0.type) }
         let existing = columns(collection, old.map(\.attribute))
-        let scope = Scope(parent: nil)
+        let scope = Scope(parent: outer)
         scope.relations = [
             ScopeRelation(alias: alias, columns: existing, collection: collection),
             ScopeRelation(alias: "excluded", columns: target),
@@ -351,10 +380,18 @@ extension Binder {
         try bindAssignments(assignments, collection, scope, &values)
         var condition: BoundExpression?
         if node.children[3] != 0 { condition = try bindCondition(node.children[3], scope, .condition, "WHERE") }
-        for expression in values + (condition.map { [$0] } ?? [])
-        where expression.contains({ if case .subquery = $0.form { true } else { false } }) {
-            throw unsupported("a subquery in ON CONFLICT", at: node.position)
+        // What a query gives is known before the row that is there is: unless it reads that.
+        let existingAttributes = Set(old.map(\.attribute))
+        func flat(_ expression: BoundExpression) throws(StatementError) -> BoundExpression {
+            let reads = expression.contains { part in
+                guard case .subquery = part.form else { return false }
+                return !part.attributes.isDisjoint(with: existingAttributes)
+            }
+            if reads { throw unsupported("a subquery in ON CONFLICT over the row that is there", at: node.position) }
+            return try extractSubqueries(expression, &below)
         }
+        for place in values.indices { values[place] = try flat(values[place]) }
+        if let test = condition { condition = try flat(test) }
         let isKeyChanged = collection.primaryKey.contains { id in
             guard let place = collection.columns.firstIndex(where: { $0.id == id }) else { return true }
             return values[place].attribute != old[place].attribute
@@ -408,12 +445,16 @@ extension Binder {
         _ list: [Int32], _ collection: CollectionDescriptor, _ scope: Scope, _ values: inout [BoundExpression]
     ) throws(StatementError) {
         var seen: Set<Int> = []
-        func set(_ name: String, _ value: Int32, at position: Int32) throws(StatementError) {
+        func claim(_ name: String, at position: Int32) throws(StatementError) -> Int {
             let place = try column(name, collection, at: position)
             guard seen.insert(place).inserted else {
                 throw StatementError(
                     .syntaxError, "multiple assignments to same column \"\(name)\"", position: position)
             }
+            return place
+        }
+        func set(_ name: String, _ value: Int32, at position: Int32) throws(StatementError) {
+            let place = try claim(name, at: position)
             let target = collection.columns[place]
             if plan[value].kind == .default {
                 if target.sequence != nil { throw unsupported("SET to the next number of a sequence", at: position) }
@@ -435,7 +476,18 @@ extension Binder {
                 continue
             }
             let names = plan.list(node.children[0]), source = plan[node.children[1]]
-            guard source.kind == .row else { throw unsupported("SET (…) = (SELECT …)", at: node.position) }
+            if source.kind == .scalarQuery {
+                let columns = try bindColumns(ofQuery: source, count: names.count, scope) { _ in
+                    StatementError(
+                        .syntaxError, "number of columns does not match number of values", position: node.position)
+                }
+                for (name, value) in zip(names, columns) {
+                    let place = try claim(plan[name].name, at: plan[name].position)
+                    values[place] = try assign(value, to: collection.columns[place], at: source.position)
+                }
+                continue
+            }
+            guard source.kind == .row else { throw unsupported("SET (…) = this", at: node.position) }
             guard names.count == source.children.count else {
                 throw StatementError(
                     .syntaxError, "number of columns does not match number of values", position: node.position)
@@ -446,8 +498,8 @@ extension Binder {
         }
     }
 
-    func bindUpdate(_ node: LogicalPlan.Node) throws(StatementError) -> Query {
-        let scope = Scope(parent: nil)
+    func bindUpdate(_ node: LogicalPlan.Node, in parent: Scope? = nil) throws(StatementError) -> Query {
+        let scope = Scope(parent: parent)
         let tables = try bindWith(node.children[0], scope)
         let (collection, alias) = try bindWritten(node.children[1], "update")
         var (below, key, old) = try bindRowsToWrite(collection, alias, from: node.children[3], scope)
@@ -480,12 +532,11 @@ extension Binder {
         scope.relations[0].columns = target
         scope.columns.replaceSubrange(0..<target.count, with: target)
         try bindReturning(node.children[5], scope, &modify)
-        let result = RelationalPlan.modify(modify)
-        return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: modify.outputs)
+        return try finish(modify, tables, scope)
     }
 
-    func bindDelete(_ node: LogicalPlan.Node) throws(StatementError) -> Query {
-        let scope = Scope(parent: nil)
+    func bindDelete(_ node: LogicalPlan.Node, in parent: Scope? = nil) throws(StatementError) -> Query {
+        let scope = Scope(parent: parent)
         let tables = try bindWith(node.children[0], scope)
         let (collection, alias) = try bindWritten(node.children[1], "delete from")
         var (below, key, old) = try bindRowsToWrite(collection, alias, from: node.children[2], scope)
@@ -499,8 +550,7 @@ extension Binder {
             child: below, collection: collection, schema: catalog.name(of: collection.namespace),
             action: .delete(key: key), values: old.map(\.attribute), old: old, indexes: try indexes(collection))
         try bindReturning(node.children[4], scope, &modify)
-        let result = RelationalPlan.modify(modify)
-        return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: modify.outputs)
+        return try finish(modify, tables, scope)
     }
 
     /// The rows of the table that is written, joined with what FROM or USING says.
@@ -512,7 +562,7 @@ extension Binder {
         scope.relations = [ScopeRelation(alias: alias, columns: columns, collection: collection, key: key)]
         scope.columns = columns
         var below = RelationalPlan.scan(scan)
-        let inner = Scope(parent: nil)
+        let inner = Scope(parent: scope.parent)
         inner.commonTables = scope.commonTables
         let others = try bindFrom(list, into: inner)
         if !plan.list(list).isEmpty {

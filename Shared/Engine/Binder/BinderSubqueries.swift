@@ -41,6 +41,22 @@ extension Binder {
         }
     }
 
+    /// The columns of a query for one row, each as a query of its own.
+    func bindColumns(
+        ofQuery node: LogicalPlan.Node, count: Int, _ scope: Scope, otherwise: (Int) -> StatementError
+    ) throws(StatementError) -> [BoundExpression] {
+        var columns: [BoundExpression] = []
+        for index in 0..<count {
+            let query = try bindQuery(node.children[0], in: scope)
+            guard query.outputs.count == count else { throw otherwise(query.outputs.count) }
+            columns.append(
+                subquery(
+                    BoundSubquery(role: .scalar, plan: query.plan, outputs: [query.outputs[index]], comparands: []),
+                    node))
+        }
+        return columns
+    }
+
     private func subquery(_ bound: BoundSubquery, _ node: LogicalPlan.Node) -> BoundExpression {
         BoundExpression(form: .subquery(bound), type: ApplyOperator.type(of: bound), position: node.position)
     }

@@ -62,7 +62,7 @@ final class LockOperator: Operator {
                 return .batch(kept)
             }
             if let batch, position < batch.count {
-                let end = min(position + max(wanted ?? batch.count, 1), batch.count)
+                let end = position + min(max(wanted ?? batch.count, 1), batch.count - position)
                 piece = batch.slice(position..<end)
                 (position, current) = (end, 0)
                 continue

@@ -64,6 +64,34 @@ enum RowsFunctions {
         a, _ throws(StatementError) in [[a[0]]]
     }
 
+    /// Several functions side by side, each with its share of the arguments.
+    static func together(_ parts: [(function: RowsFunction, arguments: Int)], _ columns: [(String, DataType)])
+        -> RowsFunction
+    {
+        RowsFunction("ROWS FROM", [.any], .of(.record), columns: columns, isStrict: false, example: ("", "")) {
+            arguments, context throws(StatementError) in
+            var lists: [(rows: [[Value]], width: Int)] = [], start = 0, charged = 0
+            for (function, count) in parts {
+                let stream = try function.begin(Array(arguments[start..<start + count]), context)
+                var rows: [[Value]] = []
+                start += count
+                while let row = try stream.next() {
+                    rows.append(row)
+                    guard rows.count % 1024 == 0 else { continue }
+                    try context.checkCancelled()
+                    try context.charge(1024 * 64)
+                    charged += 1024 * 64
+                }
+                lists.append((rows, max(function.columns.count, 1)))
+            }
+            // From here on whoever asked accounts for them.
+            try context.charge(-charged)
+            return (0..<(lists.map(\.rows.count).max() ?? 0)).map { row in
+                lists.flatMap { $0.rows.count > row ? $0.rows[row] : [Value](repeating: .null, count: $0.width) }
+            }
+        }
+    }
+
     private static let series: [RowsFunction] = {
         var rows: [RowsFunction] = []
         for type in [DataType.int32, .int64] {
