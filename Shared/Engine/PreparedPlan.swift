@@ -20,6 +20,8 @@ package struct PreparedPlan: Sendable {
     package let parameterTypes: [DataType]
     let outputs: [OutputColumn]
     let plan: RelationalPlan
+    /// Of EXPLAIN: what is explained; then `plan` has nothing to do.
+    let explained: Explained?
     /// The versions of the collections that it reads: if one changes, the statement is prepared again.
     package let versions: [CollectionID: UInt64]
     let attributeCount: Int
@@ -34,20 +36,38 @@ package struct PreparedPlan: Sendable {
         if isStatement { do throws(DatabaseError) { try plan.validate() } catch { throw StatementError(error) } }
         var settings = settings
         settings.catalog = settings.catalog ?? catalog as? Catalog
+        let start = settings.elapsed()
+        let root = plan[plan.root]
+        let options = root.kind == .explain ? try ExplainOptions(root, plan) : nil
         let binder = Binder(plan, catalog: catalog, settings: settings, parameterTypes: parameterTypes)
         let (query, kind) = isStatement ? try binder.bindStatement() : (try binder.bindLone(plan.root), .select)
         for (index, type) in binder.parameterTypes.enumerated() where type.kind == .unknown && !type.isArray {
             throw StatementError(
                 .indeterminateDatatype, "could not determine data type of parameter $\(index + 1)")
         }
-        self.kind = kind
+        self.kind = options == nil ? kind : .select
         self.parameterTypes = binder.parameterTypes
-        outputs = query.outputs
-        self.plan = try Optimizer.optimize(query.plan, needed: Set(query.outputs.map(\.attribute)))
-        writes = self.plan.writes
+        let made = SnapshotRule.apply(
+            try Optimizer.optimize(query.plan, needed: Set(query.outputs.map(\.attribute))))
+        if let options {
+            let output = OutputColumn(
+                attribute: binder.newAttribute(), name: "QUERY PLAN", type: options.isJSON ? .json : .text)
+            explained = Explained(plan: made, options: options, planning: settings.elapsed() &- start)
+            (outputs, self.plan, writes) = ([output], .single, options.isExecuted && made.writes)
+        } else {
+            (outputs, self.plan, writes, explained) = (query.outputs, made, made.writes, nil)
+        }
         versions = binder.versions
         attributeCount = Int(binder.attributeCount)
         inputs = binder.inputs
+    }
+
+    /// What EXPLAIN shows.
+    struct Explained: Sendable {
+        let plan: RelationalPlan
+        let options: ExplainOptions
+        /// Nanoseconds.
+        let planning: UInt64
     }
 
     /// Whether rows come: a query, or RETURNING.
@@ -55,7 +75,7 @@ package struct PreparedPlan: Sendable {
     /// What its end is called, before the count.
     package var tag: String {
         switch kind {
-        case .select: "SELECT"
+        case .select: explained == nil ? "SELECT" : "EXPLAIN"
         case .insert: "INSERT 0"
         case .update: "UPDATE"
         case .delete: "DELETE"
@@ -100,6 +120,12 @@ package struct PreparedPlan: Sendable {
         }
         let context = ExecutionContext(
             settings: settings, parameters: fitted, access: access, attributes: attributeCount, input: input)
+        if let explained {
+            let root = try ExplainOperator(
+                explained.plan, explained.options, planning: explained.planning, output: outputs[0].attribute,
+                context: context)
+            return Execution(root: root, context: context, outputs: outputs, kind: kind)
+        }
         return Execution(root: try PlanCompiler.compile(plan, context), context: context, outputs: outputs, kind: kind)
     }
 }

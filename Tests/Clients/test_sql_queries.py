@@ -148,3 +148,40 @@ def test_nothing_is_lost_without_a_key(cluster, jobs):
     for counter in counters:
         counter()
     assert jobs.execute("SELECT n FROM job WHERE id = 9").fetchone() == (30,)
+
+
+def test_truncate_is_undone_and_seen_by_others_at_once(cluster, jobs):
+    with connect(cluster) as other:
+        jobs.execute("BEGIN")
+        jobs.execute("TRUNCATE job")
+        jobs.execute("INSERT INTO job VALUES (1, 'fresh')")
+        assert jobs.execute("SELECT count(*) FROM job").fetchone() == (1,)
+        assert other.execute("SELECT count(*) FROM job").fetchone() == (40,)
+        jobs.execute("ROLLBACK")
+        assert jobs.execute("SELECT count(*) FROM job").fetchone() == (40,)
+        jobs.execute("TRUNCATE job")
+        assert other.execute("SELECT count(*) FROM job").fetchone() == (0,)
+        other.execute("INSERT INTO job VALUES (1, 'again')")
+        assert jobs.execute("SELECT id, state FROM job").fetchall() == [(1, "again")]
+
+
+def test_plans_are_explained(cluster, jobs):
+    def explain(text):
+        return [line for (line,) in jobs.execute(text).fetchall()]
+
+    assert explain("EXPLAIN SELECT n FROM job WHERE id = 3")[0] == "Key Lookup on job"
+    lines = explain("EXPLAIN ANALYZE UPDATE job SET n = 1 WHERE state = 'free' AND id < 4")
+    assert lines[0].startswith("Update on job (actual time=") and lines[-1].startswith("Execution Time: ")
+    assert jobs.execute("SELECT sum(n) FROM job").fetchone() == (3,)
+    (tree,) = jobs.execute("EXPLAIN (FORMAT JSON) SELECT * FROM job ORDER BY id").fetchone()
+    assert tree[0]["Plan"]["Node Type"] == "Sort"
+    assert jobs.execute("EXPLAIN SELECT 1").statusmessage == "EXPLAIN"
+
+
+def test_changes_in_with_are_one_statement(cluster, jobs):
+    gone = "WITH gone AS (DELETE FROM job WHERE id <= 10 RETURNING id)"
+    assert jobs.execute(f"{gone} INSERT INTO job SELECT id + 100, 'new' FROM gone").rowcount == 10
+    assert jobs.execute("SELECT count(*), min(id), max(id) FROM job").fetchone() == (40, 11, 110)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        jobs.execute("WITH gone AS (DELETE FROM job RETURNING id) INSERT INTO job SELECT 1, 'same' FROM gone")
+    assert jobs.execute("SELECT count(*) FROM job").fetchone() == (40,)

@@ -19,7 +19,9 @@ extension Binder {
             }
             return try bindSetOperation(node, in: outer)
         case .values: return try bindValuesQuery(node, in: outer)
-        case .insert, .update, .delete: throw unsupported("a data-modifying statement in WITH", at: node.position)
+        case .insert: return try bindInsert(node, in: outer)
+        case .update: return try bindUpdate(node, in: outer)
+        case .delete: return try bindDelete(node, in: outer)
         case _: throw unsupported("this query", at: node.position)  // Queries have no other kinds.
         }
     }
@@ -289,6 +291,7 @@ extension Binder {
         _ scope: Scope
     ) throws(StatementError) -> RelationalPlan {
         guard count != 0 || offset != 0 else { return below }
+        var source = RelationalPlan.single
         func bound(_ index: Int32, _ clause: String) throws(StatementError) -> BoundExpression? {
             guard index != 0, plan[index].kind != .null else { return nil }
             let outer = Scope(parent: scope.parent)
@@ -301,10 +304,8 @@ extension Binder {
                     .invalidColumnReference, "argument of \(clause) must not contain variables",
                     position: plan[index].position)
             }
-            guard !expression.contains({ if case .subquery = $0.form { true } else { false } }) else {
-                throw unsupported("a subquery in \(clause)", at: plan[index].position)
-            }
-            return try coerce(expression, to: .int64, .assignment, at: plan[index].position)
+            let number = try coerce(expression, to: .int64, .assignment, at: plan[index].position)
+            return try extractSubqueries(number, &source)
         }
         var limits = LimitPlan(count: try bound(count, "LIMIT"), offset: try bound(offset, "OFFSET"))
         if flags.contains(.isWithTies) {
@@ -313,7 +314,9 @@ extension Binder {
             }
             limits.ties = order
         }
-        return .limit(below, limits)
+        // Numbers that a query gives are there before the rows are: an outer row, for all of them.
+        if case .single = source { return .limit(below, limits) }
+        return .apply(source, .limit(below, limits), .join(isLeft: false, condition: nil))
     }
 
     // MARK: Set operations
@@ -470,6 +473,8 @@ extension Binder {
             }
             let names = plan.list(item.children[0]).map { plan[$0].name }
             let body = plan[item.children[1]]
+            let isChange = body.kind == .insert || body.kind == .update || body.kind == .delete
+            if isChange { try checkChange(item, isTop: index == plan[topStatement].children[0]) }
             var query: Query
             if node.flags.contains(.isRecursive), body.kind == .setOperation, refersTo(item.name, item.children[1]) {
                 query = try bindRecursive(item, body, names, scope)
@@ -483,11 +488,28 @@ extension Binder {
                         + "columns specified", position: item.position)
             }
             for (place, name) in names.enumerated() { query.outputs[place].name = name }
-            let table = newCommonTable(item.name, query.plan, query.outputs)
+            if isChange { query.plan = query.plan.uncounted }
+            // What reads it is not known yet: all of its columns are made.
+            let made = try Optimizer.optimize(query.plan, needed: Set(query.outputs.map(\.attribute)))
+            let table = newCommonTable(item.name, made, query.outputs, isChange: isChange)
             scope.commonTables[item.name] = .made(table)
             tables.append(table)
         }
         return tables
+    }
+
+    /// A statement that changes rows is executed once, whatever reads it: so it stands at the top alone.
+    private func checkChange(_ item: LogicalPlan.Node, isTop: Bool) throws(StatementError) {
+        guard recorder == nil else {
+            throw StatementError(
+                .featureNotSupported, "views must not contain data-modifying statements in WITH")
+        }
+        guard isTop, !isStored else {
+            throw StatementError(
+                .featureNotSupported,
+                "WITH clause containing a data-modifying statement must be at the top level",
+                position: item.position)
+        }
     }
 
     /// Whether a table of that name is read somewhere below.

@@ -160,7 +160,7 @@ final class ModifyOperator: Operator {
             guard var piece = current else { continue }
             current = nil
             if !piece.updated.isEmpty { piece.rows = (piece.rows + piece.updated).sorted() }
-            context.rowsChanged += piece.rows.count
+            if plan.isCounted { context.rowsChanged += piece.rows.count }
             guard !returning.isEmpty, !piece.rows.isEmpty else {
                 if try context.isSliceOver() { return .waiting }
                 continue
