@@ -21,19 +21,27 @@ final class Binder {
     var inheritedLockings: [Locking] = []
     /// Of rows that come with the request.
     var inputs: [ResultColumn] = []
-    /// Views that are being bound, against endless recursion.
+    /// Views that are being bound, against endless recursion; and how many were, in all of the statement: views of
+    /// views may name as many as grow with the power of their depth.
+    private(set) var openViews: [CollectionID] = []
     private var viewDepth = 0
+    private let views: ViewCount
+
+    private final class ViewCount { var count = 0 }
 
     init(_ plan: LogicalPlan, catalog: any CatalogReading, settings: EngineSettings, parameterTypes: [DataType]) {
         self.plan = plan
         self.catalog = catalog
         self.settings = settings
         self.parameterTypes = parameterTypes
+        views = ViewCount()
     }
 
     /// A binder for another plan within the same statement: a view's, a default's.
-    init(_ plan: LogicalPlan, within outer: Binder) {
+    init(_ plan: LogicalPlan, within outer: Binder, of view: CollectionID? = nil) {
         self.plan = plan
+        views = outer.views
+        openViews = outer.openViews + (view.map { [$0] } ?? [])
         catalog = outer.catalog
         settings = outer.settings
         parameterTypes = []
@@ -55,7 +63,10 @@ final class Binder {
     var isStored: Bool { viewDepth > 0 }
 
     func checkViewDepth() throws(StatementError) {
-        if viewDepth > 50 { throw StatementError(.statementTooComplex, "stack depth limit exceeded") }
+        views.count += 1
+        if viewDepth > 50 || views.count > 10_000 {
+            throw StatementError(.statementTooComplex, "stack depth limit exceeded")
+        }
     }
 
     func newAttribute() -> Attribute {

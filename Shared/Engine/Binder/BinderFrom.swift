@@ -111,7 +111,7 @@ extension Binder {
     private func collection(numbered number: Int64, _ name: String) throws(StatementError) -> CollectionDescriptor {
         let id = CollectionID(rawValue: UInt32(exactly: number) ?? 0)
         if let table = SystemCatalogs.table(id) { return table.descriptor }
-        guard let found = catalog.collection(id) else {
+        guard let found = catalog.collection(id), found.entriesOf == nil else {
             throw StatementError(.undefinedTable, "relation \"\(name)\" does not exist")
         }
         versions[found.id] = found.version
@@ -169,7 +169,11 @@ extension Binder {
         guard let stored = view.query else {
             throw StatementError(.internalError, "view \"\(view.name)\" has no query")
         }
-        let inner = Binder(try StoredPlans.query(stored), within: self)
+        guard !openViews.contains(view.id) else {
+            throw StatementError(
+                .invalidObjectDefinition, "infinite recursion detected in rules for relation \"\(view.name)\"")
+        }
+        let inner = Binder(try StoredPlans.query(stored), within: self, of: view.id)
         try inner.checkViewDepth()
         inner.inheritedLockings = locking(
             within: node.children[1] == 0 ? node.name : plan[node.children[1]].name, scope)

@@ -40,9 +40,12 @@ struct ViewPlan {
             guard !elements.isEmpty else { return 0 }
             return add(.init(.list, elements))
         case .columnReference:
+            // What a client says of numbers does not count.
+            node.number = 0
             guard let column = found.columns[index] else { break }
             return reference(column)
         case .table:
+            node.number = 0
             guard let id = found.tables[index] else { break }
             node.number = Int64(id.rawValue)
             let qualifier = copy(node.children[0])

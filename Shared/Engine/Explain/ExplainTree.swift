@@ -47,6 +47,9 @@ private struct ExplainBuilder {
         case .scan(let scan): describe(scan, &tree)
         case .apply(let left, let right, let kind): return apply(left, right, kind, tree)
         case .single: tree.kind = "Result"
+        case .input(let outputs):
+            tree.kind = "Input"
+            name(outputs, nil)
         case .values(let rows, let outputs):
             tree.kind = "Values Scan"
             tree.details.append(("Rows", "\(rows.count)"))
@@ -218,7 +221,7 @@ private struct ExplainBuilder {
             tree.kind = "LockRows"
             tree.details.append(("Relations", lock.relations.map(\.collection.name).joined(separator: ", ")))
             if let condition = lock.condition { tree.details.append(("Recheck Cond", text.text(condition))) }
-        case .single, .scan, .values, .project, .apply, .rows, .with, .shared, .working, .modify: break
+        case .single, .scan, .values, .input, .project, .apply, .rows, .with, .shared, .working, .modify: break
         }
     }
 
@@ -264,9 +267,8 @@ extension RelationalPlan {
     fileprivate var relationCount: Int {
         switch self {
         case .scan, .values, .rows, .shared, .working: 1
-        case .single, .filter, .project, .join, .apply, .aggregate, .sort, .limit, .distinct, .combine, .unroll,
-            .window,
-            .with, .recursive, .modify, .lock:
+        case .single, .input, .filter, .project, .join, .apply, .aggregate, .sort, .limit, .distinct, .combine, .unroll,
+            .window, .with, .recursive, .modify, .lock:
             children.reduce(0) { $0 + $1.relationCount }
         }
     }
