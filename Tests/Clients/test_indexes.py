@@ -137,3 +137,25 @@ def test_what_is_rolled_back_frees_its_values(cluster, connection):
     connection.execute("INSERT INTO undone VALUES (5, 5)")
     rows = connection.execute("SELECT id, v FROM undone ORDER BY id").fetchall()
     assert rows == [(1, 1), (3, 2), (5, 5)]
+
+
+def test_a_large_table_is_changed_in_steps(cluster, connection):
+    """More rows than one transaction holds; who writes meanwhile waits, and a second failure leaves nothing behind."""
+    connection.execute("CREATE TABLE large (id int, v int, filler text)")
+    statement = "INSERT INTO large SELECT n, n / 2, repeat('x', 300) FROM generate_series(%s::int, %s::int) AS n"
+    for first in range(0, 16_000, 4_000):
+        connection.execute(statement, (first, first + 3_999))
+    with pytest.raises(psycopg.errors.UniqueViolation, match='could not create unique index "large_v_key"'):
+        connection.execute("ALTER TABLE large ADD UNIQUE (v)")
+    connection.execute("CREATE INDEX large_v ON large (v)")
+    with connect(cluster, autocommit=False) as other:
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+            other.execute("ALTER TABLE large ADD PRIMARY KEY (id)")
+    connection.execute("ALTER TABLE large ADD PRIMARY KEY (id)")
+    assert connection.execute("SELECT count(*), sum(id), sum(v) FROM large").fetchone() == (
+        16_000, 16_000 * 15_999 // 2, sum(n // 2 for n in range(16_000)),
+    )  # fmt: skip
+    assert connection.execute("SELECT id FROM large WHERE v = 4711 ORDER BY id").fetchall() == [(9422,), (9423,)]
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute("INSERT INTO large VALUES (15999, 1, '')")
+    connection.execute("DROP TABLE large")

@@ -78,19 +78,6 @@ def test_prepared_statements_follow_the_catalog(connection):
         connection.execute("SELECT v FROM kept WHERE id = %s", (3,))
 
 
-def test_what_would_have_to_look_at_rows_is_done_on_empty_tables_only(connection):
-    connection.execute("CREATE TABLE late (id int, v text)")
-    connection.execute("ALTER TABLE late ADD PRIMARY KEY (id)")
-    connection.execute("ALTER TABLE late ADD COLUMN w int NOT NULL DEFAULT 7")
-    connection.execute("INSERT INTO late VALUES (1, 'a')")
-    with pytest.raises(psycopg.errors.UniqueViolation):
-        connection.execute("INSERT INTO late VALUES (1, 'b')")
-    for change in ("ADD COLUMN x int NOT NULL", "ADD COLUMN y int DEFAULT 1", "ADD CHECK (w > 0)"):
-        with pytest.raises(psycopg.errors.FeatureNotSupported):
-            connection.execute(f"ALTER TABLE late {change}")
-    assert connection.execute("SELECT * FROM late").fetchall() == [(1, "a", 7)]
-    connection.execute("DROP TABLE late")
-
 
 def test_many_rows_come_in_pages(connection):
     connection.execute("CREATE TABLE many (id int PRIMARY KEY, v text)")

@@ -82,16 +82,35 @@ final class MemoryDatabase {
             if let found = contents.catalog.namespace(named: name) { path.append(found.id) }
         }
         let change = try SchemaChange(
-            plan, catalog: contents.catalog, context: DefinitionContext(searchPath: path, owner: settings.user))
-        for step in change.changes {
+            plan, catalog: contents.catalog,
+            context: DefinitionContext(searchPath: path, owner: settings.user, settings: settings))
+        apply(change.early + change.prepared + change.changes)
+        for task in change.tasks {
+            let access = MemoryRows(self, behaviour)
+            let execution = try task.execute(catalog: contents.catalog, settings: settings, access: access)
+            var waits = access.waits
+            run: while true {
+                switch try execution.next() {
+                case .batch: throw StatementError(.internalError, "work on rows gives rows")
+                case .waiting:
+                    guard access.waits > waits else { throw StatementError(.internalError, "it waits for nothing") }
+                    waits = access.waits
+                case .paused: continue run
+                case .end: break run
+                }
+            }
+            contents = access.contents
+        }
+        apply(change.finished)
+        #expect(contents.catalog.version == change.version)
+        return .done(tag: change.tag)
+    }
+
+    private func apply(_ changes: [CatalogChange]) {
+        for step in changes {
             contents.catalog.apply(step, version: contents.catalog.version + 1)
             if case .dropCollection(let id) = step { contents.collections[id] = nil }
         }
-        #expect(contents.catalog.version == change.version)
-        for (id, refusal) in change.mustBeEmpty where contents.collections[id]?.isEmpty == false {
-            throw StatementError(.featureNotSupported, refusal)
-        }
-        return .done(tag: change.tag)
     }
 
     private static let failedTransaction = StatementError(

@@ -8,7 +8,7 @@ import GatewayKit
 struct DefinitionCalls {
     /// A call for every shard: the objects that come and those that go, in their order. `version` is that of the
     /// catalog which the change was planned by.
-    static func body(_ change: SchemaChange, plannedBy version: UInt64) -> Bytes {
+    static func body(_ changes: [CatalogChange], plannedBy version: UInt64) -> Bytes {
         var builder = RowCallBuilder()
         var made = version
         var puts: [CatalogObject] = [], drops: [UInt32] = [], dropsNamespaces = false
@@ -27,7 +27,7 @@ struct DefinitionCalls {
             }
             (puts, drops) = ([], [])
         }
-        for step in change.changes {
+        for step in changes {
             switch step {
             case .put(let object):
                 if !drops.isEmpty { flush() }
@@ -59,64 +59,82 @@ extension Queries {
         _ calls: TransactionCalls, _ principal: String, _ answer: @escaping Answer
     ) throws(StatementError) {
         counts.definitions &+= 1
+        let (change, settings) = try planned(source, request, by: catalog, principal)
+        var reply = QueryReply()
+        reply.tag = change.tag
+        reply.notices = change.notices.map { QueryReply.Notice(severity: "NOTICE", $0) }
+        guard !change.isEmpty else { return answer(reply) }
+        home.hasDefinitions = true
+        let first = change.early + change.prepared + change.changes
+        apply(first, to: catalog, calls) { [self] result in
+            guard case .success(let after) = result else { return answer(QueryReply(error: result.error ?? Self.lost)) }
+            let rows = BoundedRows(RowKeeper(calls, draw: draw))
+            perform(change.tasks[...], by: after, settings, rows.keeper, rows) { [self] error in
+                if let error { return answer(QueryReply(error: error)) }
+                apply(change.finished, to: after, calls) { result in
+                    if let error = result.error { return answer(QueryReply(error: error)) }
+                    HiddenKeys.find(change, by: catalog, calls.router) { error in
+                        answer(error.map { QueryReply(error: $0) } ?? reply)
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a definition comes to, by a catalog.
+    func planned(
+        _ source: LogicalPlan, _ request: QueryRequest, by catalog: Catalog, _ principal: String
+    ) throws(StatementError) -> (SchemaChange, EngineSettings) {
         let now = Int64(clock()) * 1000
         var settings = try StatementSettings(
             request, principal: principal, now: now, transactionTime: now, zones: zones)
         settings.keepNamespaces(of: catalog)
         let path = settings.engine.searchPath.compactMap { catalog.namespace(named: $0)?.id }
-        let change = try SchemaChange(
-            source, catalog: catalog, context: DefinitionContext(searchPath: path, owner: principal))
-        var reply = QueryReply()
-        reply.tag = change.tag
-        reply.notices = change.notices.map { QueryReply.Notice(severity: "NOTICE", $0) }
-        guard !change.changes.isEmpty else { return answer(reply) }
-        home.hasDefinitions = true
-        let body = DefinitionCalls.body(change, plannedBy: catalog.version)
+        let context = DefinitionContext(searchPath: path, owner: principal, settings: settings.engine)
+        return (try SchemaChange(source, catalog: catalog, context: context), settings.engine)
+    }
+
+    private static let lost = StatementError(.internalError, "a change of the catalog has no outcome")
+
+    /// Makes changes at all shards, in a transaction; answers the catalog with them.
+    func apply(
+        _ changes: [CatalogChange], to catalog: Catalog, _ calls: TransactionCalls,
+        _ completion: @escaping (Result<Catalog, StatementError>) -> Void
+    ) {
+        var after = catalog
+        for step in changes { after.apply(step, version: after.version &+ 1) }
+        guard !changes.isEmpty else { return completion(.success(after)) }
+        let body = DefinitionCalls.body(changes, plannedBy: catalog.version)
         let shares = calls.router.slotOfEachShard.map {
             InteractiveRun.Share(slot: $0, body: body, isWrite: true)
         }
-        calls.perform(shares, lock: .none, wait: .wait) { [self] result in
+        calls.perform(shares, lock: .none, wait: .wait) { [after] result in
             do throws(StatementError) {
                 let batches = try result.mapError(StatementError.init(ofShard:)).get()
                 try RowKeeper.read(batches) { (_, _, _) throws(StatementError) in }
-                try check(Array(change.mustBeEmpty), after: change, by: catalog, calls) { error in
-                    if let error { return answer(QueryReply(error: error)) }
-                    HiddenKeys.find(change, by: catalog, calls.router) { error in
-                        answer(error.map { QueryReply(error: $0) } ?? reply)
-                    }
-                }
+                completion(.success(after))
             } catch {
-                answer(QueryReply(error: error))
+                completion(.failure(error))
             }
         }
     }
 
-    /// Looks whether collections are as empty as a change of them demands: it is made, in the transaction, so that
-    /// nobody adds a record any more.
-    private func check(
-        _ collections: [(key: CollectionID, value: String)], after change: SchemaChange, by before: Catalog,
-        _ calls: TransactionCalls, _ completion: @escaping (StatementError?) -> Void
-    ) throws(StatementError) {
-        guard let (id, refusal) = collections.first else { return completion(nil) }
-        var after = before
-        for step in change.changes { after.apply(step, version: after.version &+ 1) }
-        guard let collection = after.collection(id) else { return completion(nil) }
-        let keeper = RowKeeper(calls, draw: draw)
-        let cursor = try keeper.scan(ScanRequest(collection: collection, range: .all, columns: [], limit: 1))
-        let look = { [self] in
-            do throws(StatementError) {
-                let step = try cursor.next()
-                if case .waiting = step { return }
-                keeper.onProgress = {}
-                guard case .end = step else { return completion(StatementError(.featureNotSupported, refusal)) }
-                try check(Array(collections.dropFirst()), after: change, by: before, calls, completion)
-            } catch {
-                keeper.onProgress = {}
-                completion(error)
+    /// Does the work on rows that a definition asks for; `keeper` is who says that `rows` has something.
+    func perform(
+        _ tasks: ArraySlice<TableTask>, by catalog: Catalog, _ settings: EngineSettings, _ keeper: RowKeeper,
+        _ rows: any RowAccess, _ completion: @escaping (StatementError?) -> Void
+    ) {
+        guard let task = tasks.first else { return completion(nil) }
+        do throws(StatementError) {
+            let run = StatementRun(try task.execute(catalog: catalog, settings: settings, access: rows), keeper, loop)
+            run.fetch(nil) { [self, run] page in
+                _ = run  // It must outlive the work.
+                if let failure = page.failure { return completion(failure) }
+                perform(tasks.dropFirst(), by: catalog, settings, keeper, rows, completion)
             }
+        } catch {
+            completion(error)
         }
-        keeper.onProgress = look
-        look()
     }
 
     /// Numbers of a sequence, outside of all transactions.
@@ -132,5 +150,12 @@ extension Queries {
         } catch {
             loop.runLater { completion(.failure(error)) }
         }
+    }
+}
+
+extension Result {
+    /// Why it failed.
+    var error: Failure? {
+        if case .failure(let error) = self { error } else { nil }
     }
 }

@@ -28,7 +28,7 @@ final class HiddenKeys: ReplyReceiver {
         _ completion: @escaping (StatementError?) -> Void
     ) {
         var after = before
-        for step in change.changes { after.apply(step, version: after.version &+ 1) }
+        for step in change.all { after.apply(step, version: after.version &+ 1) }
         let known = Set(before.namedCollections.map(\.collection.name))
         let names = after.namedCollections.map(\.collection.name).filter { !known.contains($0) }
         guard !names.isEmpty, !change.hidesKeys else { return completion(nil) }

@@ -247,15 +247,41 @@ final class Queries {
         } catch {
             throw StatementError(error)
         }
+        var isTold = false
         run(source, request, in: home, principal) { [self] reply in
+            // What is rolled back refuses the statement that asked for it, too.
+            guard !isTold else { return }
+            isTold = true
             guard reply.error == nil else {
-                return home.rollBack { [self] _ in again(reply, source, request, principal, attempt, answer) }
+                return home.rollBack { [self] _ in
+                    if reply.error?.error == BoundedRows.tooMany {
+                        return defineInSteps(source, request, principal, answer)
+                    }
+                    again(reply, source, request, principal, attempt, answer)
+                }
             }
             home.commit { error in
                 answer(error.map { QueryReply(error: StatementError(ofShard: $0)) } ?? reply)
             }
         }
     }
+
+    /// A definition whose work on rows is too much for one transaction.
+    private func defineInSteps(
+        _ source: LogicalPlan, _ request: QueryRequest, _ principal: String, _ answer: @escaping Answer
+    ) {
+        withCatalog(answer) { [self] catalog throws(StatementError) in
+            let (change, settings) = try planned(source, request, by: catalog, principal)
+            var reply = QueryReply()
+            reply.tag = change.tag
+            TableSteps(self, principal, change, settings, catalog) { error in
+                answer(error.map { QueryReply(error: $0) } ?? reply)
+            }.begin()
+        }
+    }
+
+    /// Nil while a change is being decided.
+    func newestCatalog() throws(DatabaseError) -> Catalog? { try catalog() }
 
     /// A statement that met another catalog than it was bound by is bound once more: nothing of it was done.
     private func again(

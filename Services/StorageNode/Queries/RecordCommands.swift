@@ -239,7 +239,8 @@ private struct Draft {
     /// The columns that get another value.
     func changes(of collection: CollectionDescriptor) -> [(column: CollectionDescriptor.Column, value: Value)] {
         collection.columns.compactMap { column in
-            let id = UInt32(column.id.rawValue), old = before?[id] ?? .null, new = after[id] ?? .null
+            let id = UInt32(column.id.rawValue), new = after[id] ?? .null
+            let old = before.map { $0[id] ?? column.missing ?? .null } ?? .null
             return old == new ? nil : (column, new)
         }
     }

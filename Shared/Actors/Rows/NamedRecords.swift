@@ -13,6 +13,8 @@ struct NamedCollection {
         let type: DataType
         let isNotNull: Bool
         let isKey: Bool
+        /// What it is where a record does not say.
+        let missing: Value?
     }
 
     let id: CollectionID
@@ -34,7 +36,7 @@ struct NamedCollection {
     private static func column(_ column: CollectionDescriptor.Column, isKey: Bool) -> Column {
         Column(
             id: UInt32(column.id.rawValue), name: Bytes(column.name.utf8), type: column.type,
-            isNotNull: column.isNotNull || isKey, isKey: isKey)
+            isNotNull: column.isNotNull || isKey, isKey: isKey, missing: column.missing)
     }
 
     /// Refuses what only a statement may do to a record. Gateways have such commands done as statements; one that does

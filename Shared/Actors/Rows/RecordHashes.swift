@@ -10,9 +10,14 @@ struct RecordFields {
 
     init() {}
 
-    init(_ record: Bytes) throws(DatabaseError) {
+    init(_ record: Bytes, of collection: NamedCollection) throws(DatabaseError) {
         guard let columns = record.withUnsafeBytes({ RecordEncoding.decode($0) }) else { throw Failure.damaged }
         self.columns = columns.filter { !$0.value.isNull }
+        for column in collection.columns {
+            if let missing = column.missing, !columns.contains(where: { $0.column == column.id }) {
+                set(column, missing)
+            }
+        }
     }
 
     subscript(_ column: NamedCollection.Column) -> Value? { columns.first { $0.column == column.id }?.value }
@@ -165,7 +170,7 @@ extension ActorRuntime {
         var record = NamedRecord(
             collection: collection, primaryKey: try primaryKey(of: key), item: item, isDraft: isDraft,
             fields: RecordFields())
-        if item.isVisible(at: now) { record.fields = try RecordFields(item.bytes) }
+        if item.isVisible(at: now) { record.fields = try RecordFields(item.bytes, of: collection) }
         if isDraft { return try draft(call, &record, reply) }
         if call.method.isWrite { try change(call, &record, reply) } else { try read(call, record, reply) }
     }

@@ -94,7 +94,9 @@ package struct Catalog: Sendable {
 
     private mutating func forgetName(of id: CollectionID) {
         guard let old = collections[id] else { return }
-        names[Name(old.namespace, old.name)] = nil
+        // Another one may have its name by now.
+        let name = Name(old.namespace, old.name)
+        if names[name] == id { names[name] = nil }
     }
 
     /// By the name as it was folded by its dialect, byte for byte.

@@ -33,7 +33,7 @@ extension Catalog {
             let isTied = !collection.indexes.isEmpty || referenced.contains(collection.id)
             let hasRules = !collection.checks.isEmpty || !collection.foreignKeys.isEmpty
             let hasDefaults = collection.columns.contains {
-                $0.defaultValue != nil || $0.identity != .none || $0.sequence != nil
+                $0.defaultValue != nil || $0.identity != .none || $0.sequence != nil || $0.missing != nil
             }
             var rules: RecordRules = isTied ? [.changing, .removing] : []
             if hasRules || hasDefaults { rules.insert(.changing) }

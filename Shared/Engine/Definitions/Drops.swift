@@ -72,7 +72,7 @@ extension DefinitionPlanner {
         switch collection.kind {
         case .table:
             for column in collection.columns { if let sequence = column.sequence { drop(sequence) } }
-            for index in collection.indexes { if let entries = index.entries { drop(entries) } }
+            for id in hidden(of: collection.id) { drop(id) }
         case .sequence:
             try drop(defaultsFrom: collection, isCascade: isCascade, others)
         case .view: break

@@ -34,10 +34,9 @@ extension DefinitionPlanner {
             ? chosenName(table.name, parts.compactMap { table.column($0.column)?.name }, "idx") { [self] in
                 isTaken($0, in: table.namespace)
             } : node.name
+        let work = TableWork(table)
         try addIndex(chosen, parts, isUnique: node.flags.contains(.isUnique), isConstraint: false, to: &table)
-        mustBeEmpty(table.id, "CREATE INDEX on a table that has rows is not supported")
-        try makeEntries(of: &table)
-        put(table)
+        try finish(&table, work)
     }
 
     private func checkMethod(_ method: String) throws(StatementError) {
@@ -148,9 +147,9 @@ extension DefinitionPlanner {
                 "cannot drop index \(name.name) because constraint \(name.name) on table \(table.name) requires it",
                 hint: "You can drop constraint \(name.name) on table \(table.name) instead.")
         }
-        var changed = table
-        drop(index: found, of: &changed)
-        put(changed)
+        var changed = table, work = TableWork(table)
+        drop(index: found, of: &changed, &work)
+        try finish(&changed, work)
     }
 
     /// The index of that name, and its table; 0 is the primary key.
@@ -161,8 +160,9 @@ extension DefinitionPlanner {
         return context.searchPath.lazy.compactMap { index(named: name.name, in: $0) }.first
     }
 
-    mutating func drop(index: CollectionDescriptor.Index, of table: inout CollectionDescriptor) {
+    /// Takes an index from a table that is altered.
+    func drop(index: CollectionDescriptor.Index, of table: inout CollectionDescriptor, _ work: inout TableWork) {
         table.indexes.removeAll { $0.id == index.id }
-        if let entries = index.entries { drop(entries) }
+        if let entries = index.entries { work.dropped.append(entries) }
     }
 }

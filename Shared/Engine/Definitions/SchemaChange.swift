@@ -8,18 +8,30 @@ import DataModel
 /// node makes them in one transaction over all shards, whose first step locks the catalog, so that nobody else changes
 /// it meanwhile; then the catalog that was read here is still the newest, or the statement is planned again.
 package struct SchemaChange: Hashable, Sendable {
-    /// In the order in which they are to be applied. Empty where there was nothing to do (IF NOT EXISTS).
+    /// In the order in which they are to be applied. All of them are empty where there was nothing to do (IF NOT
+    /// EXISTS).
     package var changes: [CatalogChange]
+    /// Collections that `tasks` fill, and that nobody sees: they may be made in a transaction of their own, before the
+    /// changes. Then there must be no `early` ones.
+    package var prepared: [CatalogChange]
+    /// What comes before `prepared`.
+    package var early: [CatalogChange]
+    /// What comes after the tasks.
+    package var finished: [CatalogChange]
+    /// What is to be done with the rows after the changes.
+    package var tasks: [TableTask]
     /// The version of the catalog with them; every change of an object has one version of its own.
     package var version: UInt64
     /// As PostgreSQL's CommandComplete says it.
     package var tag: String
     /// `NOTICE`s, in order.
     package var notices: [StatementError]
-    /// Collections that must have no records once the changes are made, and what to say if one has some.
-    package var mustBeEmpty: [CollectionID: String]
     /// Keys of Redis that would name records of the table are not asked for: they are hidden.
     package var hidesKeys = false
+
+    /// All changes of the catalog, in their order.
+    package var all: [CatalogChange] { early + prepared + changes + finished }
+    package var isEmpty: Bool { early.isEmpty && prepared.isEmpty && changes.isEmpty && finished.isEmpty }
 }
 
 /// For whom and where things are defined.
@@ -27,9 +39,11 @@ package struct DefinitionContext: Sendable {
     /// Where a name without namespace is looked for; the first is where it is created.
     package var searchPath: [NamespaceID]
     package var owner: String
+    /// Of the session: the time, its zone.
+    package var settings: EngineSettings
 
-    package init(searchPath: [NamespaceID] = [.default], owner: String) {
-        (self.searchPath, self.owner) = (searchPath, owner)
+    package init(searchPath: [NamespaceID] = [.default], owner: String, settings: EngineSettings = EngineSettings()) {
+        (self.searchPath, self.owner, self.settings) = (searchPath, owner, settings)
     }
 }
 
@@ -38,8 +52,13 @@ struct DefinitionPlanner {
     let plan: LogicalPlan
     let context: DefinitionContext
     private(set) var catalog: Catalog
-    private(set) var changes: [CatalogChange] = []
-    private var empty: [CollectionID: String] = [:]
+    /// Changes before, with and after the tasks.
+    enum Phase { case prepared, changes, finished }
+
+    var phase = Phase.changes
+    private var early: [CatalogChange] = [], prepared: [CatalogChange] = []
+    private var changes: [CatalogChange] = [], finished: [CatalogChange] = []
+    private var tasks: [TableTask] = []
     var notices: [StatementError] = []
     var hidesKeys = false
 
@@ -49,8 +68,8 @@ struct DefinitionPlanner {
 
     func finish(_ tag: String) -> SchemaChange {
         SchemaChange(
-            changes: changes, version: catalog.version, tag: tag, notices: notices, mustBeEmpty: empty,
-            hidesKeys: hidesKeys)
+            changes: changes, prepared: prepared, early: early, finished: finished, tasks: tasks,
+            version: catalog.version, tag: tag, notices: notices, hidesKeys: hidesKeys)
     }
 
     // MARK: Changing
@@ -74,16 +93,21 @@ struct DefinitionPlanner {
 
     mutating func drop(_ id: CollectionID) { record(.dropCollection(id)) }
 
-    /// The statement is refused, in these words, if the collection has records.
-    mutating func mustBeEmpty(_ id: CollectionID, _ otherwise: String) {
-        if empty[id] == nil { empty[id] = otherwise }
-    }
+    /// Something is to be done with the rows of a table.
+    mutating func add(_ task: TableTask) { if !task.isEmpty { tasks.append(task) } }
 
     mutating func drop(_ id: NamespaceID) { record(.dropNamespace(id)) }
 
     private mutating func record(_ change: CatalogChange) {
         catalog.apply(change, version: catalog.version &+ 1)
-        changes.append(change)
+        switch phase {
+        case .changes: changes.append(change)
+        case .finished: finished.append(change)
+        case .prepared:
+            // Versions follow one another in the order of the changes.
+            if !changes.isEmpty { (early, changes) = (early + changes, []) }
+            prepared.append(change)
+        }
     }
 
     // MARK: Names

@@ -36,6 +36,35 @@ extension DefinitionPlanner {
         return try kept(index, expression)
     }
 
+    /// What a default is in all rows that are there; nil if it is another value for each.
+    func constant(_ stored: StoredExpression, for column: CollectionDescriptor.Column) throws(StatementError) -> Value?
+    {
+        let binder = Binder(
+            try StoredPlans.expression(stored), catalog: catalog, settings: context.settings, parameterTypes: [])
+        let bound = try binder.bindExpression(binder.plan.root, Scope(parent: nil), .columnDefault)
+        let value = try binder.assign(bound, to: column, at: 0)
+        guard !value.isVolatile else { return nil }
+        let execution = ExecutionContext(
+            settings: context.settings, parameters: [], access: nil, attributes: Int(binder.attributeCount))
+        return try Evaluator(value, layout: Layout([])).value(execution)
+    }
+
+    /// USING of ALTER COLUMN … TYPE.
+    func stored(transform index: Int32, of table: CollectionDescriptor) throws(StatementError) -> StoredExpression {
+        for node in reached(from: index) {
+            switch node.kind {
+            case .scalarQuery, .exists, .inQuery, .quantifiedQuery, .arrayQuery:
+                throw StatementError(
+                    .featureNotSupported, "cannot use subquery in transform expression", position: Int(node.position))
+            case .columnReference where table.column(named: node.name) == nil:
+                throw StatementError(
+                    .undefinedColumn, "column \"\(node.name)\" does not exist", position: Int(node.position))
+            case _: break
+            }
+        }
+        return try kept(index, plan.extracted(index))
+    }
+
     private func kept(_ index: Int32, _ expression: LogicalPlan) throws(StatementError) -> StoredExpression {
         guard let text = plan.text(ofExpression: index) else {
             throw Self.unsupported("keeping this expression in the catalog", at: plan[index].position)

@@ -19,18 +19,21 @@ extension DefinitionPlanner {
         guard table.kind == .table, table.entriesOf == nil else {
             throw StatementError(.wrongObjectType, "\"\(table.name)\" is not a table")
         }
-        for action in plan.list(node.children[1]) { try alter(&table, action) }
-        try makeEntries(of: &table)
-        put(table)
-        try renameInViews(table)
+        var work = TableWork(table)
+        for action in plan.list(node.children[1]) { try alter(&table, action, &work) }
+        try finish(&table, work)
         return "ALTER TABLE"
     }
 
-    private mutating func alter(_ table: inout CollectionDescriptor, _ action: Int32) throws(StatementError) {
+    private mutating func alter(
+        _ table: inout CollectionDescriptor, _ action: Int32, _ work: inout TableWork
+    ) throws(StatementError) {
         let node = plan[action]
         switch node.kind {
-        case .addColumn: try add(node, to: &table)
-        case .dropColumn: try dropColumn(node, of: &table)
+        case .addColumn: try add(node, to: &table, &work)
+        case .dropColumn: try dropColumn(node, of: &table, &work)
+        case .setColumnType: try setType(node, of: &table, &work)
+        case .renameConstraint: try renameConstraint(node, of: &table)
         case .renameColumn: try renameColumn(node, of: &table)
         case .rename:
             let name = plan[node.children[0]].name
@@ -73,17 +76,11 @@ extension DefinitionPlanner {
                 }
                 table.columns[position].isNotNull = false
             } else if !table.columns[position].isNotNull {
-                mustBeEmpty(table.id, "SET NOT NULL on a table that has rows is not supported")
+                work.notNull.append(table.columns[position].id)
                 table.columns[position].isNotNull = true
             }
-        case .addConstraint:
-            if plan[node.children[0]].kind == .primaryKeyConstraint {
-                mustBeEmpty(table.id, "ADD PRIMARY KEY to a table that has rows is not supported")
-            } else {
-                mustBeEmpty(table.id, "ADD CONSTRAINT to a table that has rows is not supported")
-            }
-            try add(constraint: node.children[0], to: &table, column: nil)
-        case .dropConstraint: try dropConstraint(node, of: &table)
+        case .addConstraint: try add(constraint: node.children[0], to: &table, nil, &work)
+        case .dropConstraint: try dropConstraint(node, of: &table, &work)
         case _: throw Self.unsupported("ALTER TABLE … \(node.kind)", at: node.position)
         }
     }
@@ -96,8 +93,25 @@ extension DefinitionPlanner {
         return position
     }
 
-    /// Records from before have no such field: the column is NULL in them, so that is what it must be allowed to be.
-    private mutating func add(_ node: LogicalPlan.Node, to table: inout CollectionDescriptor) throws(StatementError) {
+    /// Adds a constraint that the rows which are there must meet too.
+    private mutating func add(
+        constraint index: Int32, to table: inout CollectionDescriptor, _ column: CollectionDescriptor.Column?,
+        _ work: inout TableWork
+    ) throws(StatementError) {
+        if plan[index].flags.contains(.isWithoutData) { throw Self.unsupported("NOT VALID", at: plan[index].position) }
+        try add(constraint: index, to: &table, column: column)
+        switch plan[index].kind {
+        case .primaryKeyConstraint: work.isRewrite = true
+        case .checkConstraint: if let check = table.checks.last { work.checks.append(check.name) }
+        case _: break  // The entries of a new index are filled.
+        }
+    }
+
+    /// Records from before have no such field. What it is in them is either one value, which the descriptor keeps, or
+    /// they are written anew.
+    private mutating func add(
+        _ node: LogicalPlan.Node, to table: inout CollectionDescriptor, _ work: inout TableWork
+    ) throws(StatementError) {
         let definition = node.children[0], name = plan[definition].name
         if table.column(named: name) != nil {
             let text = "column \"\(name)\" of relation \"\(table.name)\" already exists"
@@ -109,24 +123,28 @@ extension DefinitionPlanner {
         guard var column = draft.columns.first, table.nextColumn.rawValue < 1600 else {
             throw StatementError(.tooManyColumns, "tables can have at most 1600 columns")
         }
-        if column.isNotNull || column.defaultValue != nil || !draft.sequences.isEmpty {
-            mustBeEmpty(
-                table.id, "ADD COLUMN with NOT NULL or a default to a table that has rows is not supported")
-        }
         column.id = table.nextColumn
         table.nextColumn = ColumnID(rawValue: table.nextColumn.rawValue + 1)
+        if !draft.sequences.isEmpty {
+            work.mustBeEmpty = "ADD COLUMN with numbers of a sequence to a table that has rows is not supported"
+        } else if let stored = column.defaultValue {
+            if let value = try constant(stored, for: column) {
+                column.missing = value.isNull ? nil : value
+            } else {
+                work.isRewrite = true
+            }
+            work.values[column.id] = stored
+        }
+        if column.isNotNull, column.missing == nil, draft.sequences.isEmpty { work.notNull.append(column.id) }
         for (_, sequence, _) in draft.sequences {
             column.sequence = try create(sequence, for: name, of: table.name, in: table.namespace)
         }
         table.columns.append(column)
-        for (index, _) in draft.columnConstraints {
-            mustBeEmpty(table.id, "ADD COLUMN with a constraint to a table that has rows is not supported")
-            try add(constraint: index, to: &table, column: column)
-        }
+        for (index, _) in draft.columnConstraints { try add(constraint: index, to: &table, column, &work) }
     }
 
     private mutating func dropColumn(
-        _ node: LogicalPlan.Node, of table: inout CollectionDescriptor
+        _ node: LogicalPlan.Node, of table: inout CollectionDescriptor, _ work: inout TableWork
     ) throws(StatementError) {
         guard let position = table.columns.firstIndex(where: { $0.name.utf8.elementsEqual(node.name.utf8) }) else {
             let text = "column \"\(node.name)\" of relation \"\(table.name)\" does not exist"
@@ -134,9 +152,8 @@ extension DefinitionPlanner {
             return notices.append(StatementError(.undefinedColumn, text + ", skipping"))
         }
         let column = table.columns[position]
-        guard !table.primaryKey.contains(column.id) else {
-            throw Self.unsupported("DROP COLUMN of a part of the primary key", at: node.position)
-        }
+        // The rows keep the keys they have; they mean nothing any more.
+        if table.primaryKey.contains(column.id) { (table.primaryKey, table.primaryKeyName) = ([], "") }
         if let check = table.checks.first(where: { usesColumn(column.name, $0.condition) }) {
             guard node.flags.contains(.isCascade) else {
                 throw StatementError(
@@ -149,9 +166,10 @@ extension DefinitionPlanner {
         }
         try dropViews(reading: table, column: column, isCascade: node.flags.contains(.isCascade))
         for index in table.indexes where index.parts.contains(where: { $0.column == column.id }) {
-            drop(index: index, of: &table)
+            drop(index: index, of: &table, &work)
         }
         if let sequence = column.sequence { drop(sequence) }
+        work.notNull.removeAll { $0 == column.id }
         table.columns.remove(at: position)
     }
 
@@ -175,17 +193,45 @@ extension DefinitionPlanner {
         table.columns[position].name = name
     }
 
-    private mutating func dropConstraint(
+    private mutating func renameConstraint(
         _ node: LogicalPlan.Node, of table: inout CollectionDescriptor
+    ) throws(StatementError) {
+        let name = plan[node.children[0]].name
+        func isNamed(_ other: String) -> Bool { other.utf8.elementsEqual(node.name.utf8) }
+        let isRelation = isNamed(table.primaryKeyName) || table.indexes.contains { isNamed($0.name) }
+        guard !isRelation || !isTaken(name, in: table.namespace) else {
+            throw StatementError(.duplicateTable, "relation \"\(name)\" already exists")
+        }
+        guard !table.checks.contains(where: { $0.name.utf8.elementsEqual(name.utf8) }) else {
+            throw StatementError(
+                .duplicateObject, "constraint \"\(name)\" for relation \"\(table.name)\" already exists")
+        }
+        if !table.primaryKey.isEmpty, isNamed(table.primaryKeyName) {
+            table.primaryKeyName = name
+        } else if let place = table.checks.firstIndex(where: { isNamed($0.name) }) {
+            table.checks[place].name = name
+        } else if let place = table.indexes.firstIndex(where: { $0.isConstraint && isNamed($0.name) }) {
+            table.indexes[place].name = name
+            guard let id = table.indexes[place].entries, var entries = catalog.collection(id) else { return }
+            entries.name = name
+            put(entries)
+        } else {
+            throw StatementError(
+                .undefinedObject, "constraint \"\(node.name)\" for table \"\(table.name)\" does not exist")
+        }
+    }
+
+    private mutating func dropConstraint(
+        _ node: LogicalPlan.Node, of table: inout CollectionDescriptor, _ work: inout TableWork
     ) throws(StatementError) {
         if let position = table.checks.firstIndex(where: { $0.name.utf8.elementsEqual(node.name.utf8) }) {
             table.checks.remove(at: position)
         } else if let index = table.indexes.first(where: {
             $0.isConstraint && $0.name.utf8.elementsEqual(node.name.utf8)
         }) {
-            drop(index: index, of: &table)
+            drop(index: index, of: &table, &work)
         } else if !table.primaryKey.isEmpty, table.primaryKeyName.utf8.elementsEqual(node.name.utf8) {
-            throw Self.unsupported("DROP CONSTRAINT of a primary key", at: node.position)
+            (table.primaryKey, table.primaryKeyName) = ([], "")
         } else {
             let text = "constraint \"\(node.name)\" of relation \"\(table.name)\" does not exist"
             guard node.flags.contains(.isConditional) else { throw StatementError(.undefinedObject, text) }

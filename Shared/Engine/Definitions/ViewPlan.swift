@@ -136,18 +136,21 @@ extension LogicalPlan {
         }
     }
 
-    /// The names of a table and its columns as they are now.
-    mutating func rename(_ table: CollectionDescriptor, in namespace: String) {
+    /// The names of a table and its columns as they are now; its number was another one before its rows were written
+    /// anew.
+    mutating func rename(_ table: CollectionDescriptor, was id: CollectionID, in namespace: String) {
         for index in nodes.indices {
             let number = nodes[index].number
-            if nodes[index].kind == .table, number == Int64(table.id.rawValue) {
+            if nodes[index].kind == .table, number == Int64(id.rawValue) {
                 nodes[index].name = table.name
+                nodes[index].number = Int64(table.id.rawValue)
                 let qualifier = Int(nodes[index].children[0])
                 if qualifier != 0 { nodes[qualifier].name = namespace }
-            } else if nodes[index].kind == .columnReference, ViewNumber.collection(number) == table.id, number != 0,
+            } else if nodes[index].kind == .columnReference, ViewNumber.collection(number) == id, number != 0,
                 let column = table.column(ViewNumber.column(number))
             {
                 nodes[index].name = column.name
+                nodes[index].number = ViewNumber.of(table.id, column.id)
             }
         }
     }

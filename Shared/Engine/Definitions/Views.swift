@@ -182,12 +182,12 @@ extension DefinitionPlanner {
     }
 
     /// After a table, or a column of it, got another name: views mean it by number, but say it by name.
-    mutating func renameInViews(_ table: CollectionDescriptor) throws(StatementError) {
+    mutating func renameInViews(_ table: CollectionDescriptor, was id: CollectionID) throws(StatementError) {
         let namespace = catalog.namespaces[table.namespace]?.name ?? ""
-        for view in views(reading: table.id) {
+        for view in views(reading: id) {
             guard let query = view.query else { continue }
             var changed = view, kept = try StoredPlans.query(query)
-            kept.rename(table, in: namespace)
+            kept.rename(table, was: id, in: namespace)
             changed.query = try stored(kept)
             if changed.query != view.query { put(changed) }
         }

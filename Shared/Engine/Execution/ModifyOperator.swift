@@ -310,7 +310,8 @@ final class ModifyOperator: Operator {
         var fields: [(column: UInt32, value: Value)] = []
         for (column, place) in zip(plan.collection.columns, places) {
             let value = batch.columns[place].value(at: row)
-            if !value.isNull { fields.append((UInt32(column.id.rawValue), value)) }
+            // Where absence means something else, NULL is said.
+            if !value.isNull || column.missing != nil { fields.append((UInt32(column.id.rawValue), value)) }
         }
         return RecordEncoding.encode(fields.sorted { $0.column < $1.column })
     }

@@ -3,14 +3,15 @@ import DataModel
 
 /// Decodes stored rows into columns, without making values of what has typed storage.
 struct RecordColumns {
-    private let wanted: [(id: UInt32, place: Int, type: DataType)]
+    private let wanted: [(id: UInt32, place: Int, type: DataType, missing: Value?)]
     private let count: Int
     private let hasKey: Bool
 
     init(_ collection: CollectionDescriptor, _ columns: [ColumnID], hasKey: Bool) {
-        var wanted: [(id: UInt32, place: Int, type: DataType)] = []
+        var wanted: [(id: UInt32, place: Int, type: DataType, missing: Value?)] = []
         for (place, id) in columns.enumerated() {
-            wanted.append((UInt32(id.rawValue), place, collection.column(id)?.type ?? .unknown))
+            let column = collection.column(id)
+            wanted.append((UInt32(id.rawValue), place, column?.type ?? .unknown, column?.missing))
         }
         // Records have their columns in ascending order.
         self.wanted = wanted.sorted { $0.id < $1.id }
@@ -20,7 +21,7 @@ struct RecordColumns {
 
     /// Of rows that are not stored: column n has the id n + 1.
     init(types: [DataType]) {
-        wanted = types.enumerated().map { (id: UInt32($0 + 1), place: $0, type: $1) }
+        wanted = types.enumerated().map { (id: UInt32($0 + 1), place: $0, type: $1, missing: nil) }
         count = types.count
         hasKey = false
     }
@@ -43,8 +44,11 @@ struct RecordColumns {
     /// Reads one record into `places` of `values`, one for each of the columns; false where it is damaged.
     func read(_ record: ByteView, into values: inout [Value], at places: [Int]) -> Bool {
         guard var reader = ColumnReader(record) else { return false }
-        for (id, place, _) in wanted {
-            guard let field = reader.field(id) else { continue }
+        for (id, place, _, missing) in wanted {
+            guard let field = reader.field(id) else {
+                if let missing { values[places[place]] = missing }
+                continue
+            }
             guard let value = field.value else { return false }
             values[places[place]] = value
         }
@@ -54,8 +58,12 @@ struct RecordColumns {
     /// False where the record is damaged.
     private func append(_ record: ByteView, to builders: inout [ColumnBuilder]) -> Bool {
         guard var reader = ColumnReader(record) else { return false }
-        for (id, place, type) in wanted {
-            guard let field = reader.field(id), !field.isNull else {
+        for (id, place, type, missing) in wanted {
+            guard let field = reader.field(id) else {
+                if let missing { builders[place].append(missing) } else { builders[place].appendNull() }
+                continue
+            }
+            if field.isNull {
                 builders[place].appendNull()
                 continue
             }

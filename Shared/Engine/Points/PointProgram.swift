@@ -215,7 +215,8 @@ package final class PointProgram: Sendable {
         var writer = ColumnWriter(into: &buffer)
         for index in order {
             let value = row.values[values[index]]
-            if value.isNull { continue }
+            // Where absence means something else, NULL is said.
+            if value.isNull, collection.columns[index].missing == nil { continue }
             writer.append(value, column: UInt32(collection.columns[index].id.rawValue), into: &buffer)
         }
         return buffer.readable.bytes

@@ -1,0 +1,56 @@
+import Base
+import Contracts
+import DataModel
+
+/// ALTER COLUMN … TYPE.
+extension DefinitionPlanner {
+    mutating func setType(
+        _ node: LogicalPlan.Node, of table: inout CollectionDescriptor, _ work: inout TableWork
+    ) throws(StatementError) {
+        guard let position = table.columns.firstIndex(where: { $0.name.utf8.elementsEqual(node.name.utf8) }) else {
+            throw StatementError(
+                .undefinedColumn, "column \"\(node.name)\" of relation \"\(table.name)\" does not exist")
+        }
+        if node.children[1] != 0 { throw Self.unsupported("COLLATE of a column", at: node.position) }
+        let column = table.columns[position], type = try resolvedType(plan, node.children[0])
+        if column.identity != .none, ![.int16, .int32, .int64].contains(type.kind) || type.isArray {
+            throw StatementError(
+                .invalidParameterValue, "identity column type must be smallint, integer, or bigint")
+        }
+        if column.type != type { try refuseViews(reading: work.before, column) }
+        let cast = Casts.context(from: column.type, to: type)
+        let isAssignable = column.type.unconstrained == type.unconstrained || cast.map { $0 <= .assignment } ?? false
+        guard isAssignable || node.children[2] != 0 else {
+            throw StatementError(
+                .datatypeMismatch,
+                "column \"\(column.name)\" cannot be cast automatically to type \(type.title)",
+                hint: "You might need to specify \"USING \(column.name)::\(type.formatted)\".")
+        }
+        guard column.defaultValue == nil || isAssignable else {
+            throw StatementError(
+                .datatypeMismatch,
+                "default for column \"\(column.name)\" cannot be cast automatically to type \(type.title)")
+        }
+        table.columns[position].type = type
+        if node.children[2] != 0 {
+            work.values[column.id] = try stored(transform: node.children[2], of: work.before)
+            work.isRewrite = true
+        } else if !Self.keepsValues(from: column.type, to: type) {
+            work.isRewrite = true
+        }
+    }
+
+    /// Whether every value of the one type is the same value of the other, in records and in keys.
+    static func keepsValues(from old: DataType, to new: DataType) -> Bool {
+        if old == new { return true }
+        guard !old.isArray, !new.isArray else { return false }
+        let integers: [DataType.Kind] = [.int16, .int32, .int64], texts: [DataType.Kind] = [.text, .varchar]
+        if let from = integers.firstIndex(of: old.kind), let to = integers.firstIndex(of: new.kind) {
+            return from <= to
+        }
+        if texts.contains(old.kind), texts.contains(new.kind) {
+            return new.modifier < 0 || old.kind == new.kind && old.modifier >= 0 && new.modifier >= old.modifier
+        }
+        return old.kind == .decimal && new.kind == .decimal && new.modifier < 0
+    }
+}
