@@ -36,16 +36,20 @@ enum Expressions {
         let prepared = try PreparedPlan(plan, catalog: Catalog(), settings: settings)
         let execution = try prepared.execute([], settings: settings, access: nil)
         var rows: [[String?]] = []
-        while case .batch(let batch) = try execution.next() {
-            for row in 0..<batch.count {
-                rows.append(
-                    batch.columns.map { column in
-                        let value = column.value(at: row)
-                        return value.isNull ? nil : ValueText.text(of: value, as: column.type, settings.text)
-                    })
+        while true {
+            switch try execution.next() {
+            case .batch(let batch):
+                for row in 0..<batch.count {
+                    rows.append(
+                        batch.columns.map { column in
+                            let value = column.value(at: row)
+                            return value.isNull ? nil : ValueText.text(of: value, as: column.type, settings.text)
+                        })
+                }
+            case .paused: continue
+            case .waiting, .end: return rows
             }
         }
-        return rows
     }
 
     /// One value; errors as `SQLSTATE: message`.

@@ -25,14 +25,14 @@ struct ExplainTree {
 
 /// Walks a plan from the root down, children in their order, as it is compiled.
 private struct ExplainBuilder {
-    private var text: ExpressionText
+    private var text: ShownExpression
     private let isVerbose: Bool
     private let isQualified: Bool
     private var count = 0
     private var subplans = 0
 
     init(_ plan: RelationalPlan, _ settings: EngineSettings, isVerbose: Bool) {
-        text = ExpressionText(settings: settings)
+        text = ShownExpression(settings: settings)
         self.isVerbose = isVerbose
         isQualified = isVerbose || plan.relationCount > 1
     }

@@ -1,7 +1,7 @@
 import DataModel
 
 /// Expressions as they are shown to people: nearly SQL again, with the names that columns have in the plan.
-struct ExpressionText {
+struct ShownExpression {
     private(set) var names: [Attribute: String] = [:]
     let settings: EngineSettings
 
