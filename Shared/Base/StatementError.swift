@@ -2,39 +2,38 @@
 ///
 /// Parsers, the engine and the value types throw it; gateways of SQL dialects show all of it, others map `state` to a
 /// code of their own. Fields follow the error messages of PostgreSQL's protocol (section 55.8 of its manual).
+///
+/// What most errors do not have lies behind a reference: every function that may throw one has room for it in its
+/// frame, and parsers recurse.
 package struct StatementError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What only some errors have.
+    private struct Fields: Hashable, Sendable {
+        var detail: String?, hint: String?
+        var schema: String?, table: String?, column: String?, constraint: String?, dataType: String?
+        var context: String?
+        var row = 0
+    }
+
+    private indirect enum Further: Hashable, Sendable {
+        case none
+        case some(Fields)
+    }
+
     package var state: SQLState
     package var message: String
-    package var detail: String?
-    package var hint: String?
     /// The character of the statement that the error is about, counted from 1; 0 if none.
     package var position: Int
-    package var schema: String?
-    package var table: String?
-    package var column: String?
-    package var constraint: String?
-    package var dataType: String?
-    /// Where it came about, beside the statement: the line of a COPY.
-    package var context: String?
-    /// The row of the statement's input that it is about, counted from 1; 0 if none.
-    package var row = 0
+    private var further = Further.none
 
     package init(
         _ state: SQLState, _ message: String, detail: String? = nil, hint: String? = nil, position: Int = 0,
         schema: String? = nil, table: String? = nil, column: String? = nil, constraint: String? = nil,
         dataType: String? = nil, context: String? = nil
     ) {
-        self.state = state
-        self.message = message
-        self.detail = detail
-        self.hint = hint
-        self.position = position
-        self.schema = schema
-        self.table = table
-        self.column = column
-        self.constraint = constraint
-        self.dataType = dataType
-        self.context = context
+        (self.state, self.message, self.position) = (state, message, position)
+        fields = Fields(
+            detail: detail, hint: hint, schema: schema, table: table, column: column, constraint: constraint,
+            dataType: dataType, context: context)
     }
 
     /// An error of the value types and the data path, whose row has a SQLSTATE.
@@ -43,6 +42,54 @@ package struct StatementError: Error, Hashable, Sendable, CustomStringConvertibl
     }
 
     package var description: String { "\(state.rawValue): \(message)" }
+
+    private var fields: Fields {
+        get { if case .some(let fields) = further { fields } else { Fields() } }
+        set { further = newValue == Fields() ? .none : .some(newValue) }
+    }
+
+    /// A second sentence, and advice.
+    package var detail: String? {
+        get { fields.detail }
+        set { fields.detail = newValue }
+    }
+    package var hint: String? {
+        get { fields.hint }
+        set { fields.hint = newValue }
+    }
+
+    // The names of what it is about.
+    package var schema: String? {
+        get { fields.schema }
+        set { fields.schema = newValue }
+    }
+    package var table: String? {
+        get { fields.table }
+        set { fields.table = newValue }
+    }
+    package var column: String? {
+        get { fields.column }
+        set { fields.column = newValue }
+    }
+    package var constraint: String? {
+        get { fields.constraint }
+        set { fields.constraint = newValue }
+    }
+    package var dataType: String? {
+        get { fields.dataType }
+        set { fields.dataType = newValue }
+    }
+
+    /// Where it came about, beside the statement: the line of a COPY.
+    package var context: String? {
+        get { fields.context }
+        set { fields.context = newValue }
+    }
+    /// The row of the statement's input that it is about, counted from 1; 0 if none.
+    package var row: Int {
+        get { fields.row }
+        set { fields.row = newValue }
+    }
 }
 
 /// Five characters that say what went wrong: class (two), condition (three). PostgreSQL's manual, appendix A.

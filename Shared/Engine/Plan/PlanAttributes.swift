@@ -116,7 +116,7 @@ extension RelationalPlan {
         case .window(_, let calls): return .window(fresh[0], calls)
         case .with(let tables, _):
             let changed = zip(tables, fresh).map { table, plan in
-                CommonTable(id: table.id, name: table.name, plan: plan, outputs: table.outputs)
+                CommonTable(id: table.id, name: table.name, plan: plan, outputs: table.outputs, use: table.use)
             }
             return .with(changed, fresh[fresh.count - 1])
         case .join(let kind, _, _, let condition): return .join(kind, fresh[0], fresh[1], condition: condition)
