@@ -69,6 +69,8 @@ def differences(connection, name):
     found = []
     for line, kind, statement, rows in blocks(name):
         given = answer(connection, statement)
+        if given[0] == "rows":
+            given = ("rows", [text for shown in given[1] for text in shown.split("\n")])  # As psql prints them.
         if kind == "query unordered":
             given, wanted = (given[0], sorted(given[1])) if given[0] == "rows" else given, ("rows", sorted(rows))
         elif kind == "query":

@@ -42,6 +42,9 @@ package struct SQLWriter {
         return String((text + "'").dropFirst())
     }
 
+    /// A string as a literal of standard SQL, in which a backslash is a character like others.
+    package static func standardLiteral(_ string: String) -> String { wrapped(string, in: "'") }
+
     private static func wrapped(_ content: String, in quote: Unicode.Scalar) -> String {
         var text = String(quote)
         for scalar in content.unicodeScalars {

@@ -136,7 +136,7 @@ final class ExpressionText {
     private func constant(_ value: Value, _ type: DataType) -> Piece {
         if value.isNull { return Piece(text: "NULL::\(type.formatted)", type: type) }
         let text = TextForms.text(value, type, settings)
-        let quoted = SQLWriter.literal(text)
+        let quoted = SQLWriter.standardLiteral(text)
         guard !type.isArray else { return Piece(text: "\(quoted)::\(type.formatted)", type: type) }
         switch type.kind {
         case .bool: return Piece(text: text == "t" ? "true" : "false", type: type)
@@ -158,7 +158,7 @@ final class ExpressionText {
         case .integer:
             return constant(.integer(node.number), Int32(exactly: node.number) == nil ? .int64 : .int32)
         case .decimal: return constant(.decimal(try Decimal(parsing: node.name)), .decimal)
-        case .string: return Piece(text: SQLWriter.literal(node.name), type: .unknown, literal: node.name)
+        case .string: return Piece(text: SQLWriter.standardLiteral(node.name), type: .unknown, literal: node.name)
         case .columnReference: return Piece(text: SQLWriter.quoted(node.name), type: try type(index))
         case .specialValue:
             let precision = node.number >= 0 ? "(\(node.number))" : ""
@@ -330,7 +330,7 @@ final class ExpressionText {
         if inner.literal != nil {
             let plain = try decided(inner, type.unconstrained)
             guard type.modifier >= 0, !type.isArray else { return plain }
-            return Piece(text: "\(SQLWriter.literal(inner.literal ?? ""))::\(type.formatted)", type: type)
+            return Piece(text: "\(SQLWriter.standardLiteral(inner.literal ?? ""))::\(type.formatted)", type: type)
         }
         if inner.type == type || inner.text.hasPrefix("ARRAY[]") && type.isArray {
             return inner.text == "ARRAY[]" ? Piece(text: "ARRAY[]::\(type.formatted)", type: type) : inner
