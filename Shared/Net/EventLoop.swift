@@ -62,6 +62,8 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
     private static let eventCapacity = 32
     /// A tick runs at most this many jobs, so that tasks which feed each other cannot keep the sockets waiting.
     private static let jobsPerTick = 4096
+    /// The same for those that take long.
+    private static let jobsNanoseconds: UInt64 = 1_000_000
     private static let flushRounds = 16
     private static let upstreamPasses = 4
     /// Buffers kept for the next tick's output: 64 of 16 KB.
@@ -397,6 +399,8 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
                 }
             }
             running.removeAll(keepingCapacity: true)
+            // Jobs that beget jobs without end must not keep the network waiting for their count alone.
+            if !local.isEmpty, monotonicNanoseconds() &- now > Self.jobsNanoseconds { return }
         }
     }
 

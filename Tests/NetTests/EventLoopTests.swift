@@ -149,6 +149,29 @@ import Testing
         }
     }
 
+    /// A job that takes a millisecond and begets another is not repeated a tick's count of jobs before timers fire.
+    @Test func longJobsGiveWayByTheClock() async throws {
+        try await Harness.with { harness in
+            let jobs: Int = try await withCheckedThrowingContinuation { continuation in
+                harness.loop.execute { [loop = harness.loop] in
+                    var jobs = 0, isOver = false
+                    func burn() {
+                        let until = monotonicNanoseconds() + 1_100_000
+                        while monotonicNanoseconds() < until {}
+                        jobs += 1
+                        if !isOver { loop.runLater(burn) }
+                    }
+                    burn()
+                    loop.schedule(afterMilliseconds: 1) {
+                        isOver = true
+                        continuation.resume(returning: jobs)
+                    }
+                }
+            }
+            #expect(jobs < 100)
+        }
+    }
+
     @Test func tasksWithThePreferenceRunOnTheLoopsThread() async throws {
         try await Harness.with { harness in
             let expected = try await harness.run { _ in orbit_thread_id() }

@@ -7,9 +7,16 @@ import Testing
 @Suite(.timeLimit(.minutes(10))) struct HTTPTests {
     private static let anyPort = SocketAddress.ipv4(address: 0x7f00_0001, port: 0)
 
+    /// Of a server that takes no client for idle while other tests hold its task up.
+    private static var patient: HTTPLimits {
+        var limits = HTTPLimits()
+        (limits.idleMilliseconds, limits.answerMilliseconds) = (600_000, 600_000)
+        return limits
+    }
+
     /// A server with a few routes, and its address.
     private func withServer(
-        _ limits: HTTPLimits = HTTPLimits(), _ test: (Harness, SocketAddress) async throws -> Void
+        _ limits: HTTPLimits = patient, _ test: (Harness, SocketAddress) async throws -> Void
     ) async throws {
         try await Harness.with { harness in
             let (server, address) = try await harness.run { loop in

@@ -9,6 +9,10 @@ enum StatementParameters {
     static func values(
         _ request: QueryRequest, as types: [DataType], _ settings: StatementSettings
     ) throws(StatementError) -> [Value] {
+        if request.parameters.isEmpty, !types.isEmpty {
+            // A simple query: nobody has bound anything.
+            throw StatementError(.undefinedParameter, "there is no parameter $1")
+        }
         guard request.parameters.count == types.count else {
             throw StatementError(
                 .protocolViolation,

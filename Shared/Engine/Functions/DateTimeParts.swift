@@ -191,7 +191,7 @@ enum DateTimeParts {
         // A negative year is one before Christ; there is no year 0.
         let year = a[0].int < 0 ? a[0].int + 1 : a[0].int
         func pad(_ number: Int64) -> String { number >= 0 && number < 10 ? "0\(number)" : "\(number)" }
-        guard a[0].int != 0, (1...12).contains(month), day >= 1, abs(year) < 10_000_000,
+        guard a[0].int != 0, (1...12).contains(month), day >= 1, year.magnitude < 10_000_000,
             day <= Int64(Calendar.length(ofMonth: Int(month), year: Int(year)))
         else {
             throw StatementError(

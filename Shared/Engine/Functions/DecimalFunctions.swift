@@ -240,14 +240,14 @@ enum DecimalFunctions {
                 ? .notANumber
                 : value == .infinity ? .infinity : value == -.infinity ? .negativeInfinity : value == 0 ? .zero : one
         }
-        if isWhole, let count = y.roundedInteger, abs(count) <= Int64(Int32.max) {
+        if isWhole, let count = y.roundedInteger, count.magnitude <= UInt64(Int32.max) {
             return try power(x, count)
         }
         if x.isZero { return Decimal.zero.rounded(to: 16) }
         let size = y.double * Glibc.log(x.double) * 0.434294481903252
         guard size < 10_000 else { throw overflow }
         let scale = limited(16 - Int(max(size, -2000)), x.scale, y.scale)
-        let digits = scale + 20 + max(Int(size), 0)
+        let digits = scale + 20 + Int(max(size, 0))
         return try exponential(try multiply(y, try logarithm(x, scale: digits), digits), scale: scale)
     }
 

@@ -227,7 +227,7 @@ enum TextComposition {
                 let value = Int(Int32(clamping: Int(try argument(place) ?? "0") ?? 0))
                 next = place + 1
                 if value < 0 { isLeft = true }
-                width = min(abs(value), 1 << 28)
+                width = Int(min(value.magnitude, 1 << 28))
             } else if let number = try number() {
                 width = number
             }
