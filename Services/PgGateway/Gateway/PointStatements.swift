@@ -28,8 +28,10 @@ extension NodePlanRunner {
     /// Remembers how a statement is called.
     func learn(_ point: QueryReply.Point, _ reply: QueryReply, _ request: QueryRequest) {
         guard work?.isAlone == true, !request.fingerprint.isEmpty, reply.cursor == 0 else { return }
-        let types = reply.parameterTypes.compactMap(Self.type)
-        guard types.count == reply.parameterTypes.count, types.count == request.parameters.count else { return }
+        // Of a prepared statement they are known, and not told again.
+        let forms = request.wantsColumns ? reply.parameterTypes : request.parameterTypes
+        let types = forms.compactMap(Self.type)
+        guard types.count == forms.count, types.count == request.parameters.count else { return }
         let columns = request.wantsColumns ? Self.columns(reply) : nil
         if request.wantsColumns, columns == nil { return }
         if points.count >= Self.pointLimit { points.removeAll(keepingCapacity: true) }

@@ -13,6 +13,7 @@ package struct SessionSettings: Sendable {
     private var savepoints: [(name: String, state: State)] = []
     /// Grows with every change.
     package private(set) var version: UInt64 = 1
+    private var versionAtBegin: UInt64 = 0
 
     private struct State: Sendable {
         /// By row; nil: the default.
@@ -137,7 +138,7 @@ package struct SessionSettings: Sendable {
     // MARK: Transactions
 
     /// A transaction begins, or a savepoint is set: of what is set from now on, it can be asked to forget it.
-    package mutating func beginTransaction() { atBegin = current }
+    package mutating func beginTransaction() { (versionAtBegin, atBegin) = (version, current) }
 
     /// What is set from now on, `rollBackTo` forgets.
     package mutating func setSavepoint(_ name: String) { savepoints.append((name, current)) }
@@ -161,12 +162,14 @@ package struct SessionSettings: Sendable {
 
     /// The transaction has ended: what was set for it alone is over, and if it failed, what was set at all.
     package mutating func endTransaction(isCommitted: Bool) {
+        // Nearly all transactions set nothing: what was made of the settings stays good.
+        let isAsBefore = version == versionAtBegin && current.local.isEmpty && current.ownLocal.isEmpty
         if !isCommitted, let atBegin { current = atBegin }
         current.local = [:]
         current.ownLocal = [:]
         atBegin = nil
         savepoints = []
-        version &+= 1
+        if !isAsBefore { version &+= 1 }
     }
 
     // MARK: For others
