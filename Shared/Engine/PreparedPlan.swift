@@ -92,7 +92,8 @@ package struct PreparedPlan: Sendable {
     package func singleKey(_ parameters: [Value], settings: EngineSettings) throws(StatementError)
         -> (collection: CollectionDescriptor, key: Bytes)?
     {
-        guard let scan = plan.onlyScan, let keys = scan.keys, keys.isSingle else { return nil }
+        guard let scan = plan.onlyScan, let keys = scan.keys, keys.isSingle, !SystemCatalogs.isSystem(scan.collection)
+        else { return nil }
         let context = ExecutionContext(settings: settings, parameters: parameters, access: nil, attributes: 0)
         var values: [Value] = [], types: [DataType] = []
         for (id, choices) in zip(scan.collection.primaryKey, keys.equal) {

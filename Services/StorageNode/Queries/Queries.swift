@@ -321,6 +321,7 @@ final class Queries {
         _ bound: Bound, _ request: QueryRequest, _ keeper: RowKeeper
     ) throws(StatementError) -> StatementRun {
         let parameters = try StatementParameters.values(request, as: bound.prepared.parameterTypes, bound.settings)
+        keeper.catalog = bound.settings.engine.catalog
         let execution = try bound.prepared.execute(
             parameters, settings: bound.settings.engine, access: keeper, input: request.rows)
         return StatementRun(execution, keeper, loop)

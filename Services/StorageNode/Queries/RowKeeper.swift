@@ -15,6 +15,8 @@ final class RowKeeper: RowAccess {
     let calls: any RowCalls
     /// Called when something has come that an execution waits for; never from inside a call of the engine's.
     var onProgress: () -> Void = {}
+    /// By which keys of Redis may name records; nil where none are asked for.
+    var catalog: Catalog?
     private let drawNumbers: (CollectionID, Int, @escaping (Result<[Int64], DatabaseError>) -> Void) -> Void
     private var draws: [CollectionID: Result<[Int64], DatabaseError>] = [:]
     private var drawing: Set<CollectionID> = []
@@ -30,6 +32,7 @@ final class RowKeeper: RowAccess {
     // MARK: Reading
 
     func scan(_ request: ScanRequest) throws(StatementError) -> any RowCursor {
+        if let table = KeyspaceTables.table(request.collection) { return scan(request, table) }
         switch request.range {
         case .all: return ShardScan(self, request, from: [], to: [])
         case .between(let from, let to): return ShardScan(self, request, from: from, to: to ?? [])
@@ -40,6 +43,27 @@ final class RowKeeper: RowAccess {
         }
     }
 
+    /// Of native keys of Redis.
+    private func scan(_ request: ScanRequest, _ table: KeyspaceTables.Table) -> any RowCursor {
+        switch request.range {
+        case .all: KeyspaceScan(self, table, request, from: [], to: [])
+        case .between(let from, let to): KeyspaceScan(self, table, request, from: from, to: to ?? [])
+        case .keys(let keys):
+            KeyspaceRead(
+                self, KeyspaceRecords(table, request.columns), keys, lock: request.isForUpdate ? .update : .none)
+        }
+    }
+
+    /// The collection whose record a key of Redis names.
+    func record(namedBy key: KeyspaceKey) -> CollectionDescriptor? {
+        guard let catalog, key.database == 0 else { return nil }
+        return key.key.withUnsafeBytes { view in
+            guard let name = RecordName.divide(view)?.collection else { return nil }
+            let found = catalog.collection(named: String(decoding: name, as: UTF8.self), in: .default)
+            return found?.namingColumn == nil ? nil : found
+        }
+    }
+
     func lock(_ request: LockRequest) throws(StatementError) -> any RowCursor {
         let wait: InvocationScope.WaitPolicy =
             switch request.wait {
@@ -47,6 +71,11 @@ final class RowKeeper: RowAccess {
             case .noWait: .noWait
             case .skipLocked: .skipLocked
             }
+        if let table = KeyspaceTables.table(request.collection) {
+            return KeyspaceRead(
+                self, KeyspaceRecords(table, nil), request.keys, lock: request.isExclusive ? .update : .share,
+                wait: wait, keepsMissing: true)
+        }
         return KeyRead(
             self, request.collection, request.keys, lock: request.isExclusive ? .update : .share, wait: wait,
             keepsMissing: true)
@@ -57,7 +86,8 @@ final class RowKeeper: RowAccess {
     func write(
         _ changes: [RowChange], to collection: CollectionDescriptor
     ) throws(StatementError) -> any RowWriting {
-        RowWrite(self, collection, changes)
+        if let table = KeyspaceTables.table(collection) { return KeyspaceWrite(self, table, changes) }
+        return RowWrite(self, collection, changes)
     }
 
     func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]? {
@@ -78,7 +108,7 @@ final class RowKeeper: RowAccess {
 
     // MARK: Sending
 
-    fileprivate func perform(
+    func perform(
         _ shares: [InteractiveRun.Share], lock: InvocationScope.LockMode = .none,
         wait: InvocationScope.WaitPolicy = .wait,
         completion: @escaping (Result<[Bytes], StatementError>) -> Void
@@ -93,13 +123,16 @@ final class RowKeeper: RowAccess {
     }
 
     /// Calls `body` when something has come.
-    fileprivate func whenProgressed(_ body: @escaping () -> Void) { followers.append(body) }
+    func whenProgressed(_ body: @escaping () -> Void) { followers.append(body) }
 
     /// Divides keys among the shards that own them: the positions of each shard's keys, and a slot of it.
     fileprivate func divide(_ keys: [Bytes]) throws(StatementError) -> [(slot: UInt32, positions: [Int])] {
+        try divide(slots: keys.map { key in key.withUnsafeBytes { UInt32(Slot.ofPartition($0).rawValue) } })
+    }
+
+    func divide(slots: [UInt32]) throws(StatementError) -> [(slot: UInt32, positions: [Int])] {
         var shares: [(slot: UInt32, positions: [Int])] = [], places: [Int: Int] = [:]
-        for (position, key) in keys.enumerated() {
-            let slot = key.withUnsafeBytes { UInt32(Slot.ofPartition($0).rawValue) }
+        for (position, slot) in slots.enumerated() {
             guard let shard = calls.router.shardIndex(ofSlot: slot) else {
                 throw StatementError(ofShard: NodeRouter.noLeader)
             }
@@ -113,9 +146,10 @@ final class RowKeeper: RowAccess {
         return shares
     }
 
-    /// The replies to the calls of each share; the first that is an error is what is thrown.
+    /// The replies to the calls of each share; the first that is an error, but for one that is tolerated, is what is
+    /// thrown.
     static func read(
-        _ batches: [Bytes], _ body: (_ share: Int, _ call: Int, borrowing ReplyView) throws(StatementError) -> Void
+        _ batches: [Bytes], tolerated: ErrorCode? = nil, _ body: (_ share: Int, _ call: Int, borrowing ReplyView) throws(StatementError) -> Void
     ) throws(StatementError) {
         for (share, batch) in batches.enumerated() {
             var failure: StatementError?, decoder = ReplyBatchDecoder(), call = 0
@@ -124,8 +158,11 @@ final class RowKeeper: RowAccess {
                     try decoder.decode(view) { reply in
                         guard failure == nil else { return }
                         do throws(StatementError) {
-                            if reply.kind == .error { throw StatementError(ofShard: reply.error) }
-                            try body(share, call, reply)
+                            if reply.kind != .error {
+                                try body(share, call, reply)
+                            } else if reply.error.code != tolerated {
+                                throw StatementError(ofShard: reply.error)
+                            }
                         } catch {
                             failure = error
                         }

@@ -105,7 +105,7 @@ extension ActorRuntime {
         }
         try loadCounters()
         newest = max(newest, counters.changedIndex[Int(call.database)])
-        var found: [Bytes] = []
+        var found: [FoundKey] = []
         var seen = 0
         while let position = cursor, buckets.contains(Int(position.bucket.rawValue)) {
             let bucket = Int(position.bucket.rawValue)
@@ -121,7 +121,7 @@ extension ActorRuntime {
                     seen += 1
                     last = item.hash
                     if item.isVisible, wanted == nil || wanted == item.type, pattern?.matches(item.key) ?? true {
-                        found.append(item.key.bytes)
+                        found.append(FoundKey(bucket: position.bucket, hash: item.hash, key: item.key.bytes))
                     }
                     return true
                 }
@@ -134,9 +134,10 @@ extension ActorRuntime {
             if seen >= count { break }
         }
         // Buckets behind the shard's last belong to another: its gateway takes the cursor there.
+        if call.flags & 4 != 0 { return try describe(found, before: cursor, call, reply) }
         reply.beginList()
         reply.item(Bytes(String(cursor?.rawValue ?? 0).utf8))
-        for key in found { reply.item(key) }
+        for item in found { reply.item(item.key) }
         reply.encoder.endList()
     }
 

@@ -110,7 +110,7 @@ extension Binder {
     /// A table of a query that the catalog keeps.
     private func collection(numbered number: Int64, _ name: String) throws(StatementError) -> CollectionDescriptor {
         let id = CollectionID(rawValue: UInt32(exactly: number) ?? 0)
-        if let table = SystemCatalogs.table(id) { return table.descriptor }
+        if let table = SystemCatalogs.collection(id) { return table }
         guard let found = catalog.collection(id), found.entriesOf == nil else {
             throw StatementError(.undefinedTable, "relation \"\(name)\" does not exist")
         }

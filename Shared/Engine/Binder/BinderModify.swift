@@ -9,7 +9,7 @@ extension Binder {
     private func bindWritten(_ index: Int32, _ verb: String) throws(StatementError) -> (CollectionDescriptor, String) {
         let node = plan[index]
         let collection = try findCollection(node.name, qualifier: nameParts(node.children[0]), at: node.position)
-        if SystemCatalogs.isSystem(collection) {
+        if SystemCatalogs.isComputed(collection) {
             throw StatementError(
                 .insufficientPrivilege, "permission denied: \"\(collection.name)\" is a system catalog",
                 position: 0)

@@ -132,7 +132,8 @@ extension DefinitionPlanner {
 
     private func shownName(_ collection: CollectionDescriptor) -> String {
         if context.searchPath.contains(collection.namespace) { return collection.name }
-        return (catalog.namespaces[collection.namespace].map { $0.name + "." } ?? "") + collection.name
+        let schema = catalog.name(of: collection.namespace)
+        return (schema.isEmpty ? "" : schema + ".") + collection.name
     }
 
     private func dependents(

@@ -14,7 +14,7 @@ final class ScanOperator: Operator {
     private var isDone = false
 
     init(_ plan: ScanPlan, context: ExecutionContext) throws(StatementError) {
-        table = SystemCatalogs.isSystem(plan.collection) ? SystemCatalogs.table(plan.collection.id) : nil
+        table = SystemCatalogs.isComputed(plan.collection) ? SystemCatalogs.table(plan.collection.id) : nil
         guard context.access != nil || table != nil else {
             throw StatementError(.internalError, "rows are read where there are none")
         }

@@ -17,6 +17,7 @@ enum KeyLookupRule {
         let conjuncts = scan.filter?.conjuncts ?? []
         let own = Set(scan.outputs.map(\.attribute))
         var condition = KeyCondition(equal: [], isComplete: false)
+        let isOfKeyspace = KeyspaceTables.table(scan.collection) != nil
         for id in scan.collection.primaryKey {
             guard let output = scan.outputs.first(where: { $0.column == id }) else { break }
             if let choices = conjuncts.lazy.compactMap({ equal($0, output, own) }).first {
@@ -25,11 +26,17 @@ enum KeyLookupRule {
                 if condition.equal.reduce(1, { $0 * $1.count }) > 10_000 { return nil }
                 continue
             }
+            if isOfKeyspace, id == KeyspaceTables.database {
+                // There are few, and a key in all of them has one place.
+                condition.equal.append(KeyspaceTables.databases)
+                continue
+            }
             for conjunct in conjuncts { bound(conjunct, output, own, &condition) }
             break
         }
-        condition.isComplete =
-            !scan.collection.primaryKey.isEmpty && condition.equal.count == scan.collection.primaryKey.count
+        // Of a hash that is known, fields are looked up as rows of known keys are.
+        let parts = isOfKeyspace ? 2 : scan.collection.primaryKey.count
+        condition.isComplete = parts > 0 && condition.equal.count >= parts
         if !condition.isComplete, condition.equal.contains(where: { $0.count > 1 }) { return nil }
         return condition.equal.isEmpty && condition.lower == nil && condition.upper == nil ? nil : condition
     }

@@ -45,9 +45,9 @@ struct PointCompiler {
 
     private mutating func compile(_ plan: ModifyPlan) -> Bool {
         let table = plan.collection
-        guard plan.indexes.isEmpty, plan.draws.isEmpty, !table.primaryKey.isEmpty, walk(plan.child) else {
-            return false
-        }
+        guard plan.indexes.isEmpty, plan.draws.isEmpty, !table.primaryKey.isEmpty, !SystemCatalogs.isSystem(table),
+            walk(plan.child)
+        else { return false }
         collection = table
         switch plan.action {
         case .update, .delete:
@@ -137,7 +137,7 @@ struct PointCompiler {
     // MARK: The key
 
     private func parts(ofScan scan: ScanPlan) -> [PointProgram.KeyPart]? {
-        guard let keys = scan.keys, keys.isSingle else { return nil }
+        guard let keys = scan.keys, keys.isSingle, !SystemCatalogs.isSystem(scan.collection) else { return nil }
         var parts: [PointProgram.KeyPart] = []
         for (id, choices) in zip(scan.collection.primaryKey, keys.equal) {
             guard let column = scan.collection.column(id), let part = part(choices[0], column.type) else { return nil }

@@ -21,7 +21,7 @@ package struct ScanRequest: Sendable {
         case all
         /// From, and up to and without; nil: no end.
         case between(Bytes, Bytes?)
-        /// Exactly these.
+        /// Exactly these; of `KeyspaceTables` also the rows of a hash, by what their keys begin with.
         case keys([Bytes])
     }
 

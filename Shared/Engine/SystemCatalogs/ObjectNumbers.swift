@@ -9,6 +9,7 @@ enum ObjectNumbers {
         switch id {
         case .systemCatalog: 11
         case .informationSchema: 13_207
+        case .keyspace: 13_229
         case .default: 2200
         case _: id.rawValue
         }

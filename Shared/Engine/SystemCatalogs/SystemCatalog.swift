@@ -69,15 +69,18 @@ final class SystemCatalog {
             // Nobody made the default one.
             SystemNamespace(id: namespace.id, name: namespace.name, owner: namespace.owner)
         }
-        return ([.system, .information] + own).sorted { $0.oid < $1.oid }
+        return ([.system, .information, .keyspace] + own).sorted { $0.oid < $1.oid }
     }
 
-    /// What users have made, and the system's own tables.
+    /// What users have made, and tables of theirs that are always there.
+    private var collections: [CollectionDescriptor] {
+        catalog.collections.values.filter { $0.entriesOf == nil } + KeyspaceTables.collections
+    }
+
+    /// What there is for users, and the system's own tables.
     private func listRelations() -> [Relation] {
         var list: [Relation] = []
-        for collection in catalog.collections.values where collection.entriesOf == nil {
-            list.append(Relation(collection))
-        }
+        for collection in collections { list.append(Relation(collection)) }
         for index in indexes { list.append(Relation(index)) }
         for table in SystemCatalogs.tables {
             list.append(Relation(table.descriptor, isView: table.isView))
@@ -87,7 +90,7 @@ final class SystemCatalog {
 
     private func listIndexes() -> [IndexRelation] {
         var list: [IndexRelation] = []
-        for table in catalog.collections.values where table.entriesOf == nil && table.kind == .table {
+        for table in collections where table.kind == .table {
             if !table.primaryKey.isEmpty {
                 list.append(IndexRelation(primaryKeyOf: table))
             }
@@ -104,7 +107,7 @@ final class SystemCatalog {
                     oid: index.oid, name: index.name, table: index.table,
                     form: index.isPrimary ? .primaryKey(index) : .unique(index)))
         }
-        for table in catalog.collections.values where table.entriesOf == nil {
+        for table in collections {
             for (place, check) in table.checks.enumerated() {
                 list.append(
                     TableConstraint(
@@ -159,6 +162,7 @@ struct SystemNamespace {
     static let system = SystemNamespace(id: .systemCatalog, name: "pg_catalog", owner: SystemCatalog.owner)
     static let information = SystemNamespace(
         id: .informationSchema, name: "information_schema", owner: SystemCatalog.owner)
+    static let keyspace = SystemNamespace(id: .keyspace, name: "redis", owner: SystemCatalog.owner)
 }
 
 /// A user, or a role that PostgreSQL has from the beginning.
@@ -217,7 +221,7 @@ struct Relation {
     }
 
     var columns: [CollectionDescriptor.Column] { kind == .sequence ? Self.sequenceColumns : collection.columns }
-    var isSystem: Bool { collection.id.rawValue < Catalog.firstCollection }
+    var isSystem: Bool { SystemCatalogs.isComputed(collection) }
     /// Whether it is a table with a primary key, or other indexes.
     var hasIndex: Bool { kind == .table && !(collection.primaryKey.isEmpty && collection.indexes.isEmpty) }
 }

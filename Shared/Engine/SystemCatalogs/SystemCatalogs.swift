@@ -1,7 +1,7 @@
 import Base
 import DataModel
 
-/// The tables of `pg_catalog` and `information_schema`, by name and by number.
+/// The tables of `pg_catalog`, `information_schema` and `redis`, by name and by number.
 enum SystemCatalogs {
     static let tables: [SystemTable] =
         RelationTables.tables + TypeTables.tables + RoutineTables.tables + ClusterTables.tables + SummaryViews.tables
@@ -16,16 +16,22 @@ enum SystemCatalogs {
     }
 
     private static let byName = Dictionary(
-        tables.map { (Name(namespace: $0.descriptor.namespace, name: $0.descriptor.name), $0) },
+        (tables.map(\.descriptor) + KeyspaceTables.collections).map { (Name(namespace: $0.namespace, name: $0.name), $0) },
         uniquingKeysWith: { first, _ in first })
 
     static func table(_ id: CollectionID) -> SystemTable? { byNumber[id] }
 
-    /// The namespace that is computed, of that name.
+    /// A table of a namespace that is there in every database.
+    static func collection(_ id: CollectionID) -> CollectionDescriptor? {
+        table(id)?.descriptor ?? KeyspaceTables.collections.first { $0.id == id }
+    }
+
+    /// The namespace of that name that is there in every database, and has nothing that users define.
     static func namespace(named name: String) -> NamespaceID? {
         switch name {
         case "pg_catalog": .systemCatalog
         case "information_schema": .informationSchema
+        case "redis": .keyspace
         case _: nil
         }
     }
@@ -34,16 +40,22 @@ enum SystemCatalogs {
         switch namespace {
         case .systemCatalog: "pg_catalog"
         case .informationSchema: "information_schema"
+        case .keyspace: "redis"
         case _: nil
         }
     }
 
     static func collection(named name: String, in namespace: NamespaceID) -> CollectionDescriptor? {
-        byName[Name(namespace: namespace, name: name)]?.descriptor
+        byName[Name(namespace: namespace, name: name)]
     }
 
-    /// Whether a collection is one of these tables, which nobody can change.
+    /// Whether a collection is one of these tables, which are the same in every catalog.
     static func isSystem(_ collection: CollectionDescriptor) -> Bool {
+        isComputed(collection) || collection.namespace == .keyspace
+    }
+
+    /// Whether its rows are made of the catalog: nobody can write them.
+    static func isComputed(_ collection: CollectionDescriptor) -> Bool {
         collection.namespace == .systemCatalog || collection.namespace == .informationSchema
     }
 }
