@@ -163,7 +163,8 @@ import Base
     /// Null; with flag 1, before each Integer: its version, as `version` answers.
     case rowGet = 96
     /// `key`, then arguments `[record, key, record, …]`, of one collection; numbers `[schema version]`; flags
-    /// `RowPutFlags`. List of Integer: 0 nothing done, 1 made, 2 replaced.
+    /// `RowPutFlags`. List of Integer: 0 nothing done, 1 made, 2 replaced; if that is asked for, behind each another
+    /// one: when it expires, in milliseconds since 1970, or 0.
     case rowPut = 97
     /// `key` and `arguments` are the keys, of one collection; numbers `[schema version]`. List of Integer 0 or 1.
     case rowDelete = 98
@@ -353,4 +354,8 @@ package struct RowPutFlags: OptionSet, Hashable, Sendable {
     package static let update = RowPutFlags(rawValue: 2)
     /// All or none: if one cannot be put, the others are not either.
     package static let whole = RowPutFlags(rawValue: 4)
+    /// Says when each record expires.
+    package static let tellsExpiry = RowPutFlags(rawValue: 8)
+    /// The record stays, whenever the one in its place would have expired.
+    package static let lasting = RowPutFlags(rawValue: 16)
 }

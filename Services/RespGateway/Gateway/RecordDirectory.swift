@@ -86,8 +86,9 @@ final class RecordDirectory: ReplyReceiver {
     private static func isRuled(_ method: Method, _ rules: RecordRules) -> Bool {
         switch method.recordEffect {
         case .changes: rules.contains(.changing)
-        case .removes: rules.contains(.removing)
-        case .none, .expires: false  // Their shards see to them.
+        // Entries of indexes go when their records do.
+        case .removes, .expires: rules.contains(.removing)
+        case .none: false
         }
     }
 

@@ -87,9 +87,7 @@ final class RecordCommand {
                     found = Call(call)
                 }
             }
-            guard let found, found.method.recordEffect == .changes || found.method.recordEffect == .removes else {
-                return nil
-            }
+            guard let found, found.method.recordEffect != .none else { return nil }
             self = found
         }
 
@@ -130,12 +128,18 @@ final class RecordCommand {
                 .invalidTextRepresentation,
                 "the key of a record of \(name) must be written as its primary key is shown")
         }
-        guard call.method.recordEffect == .changes else {
-            return try execute(.deletion(collection, column, value)) { [self] result in
+        switch call.method.recordEffect {
+        case .changes: ask(collection, column, value)
+        case .expires:
+            let expiry = RecordExpiry(call.method, call.flags, call.numbers, catalog, calls)
+            try expiry.begin(collection, KeyEncoding.encode([value])) { [self] result in
+                answer(result.map { isDone in Self.reply { $0.integer(0, isDone ? 1 : 0) } })
+            }
+        case .removes, .none:
+            try execute(.deletion(collection, column, value)) { [self] result in
                 answer(result.map { count in Self.reply { $0.integer(0, Int64(clamping: count)) } })
             }
         }
-        ask(collection, column, value)
     }
 
     /// Asks the shard what the command would make of the record.

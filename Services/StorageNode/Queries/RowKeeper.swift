@@ -17,6 +17,9 @@ final class RowKeeper: RowAccess {
     var onProgress: () -> Void = {}
     /// By which keys of Redis may name records; nil where none are asked for.
     var catalog: Catalog?
+    /// When rows expire that were replaced, by their keys as they are called, in milliseconds since 1970: their entries
+    /// get that time.
+    fileprivate var expiries: [Bytes: Int64] = [:]
     private let drawNumbers: (CollectionID, Int, @escaping (Result<[Int64], DatabaseError>) -> Void) -> Void
     private var draws: [CollectionID: Result<[Int64], DatabaseError>] = [:]
     private var drawing: Set<CollectionID> = []
@@ -131,9 +134,15 @@ final class RowKeeper: RowAccess {
     }
 
     func divide(slots: [UInt32]) throws(StatementError) -> [(slot: UInt32, positions: [Int])] {
+        try Self.divide(slots, calls.router)
+    }
+
+    static func divide(_ slots: [UInt32], _ router: NodeRouter) throws(StatementError) -> [(
+        slot: UInt32, positions: [Int]
+    )] {
         var shares: [(slot: UInt32, positions: [Int])] = [], places: [Int: Int] = [:]
         for (position, slot) in slots.enumerated() {
-            guard let shard = calls.router.shardIndex(ofSlot: slot) else {
+            guard let shard = router.shardIndex(ofSlot: slot) else {
                 throw StatementError(ofShard: NodeRouter.noLeader)
             }
             if let place = places[shard] {
@@ -399,6 +408,7 @@ private final class RowWrite: RowWriting {
         let division = try keeper.divide(changes.map(\.key))
         // In the order of the changes, since one may be of a row that another one has changed.
         var calls: [[[Int]]] = []
+        let ends = entryEnds()
         let shares = division.map { share in
             var builder = RowCallBuilder(), runs: [[Int]] = []
             for position in share.positions {
@@ -409,6 +419,11 @@ private final class RowWrite: RowWriting {
                 }
             }
             for run in runs { append(run, to: &builder) }
+            for position in share.positions {
+                guard let end = ends[position] else { continue }
+                builder.append(.expire, key: rowKey(position), numbers: [end])
+                runs.append([])
+            }
             calls.append(runs)
             return InteractiveRun.Share(slot: share.slot, body: builder.body, isWrite: true)
         }
@@ -422,9 +437,7 @@ private final class RowWrite: RowWriting {
     }
 
     private func append(_ run: [Int], to builder: inout RowCallBuilder) {
-        let keys = run.map { position in
-            changes[position].key.withUnsafeBytes { RowKey.make(collection.id, primaryKey: $0) }
-        }
+        let keys = run.map(rowKey)
         let version = Int64(bitPattern: collection.version)
         let mode = changes[run[0]].mode
         guard mode != .delete else {
@@ -435,8 +448,30 @@ private final class RowWrite: RowWriting {
             if place > 0 { arguments.append(keys[place]) }
             arguments.append(changes[position].record)
         }
-        let flags: RowPutFlags = mode == .insert ? .insert : mode == .update ? .update : []
+        var flags: RowPutFlags = mode == .insert ? .insert : mode == .update ? .update : []
+        if tellsExpiry(mode) { flags.insert(.tellsExpiry) }
+        if collection.entriesOf != nil { flags.insert(.lasting) }
         builder.append(.rowPut, key: keys[0], flags: flags.rawValue, numbers: [version], arguments: arguments)
+    }
+
+    private func rowKey(_ position: Int) -> Bytes {
+        changes[position].key.withUnsafeBytes { RowKey.make(collection.id, primaryKey: $0) }
+    }
+
+    /// A row that is replaced keeps its time, and its entries get it.
+    private func tellsExpiry(_ mode: RowChange.Mode) -> Bool { mode == .update && !collection.indexes.isEmpty }
+
+    /// When entries end that are written for rows which do, by position.
+    private func entryEnds() -> [Int: Int64] {
+        guard let table = collection.entriesOf, !keeper.expiries.isEmpty else { return [:] }
+        var ends: [Int: Int64] = [:]
+        for (position, change) in changes.enumerated() where change.mode != .delete {
+            guard let owner = RowEntries.owner(of: change.record),
+                let time = keeper.expiries[owner.withUnsafeBytes { RowKey.make(table, primaryKey: $0) }]
+            else { continue }
+            ends[position] = RecordExpiry.end(ofEntry: time)
+        }
+        return ends
     }
 
     /// An insert that found a row wants to know it: those are read once more.
@@ -444,10 +479,18 @@ private final class RowWrite: RowWriting {
         var outcomes = [RowOutcome](repeating: .absent, count: changes.count)
         var taken: [Int] = []
         try RowKeeper.read(batches) { (share, call, reply) throws(StatementError) in
-            guard reply.kind == .list, calls[share].indices.contains(call) else { throw RowKeeper.malformed }
+            guard calls[share].indices.contains(call) else { throw RowKeeper.malformed }
+            if calls[share][call].isEmpty { return }
+            guard reply.kind == .list else { throw RowKeeper.malformed }
             var items = reply.items
             for position in calls[share][call] {
                 guard case .integer(let done) = items.next() else { throw RowKeeper.malformed }
+                if tellsExpiry(changes[position].mode) {
+                    guard case .integer(let time) = items.next() else { throw RowKeeper.malformed }
+                    if time != 0 { keeper.expiries[rowKey(position)] = time }
+                } else if !keeper.expiries.isEmpty {
+                    keeper.expiries[rowKey(position)] = nil
+                }
                 if done != 0 {
                     outcomes[position] = .done
                 } else if changes[position].mode == .insert {

@@ -45,8 +45,7 @@ struct NamedCollection {
         switch method.recordEffect {
         case .none: return
         case .changes: if rules.contains(.changing) { throw Failure.needsStatement(name) }
-        case .removes: if rules.contains(.removing) { throw Failure.needsStatement(name) }
-        case .expires: if rules.contains(.removing) { throw Failure.cannotExpire(name) }
+        case .removes, .expires: if rules.contains(.removing) { throw Failure.needsStatement(name) }
         }
     }
 
@@ -137,10 +136,5 @@ extension Failure {
     static func needsStatement(_ name: String) -> DatabaseError {
         DatabaseError(
             .staleSchema, "records of \(name) have checks, defaults, references or indexes: statements change them")
-    }
-
-    static func cannotExpire(_ name: String) -> DatabaseError {
-        DatabaseError(
-            .featureNotSupported, "records of \(name) have indexes or references to them, and cannot expire")
     }
 }

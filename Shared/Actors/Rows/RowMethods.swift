@@ -64,12 +64,13 @@ extension ActorRuntime {
         let isDone = !flags.contains(.whole) || mayPutAll(found, flags)
         reply.beginList()
         for (position, item) in found.enumerated() {
-            guard isDone, mayPut(item, flags) else {
-                reply.encoder.listInteger(0)
-                continue
+            let isPut = isDone && mayPut(item, flags)
+            reply.encoder.listInteger(!isPut ? 0 : item.kind == .absent ? 1 : 2)
+            if isPut {
+                if flags.contains(.lasting) { item.expiresAt = 0 }
+                put(arguments[2 * position], at: item)
             }
-            reply.encoder.listInteger(item.kind == .absent ? 1 : 2)
-            put(arguments[2 * position], at: item)
+            if flags.contains(.tellsExpiry) { reply.encoder.listInteger(Int64(clamping: item.expiresAt)) }
         }
         reply.encoder.endList()
     }

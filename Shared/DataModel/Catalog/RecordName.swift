@@ -24,6 +24,11 @@ package struct RecordRules: OptionSet, Hashable, Sendable {
 }
 
 extension Catalog {
+    /// Whether records of other collections refer to those of this one.
+    package func isReferenced(_ collection: CollectionID) -> Bool {
+        collections.values.contains { $0.foreignKeys.contains { $0.target == collection } }
+    }
+
     /// The collections whose records keys of Redis name.
     package var namedCollections: [(collection: CollectionDescriptor, rules: RecordRules)] {
         var referenced: Set<CollectionID> = []

@@ -240,7 +240,12 @@ extension ModifyOperator {
         for suspect in read.suspects {
             let key = suspect.wanted.key
             if let record = read.found[suspect.owner], try isEntry(key, read.index, record, suspect.owner) {
-                if suspect.owner == EntryForm.owner(of: suspect.wanted.record) { continue }
+                if suspect.owner == EntryForm.owner(of: suspect.wanted.record) {
+                    // Of the row that expired in this one's place: it stays from now on.
+                    repairs.append(RowChange(mode: .upsert, key: key, record: suspect.wanted.record))
+                    repaired.append(suspect.row)
+                    continue
+                }
                 guard read.isInsert, plan.arbiters.contains(.entries(read.index)) else {
                     throw duplicate(piece.batch, Int(suspect.row), .entries(read.index))
                 }
