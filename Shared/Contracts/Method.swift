@@ -37,9 +37,9 @@ import Base
     case randomKey = 12
     /// SCAN of `database`: numbers `[cursor, count]`; flag 1: arguments hold a pattern; flag 2: then a type name.
     /// List: next cursor (Data, decimal; `0` at the end), then keys. Flag 4: for who shows keys as rows; a third number
-    /// is about how many bytes are told. List: key, Integer: 1 string, 2 hash, Integer: when it expires, in milliseconds
-    /// since 1970, or 0, …; with flag 8, behind a string its value, behind a hash Integer: the number of its fields,
-    /// and field, value, …, or -1 where they are many; at the end the next cursor.
+    /// is about how many bytes are told. List: key, Integer: 1 string, 2 hash, Integer: when it expires, in
+    /// milliseconds since 1970, or 0, …; with flag 8, behind a string its value, behind a hash Integer: the number of
+    /// its fields, and field, value, …, or -1 where they are many; at the end the next cursor.
     case scan = 13
     /// KEYS: arguments `[pattern]`. List of Data.
     case keys = 14

@@ -122,7 +122,7 @@ struct KeyspaceRecords {
     }
 
     /// A record that is being written, columns in their order.
-    private struct RecordWriter {
+    private struct RecordWriter: ~Copyable {
         private var buffer = ByteBuffer(capacity: 64)
         private var columns: ColumnWriter
 

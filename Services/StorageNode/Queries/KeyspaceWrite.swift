@@ -123,7 +123,11 @@ final class KeyspaceWrite: RowWriting {
                 }
             case (.hashes, .integer):
                 // An update of a field that is not there has made it, and must not have.
-                if mode == .update, reply.integer != 0 { made.append(step) } else { outcomesSoFar[step.position] = .done }
+                if mode == .update, reply.integer != 0 {
+                    made.append(step)
+                } else {
+                    outcomesSoFar[step.position] = .done
+                }
             case (_, .ok): outcomesSoFar[step.position] = .done
             case (_, .integer): outcomesSoFar[step.position] = reply.integer != 0 ? .done : .absent
             case (.strings, .null): if mode == .insert { taken.append(step.position) }

@@ -132,8 +132,11 @@ final class RecordCommand {
         case .changes: ask(collection, column, value)
         case .expires:
             let expiry = RecordExpiry(call.method, call.flags, call.numbers, catalog, calls)
-            try expiry.begin(collection, KeyEncoding.encode([value])) { [self] result in
-                answer(result.map { isDone in Self.reply { $0.integer(0, isDone ? 1 : 0) } })
+            try expiry.begin(collection, KeyEncoding.encode([value])) { [self] (result: Result<Bool, StatementError>) in
+                let reply: Result<Bytes, StatementError> = result.map { isDone in
+                    Self.reply { $0.integer(0, isDone ? 1 : 0) }
+                }
+                answer(reply)
             }
         case .removes, .none:
             try execute(.deletion(collection, column, value)) { [self] result in

@@ -158,7 +158,8 @@ final class RowKeeper: RowAccess {
     /// The replies to the calls of each share; the first that is an error, but for one that is tolerated, is what is
     /// thrown.
     static func read(
-        _ batches: [Bytes], tolerated: ErrorCode? = nil, _ body: (_ share: Int, _ call: Int, borrowing ReplyView) throws(StatementError) -> Void
+        _ batches: [Bytes], tolerated: ErrorCode? = nil,
+        _ body: (_ share: Int, _ call: Int, borrowing ReplyView) throws(StatementError) -> Void
     ) throws(StatementError) {
         for (share, batch) in batches.enumerated() {
             var failure: StatementError?, decoder = ReplyBatchDecoder(), call = 0

@@ -115,6 +115,11 @@ extension DefinitionPlanner {
 
     private mutating func dropSchema(_ index: Int32, _ flags: PlanFlags) throws(StatementError) {
         let name = plan[index].name
+        guard SystemCatalogs.namespace(named: name) == nil else {
+            throw StatementError(
+                .dependentObjectsStillExist,
+                "cannot drop schema \(name) because it is required by the database system")
+        }
         guard let namespace = catalog.namespace(named: name) else {
             guard flags.contains(.isConditional) else {
                 throw StatementError(.invalidSchemaName, "schema \"\(name)\" does not exist")

@@ -16,7 +16,9 @@ enum SystemCatalogs {
     }
 
     private static let byName = Dictionary(
-        (tables.map(\.descriptor) + KeyspaceTables.collections).map { (Name(namespace: $0.namespace, name: $0.name), $0) },
+        (tables.map(\.descriptor) + KeyspaceTables.collections).map {
+            (Name(namespace: $0.namespace, name: $0.name), $0)
+        },
         uniquingKeysWith: { first, _ in first })
 
     static func table(_ id: CollectionID) -> SystemTable? { byNumber[id] }
