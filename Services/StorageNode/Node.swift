@@ -35,6 +35,8 @@ struct NodeSettings {
     /// Actor memory over all shards, in bytes.
     var actorMemory: Int
     var store = RocksDBOptions()
+    /// Columns of tables that are kept decoded, in bytes.
+    var columnMemory = 256 << 20
     var log = SegmentedLog.Options()
     /// Bytes of replies that one stream may have outstanding, and one client connection of it; past that, calls wait.
     var replyBacklog = 64 << 20, replyShare = 4 << 20
@@ -80,6 +82,9 @@ final class Node {
     private(set) var homes: HomeTransactions?
     /// Statements on single records, which the shards evaluate.
     private(set) lazy var programs = PointPrograms(clock: { [clock] in clock.wallMilliseconds })
+    /// What statements do with many rows, at the shards.
+    let fragments = Fragments()
+    private(set) lazy var columns = ColumnMemory(limit: settings.columnMemory)
     /// Executes statements of query languages, over those.
     private(set) var queries: Queries?
     /// Who listens to changes; nil where nobody may.
@@ -243,8 +248,10 @@ final class Node {
     func attach(_ homes: HomeTransactions) {
         self.homes = homes
         homes.local = LocalInvocations(self)
-        queries = Queries(loop: loop, homes: homes, programs: programs, clock: { [clock] in clock.wallMilliseconds }) {
-            [unowned self] () throws(DatabaseError) in
+        queries = Queries(
+            loop: loop, homes: homes, programs: programs, fragments: fragments,
+            clock: { [clock] in clock.wallMilliseconds }
+        ) { [unowned self] () throws(DatabaseError) in
             guard let executor = executors.first(where: \.isEvaluating) else {
                 throw DatabaseError(.unavailable, "This node leads no shard: it has no catalog")
             }
@@ -298,7 +305,7 @@ final class Node {
             records, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: random.next())
         let past = PastReads(
             records, buckets: buckets, bucketCount: bucketCount, limits: limits, catalog: runtime.catalog,
-            seed: random.next())
+            fragments: fragments, columns: columns, seed: random.next())
         let executor = ShardExecutor(
             shard: shard.id, buckets: shard.buckets, clock: clock, group: group, log: log, store: records,
             runtime: runtime,
@@ -343,13 +350,14 @@ final class Node {
         beside runtime: ActorRuntime, over store: ShardStore, _ buckets: Range<Int>, bucketCount: Int,
         _ actorLimits: ActorLimits
     ) -> ShardScopes {
-        let (limits, seed) = (settings.scopes, random.next())
+        let (limits, seed, fragments) = (settings.scopes, random.next(), fragments)
         return ShardScopes(limits: limits, store: store) {
             let scope = ScopeEvaluation(
                 reader: CommittedRecords(store), buckets: buckets, bucketCount: bucketCount, actorLimits: actorLimits,
                 limits: limits.scope, seed: seed)
             scope.shareCatalog(runtime.catalog)
             scope.sharePrograms(runtime.programs)
+            scope.shareFragments(ShardFragments(fragments))
             return scope
         }
     }

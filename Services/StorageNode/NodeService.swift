@@ -43,6 +43,7 @@ extension Node {
         registerTransactions(metrics)
         homes?.register(metrics)
         queries?.register(metrics)
+        columns.register(metrics)
         metrics.sampledGauge("orbit_change_feeds", help: "Subscribers of changes, of shards that are led here") {
             [self] in
             Double(executors.reduce(0) { $0 + ($1.feed?.subscriberCount ?? 0) })

@@ -60,7 +60,8 @@ final class PastReads {
     /// `catalog` is that of now: records of any time can be read by it.
     init(
         _ store: ShardStore, buckets: Range<Int>, bucketCount: Int, limits: ActorLimits,
-        catalog: @escaping () throws(DatabaseError) -> Catalog, seed: UInt64
+        catalog: @escaping () throws(DatabaseError) -> Catalog, fragments: Fragments, columns: ColumnMemory,
+        seed: UInt64
     ) {
         self.store = store
         let reader = PastRecords(store)
@@ -68,10 +69,12 @@ final class PastReads {
         var limits = limits
         limits.memoryBytes = min(limits.memoryBytes, Self.memoryBytes)
         records = RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount)
+        let known = ShardFragments(fragments, columns: ShardColumns(store, columns, time: { reader.time }))
         makeRuntime = { [limits] reader in
             let runtime = ActorRuntime(
                 reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: seed)
             runtime.hasExactCounters = false
+            runtime.fragments = known
             runtime.shareCatalog(isChecked: false, catalog)
             return runtime
         }

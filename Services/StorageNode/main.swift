@@ -25,6 +25,9 @@ let description = ServiceDescription(
             "history-limit", .bytes, default: "1GB", help: "Room for versions that are no longer the newest"),
         ConfigurationOption(
             "saga-retention", .duration, default: "24h", help: "How long a saga that is completed or undone is kept"),
+        ConfigurationOption(
+            "column-memory", .bytes, default: "256MB",
+            help: "Memory for columns of tables that aggregates read; 0: none are kept"),
         ConfigurationOption("block-cache", .bytes, default: "64MB", help: "Memory of the store's block cache"),
     ],
     check: { try $0.checkAddresses("listen", "coordinator") })
@@ -37,6 +40,7 @@ Service.run(description) { service in
         actorMemory: options.bytes("actor-memory"))
     settings.id = NodeIdentity.lastNode(settings.directory, disk: PosixDisk())
     settings.store.blockCacheBytes = options.bytes("block-cache")
+    settings.columnMemory = options.bytes("column-memory")
     settings.outcomes.retentionMilliseconds = options.milliseconds("token-retention")
     settings.history.retentionMilliseconds = options.milliseconds("history")
     settings.history.limitBytes = options.bytes("history-limit")

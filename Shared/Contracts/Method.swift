@@ -196,6 +196,13 @@ import Base
     case rowQuery = 105
     /// The same for a program that may change the record.
     case rowModify = 106
+    /// What a part of a statement makes of the rows that a shard has of a collection, by a fragment that the node
+    /// knows: filtered, cut to some columns, aggregated. `key` is as of `rowScan`; numbers its first five, of which the
+    /// fourth limits what comes out, and the times of the transaction and the statement in microseconds since 1970;
+    /// arguments `[from, to, resume, fragment, parameters]`, the last a record whose column n is the parameter n. List:
+    /// blocks of columns as Data, at the end the two items that `rowScan` ends with. Data: why it failed
+    /// (`PointReply`). Null: the node does not know the fragment, or knows it by another version of the collection.
+    case rowFragment = 107
 
     /// Which parts of a call are keys.
     package enum Keys: Hashable, Sendable {
@@ -224,7 +231,7 @@ import Base
         case .rename, .copy, .longestCommonSubsequence: .two
         case .delete, .exists, .touch, .multiGet, .bitOperation, .rowGet, .rowDelete: .all
         case .multiSet, .rowPut: .pairs
-        case .rowScan: .collection
+        case .rowScan, .rowFragment: .collection
         case .schemaPut, .schemaDrop, .schemaRead: .catalog
         case .type, .expire, .persist, .timeToLive, .expireTime, .objectEncoding, .objectIdleTime, .memoryUsage,
             .version, .get, .set, .getDelete, .getExpire, .append, .stringLength, .getRange, .setRange, .incrementBy,
@@ -275,7 +282,7 @@ import Base
             .hashKeys, .hashValues, .hashLength,
             .hashExists,
             .hashStringLength, .hashRandomField, .hashScan, .dump, .longestCommonSubsequenceOfValues, .rowGet,
-            .rowScan, .schemaRead, .rowQuery:
+            .rowScan, .schemaRead, .rowQuery, .rowFragment:
             false
         }
     }

@@ -47,8 +47,10 @@ package struct PreparedPlan: Sendable {
         }
         self.kind = options == nil ? kind : .select
         self.parameterTypes = binder.parameterTypes
-        let made = SnapshotRule.apply(
+        let optimized = SnapshotRule.apply(
             try Optimizer.optimize(query.plan, needed: Set(query.outputs.map(\.attribute))))
+        var attributes = binder.newAttribute().id
+        let made = FragmentRule.apply(optimized, attributes: &attributes)
         if let options {
             let output = OutputColumn(
                 attribute: binder.newAttribute(), name: "QUERY PLAN", type: options.isJSON ? .json : .text)
@@ -58,7 +60,7 @@ package struct PreparedPlan: Sendable {
             (outputs, self.plan, writes, explained) = (query.outputs, made, made.writes, nil)
         }
         versions = binder.versions
-        attributeCount = Int(binder.attributeCount)
+        attributeCount = Int(max(attributes, binder.attributeCount))
         inputs = binder.inputs
     }
 
@@ -69,6 +71,9 @@ package struct PreparedPlan: Sendable {
         /// Nanoseconds.
         let planning: UInt64
     }
+
+    /// The scans that shards may carry out with all that is done with their rows, in the order of their numbers.
+    package var fragments: [ScanFragment] { plan.fragments }
 
     /// Whether rows come: a query, or RETURNING.
     package var givesRows: Bool { kind == .select || !outputs.isEmpty }

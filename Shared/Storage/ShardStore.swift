@@ -28,6 +28,8 @@ package final class ShardStore {
     package private(set) var flushedIndex: LogIndex
     /// How far the past can be read, and who holds that.
     var history: HistoryLedger
+    /// Who hears of changes as they are applied.
+    package let watches = RangeWatch()
     /// The buckets of the shard, once they are known: then the store may drop what the floor has passed.
     package var buckets: Range<Int> = 0..<0 {
         didSet { store.setHistoryFloor(durableFloor, buckets: buckets) }
@@ -61,6 +63,7 @@ package final class ShardStore {
             throw StoreError(.corruption, "shard \(shard): entry \(index) cannot follow \(appliedIndex)")
         }
         try overlay.apply(effects)
+        if !watches.isEmpty { try watches.note(effects) }
         appliedIndex = index
     }
 
@@ -115,6 +118,7 @@ package final class ShardStore {
     /// more).
     package func discardOverlay() throws(StoreError) {
         overlay = Overlay()
+        watches.forgetAll()
         frozen = nil
         let applied = try AppliedIndex.read(shard, from: store)
         appliedIndex = applied.index
@@ -155,6 +159,7 @@ package final class ShardStore {
     package func finishInstall(_ install: SnapshotInstall) {
         precondition(install === installing && install.isComplete, "an install ends once, when it is complete")
         overlay = Overlay()
+        watches.forgetAll()
         installing = nil
         let manifest = install.manifest
         (appliedIndex, flushedIndex) = (manifest.index, manifest.index)
@@ -169,6 +174,7 @@ package final class ShardStore {
     package func abandonInstall(_ install: SnapshotInstall) throws(StoreError) -> Bool {
         precondition(install === installing, "an install ends once, at the shard where it began")
         let stored = try AppliedIndex.read(shard, from: store)
+        watches.forgetAll()
         installing = nil
         durableFloor = stored.floor
         store.setHistoryFloor(durableFloor, buckets: buckets)

@@ -48,6 +48,8 @@ final class MemoryRows: RowAccess {
         var isLate = false
         /// Rows come in the order of their slots, as from many shards, not in that of the keys.
         var isScattered = false
+        /// What can be done with rows where they are is done there, a page of rows at a time.
+        var prefersFragments = false
         /// Statements about one record are carried out by a program, as by a shard.
         var prefersPoints = false
     }
@@ -90,7 +92,25 @@ final class MemoryRows: RowAccess {
             keys = keys.indices.sorted { places[$0] < places[$1] }.map { keys[$0] }
         }
         if let limit = request.limit { keys = Array(keys.prefix(limit)) }
-        return Cursor(self, keys, collection)
+        return Cursor(self, keys, collection, behaviour.prefersFragments ? request.fragment : nil)
+    }
+
+    /// The rows of a page as the request's fragment makes something of them; half of them come as a block.
+    private func blocks(_ keys: [Bytes], _ collection: MemoryCollection, _ call: FragmentCall)
+        throws(StatementError) -> RowStep
+    {
+        var settings = database.settings
+        settings.transactionTime = call.transactionTime
+        settings.statementTime = call.statementTime
+        let run = try FragmentRun(call.fragment, call.parameters, settings: settings, limit: call.limit ?? 0)
+        for (place, key) in keys.enumerated() {
+            guard let record = collection[key] else { continue }
+            let isTaken = key.withUnsafeBytes { key in record.withUnsafeBytes { run.add(key, $0) } }
+            guard isTaken else { throw StatementError(.dataCorrupted, "a row is damaged") }
+            if place == keys.count / 2 { try run.process(run.take()) }
+        }
+        try run.process(run.take())
+        return .blocks(try run.finish())
     }
 
     func lock(_ request: LockRequest) throws(StatementError) -> any RowCursor {
@@ -136,10 +156,13 @@ final class MemoryRows: RowAccess {
         private let rows: MemoryRows
         private var keys: ArraySlice<Bytes>
         private let collection: MemoryCollection
+        private let fragment: FragmentCall?
         private var asked = false
 
-        init(_ rows: MemoryRows, _ keys: [Bytes], _ collection: MemoryCollection) {
-            (self.rows, self.keys, self.collection) = (rows, keys[...], collection)
+        init(
+            _ rows: MemoryRows, _ keys: [Bytes], _ collection: MemoryCollection, _ fragment: FragmentCall? = nil
+        ) {
+            (self.rows, self.keys, self.collection, self.fragment) = (rows, keys[...], collection, fragment)
         }
 
         func next() throws(StatementError) -> RowStep {
@@ -148,6 +171,7 @@ final class MemoryRows: RowAccess {
             let page = Array(keys.prefix(rows.behaviour.page))
             keys = keys.dropFirst(page.count)
             rows.rowsRead += page.count
+            if let fragment { return try rows.blocks(page, collection, fragment) }
             return .rows(StoredRows(keys: page, records: page.map { collection[$0] }))
         }
     }

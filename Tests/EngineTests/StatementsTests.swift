@@ -28,6 +28,12 @@ struct StatementsTests {
         #expect(points > 10)
     }
 
+    @Test("… and so do shards that carry out scans", arguments: files)
+    func fragments(file: StatementFile) {
+        let differences = file.differences(MemoryDatabase(.init(page: 3, isScattered: true, prefersFragments: true)))
+        #expect(differences.isEmpty, "\(differences.joined(separator: "\n"))")
+    }
+
     @Test("… in small pages that come late and in any order, and giving way after every batch", arguments: files)
     func lateAnswers(file: StatementFile) {
         let database = MemoryDatabase(.init(page: 2, isLate: true, isScattered: true))

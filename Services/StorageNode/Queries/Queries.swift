@@ -30,6 +30,7 @@ final class Queries {
         let prepared: PreparedPlan
         /// How it is called, if it is about one record.
         let point: QueryReply.Point?
+        let fragments: KeptFragments?
         let catalogVersion: UInt64
         var lastUse: UInt64
     }
@@ -51,6 +52,7 @@ final class Queries {
     /// Whole plans, as they came, by fingerprint.
     private var sources: [Bytes: LogicalPlan] = [:]
     private let programs: PointPrograms
+    private let fragments: Fragments
     private var plans: [PlanKey: Plan] = [:]
     let cursors: StatementCursors
     let zones = ZoneTable()
@@ -63,12 +65,13 @@ final class Queries {
 
     /// `clock` tells milliseconds since 1970.
     init(
-        loop: EventLoop, homes: HomeTransactions, programs: PointPrograms, clock: @escaping () -> UInt64,
+        loop: EventLoop, homes: HomeTransactions, programs: PointPrograms, fragments: Fragments,
+        clock: @escaping () -> UInt64,
         limits: Limits = Limits(),
         catalog: @escaping () throws(DatabaseError) -> Catalog?
     ) {
         (self.loop, self.homes, self.clock, self.limits, self.catalog) = (loop, homes, clock, limits, catalog)
-        self.programs = programs
+        (self.programs, self.fragments) = (programs, fragments)
         cursors = StatementCursors(clock: clock, limits: limits)
     }
 
@@ -159,7 +162,9 @@ final class Queries {
     /// About ten seconds.
     private static let catalogAttempts = 160
 
-    private typealias Bound = (prepared: PreparedPlan, settings: StatementSettings, point: QueryReply.Point?)
+    private typealias Bound = (
+        prepared: PreparedPlan, settings: StatementSettings, point: QueryReply.Point?, fragments: KeptFragments?
+    )
 
     /// The statement, bound by `catalog`; from the table of plans, if it was bound by the same one. A catalog that a
     /// transaction has changed is nobody else's (`isShared`), and its version may come to mean another one.
@@ -176,7 +181,7 @@ final class Queries {
             fingerprint: request.fingerprint, types: request.parameterTypes, settings: request.settings)
         if isShared, let plan = plans[key], plan.catalogVersion == catalog.version {
             plans[key]?.lastUse = loop.now
-            return (plan.prepared, settings, plan.point)
+            return (plan.prepared, settings, plan.point, plan.fragments)
         }
         counts.bound &+= 1
         let types = request.parameterTypes.map { form in
@@ -184,14 +189,16 @@ final class Queries {
                 ?? .unknown
         }
         let prepared = try PreparedPlan(source, catalog: catalog, settings: settings.engine, parameterTypes: types)
-        guard isShared else { return (prepared, settings, nil) }
+        guard isShared else { return (prepared, settings, nil, nil) }
         if plans.count >= limits.plans, let oldest = plans.min(by: { $0.value.lastUse < $1.value.lastUse }) {
             forget(oldest.key)
         }
         forget(key)
         let point = programs.keep(prepared, request, settings)
-        plans[key] = Plan(prepared: prepared, point: point, catalogVersion: catalog.version, lastUse: loop.now)
-        return (prepared, settings, point)
+        let kept = fragments.keep(prepared, settings.engine)
+        plans[key] = Plan(
+            prepared: prepared, point: point, fragments: kept, catalogVersion: catalog.version, lastUse: loop.now)
+        return (prepared, settings, point, kept)
     }
 
     private func forget(_ key: PlanKey) {
@@ -308,7 +315,7 @@ final class Queries {
     ) throws(StatementError) {
         let router: NodeRouter
         do throws(DatabaseError) { router = try homes.openRouter() } catch { throw StatementError(error) }
-        let keeper = RowKeeper(SnapshotCalls(router, connection: 0), draw: draw)
+        let keeper = RowKeeper(SnapshotCalls(router, connection: 0), draw: draw, fragments: bound.fragments)
         let run = try begin(bound, request, keeper)
         run.fetch(limit(request)) { [self] page in
             answer(reply(page, bound, request, run, principal))
@@ -461,7 +468,7 @@ final class Queries {
         _ answer: @escaping Answer
     ) throws(StatementError) {
         let prepared = bound.prepared
-        let keeper = RowKeeper(calls, draw: draw)
+        let keeper = RowKeeper(calls, draw: draw, fragments: bound.fragments)
         let run = try begin(bound, request, keeper)
         gather(run, [], 0) { [self] result in
             var reply = QueryReply()

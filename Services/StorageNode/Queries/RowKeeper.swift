@@ -25,11 +25,15 @@ final class RowKeeper: RowAccess {
     private var drawing: Set<CollectionID> = []
     private var followers: [() -> Void] = []
 
+    /// What shards may be asked to do with their rows; nil: nothing.
+    let fragments: KeptFragments?
+
     init(
         _ calls: any RowCalls,
-        draw: @escaping (CollectionID, Int, @escaping (Result<[Int64], DatabaseError>) -> Void) -> Void
+        draw: @escaping (CollectionID, Int, @escaping (Result<[Int64], DatabaseError>) -> Void) -> Void,
+        fragments: KeptFragments? = nil
     ) {
-        (self.calls, drawNumbers) = (calls, draw)
+        (self.calls, drawNumbers, self.fragments) = (calls, draw, fragments)
     }
 
     // MARK: Reading
@@ -190,7 +194,7 @@ final class RowKeeper: RowAccess {
 }
 
 /// Reads, and perhaps locks, rows by their keys.
-private final class KeyRead: RowCursor {
+final class KeyRead: RowCursor {
     private let keeper: RowKeeper
     private let collection: CollectionDescriptor
     private let keys: [Bytes]
@@ -262,125 +266,6 @@ private final class KeyRead: RowCursor {
         if keepsMissing { return StoredRows(keys: keys, records: records) }
         let there = keys.indices.filter { records[$0] != nil }
         return StoredRows(keys: there.map { keys[$0] }, records: there.map { records[$0] })
-    }
-}
-
-/// Reads the rows of a collection from all shards, a page of each at a time; while the engine works on one, the next
-/// are under way.
-private final class ShardScan: RowCursor {
-    /// What is left of a shard: ranges of buckets, of which the first is under way.
-    private struct Part {
-        let slot: UInt32
-        var ranges: ArraySlice<Range<Int>>
-        var resume: Bytes = []
-    }
-
-    private let keeper: RowKeeper
-    private let request: ScanRequest
-    private let from: Bytes, to: Bytes
-    /// Of rows that will be written: those of a page, locked and read again as they are then.
-    private var locking: KeyRead?
-    private var parts: [Part] = []
-    private var isStarted = false, isAsking = false
-    private var pages = Queue<StoredRows>()
-    private var failure: StatementError?
-    private var rows = 0
-
-    init(_ keeper: RowKeeper, _ request: ScanRequest, from: Bytes, to: Bytes) {
-        (self.keeper, self.request, self.from, self.to) = (keeper, request, from, to)
-    }
-
-    func next() throws(StatementError) -> RowStep {
-        if !isStarted {
-            isStarted = true
-            let router = keeper.calls.router
-            for index in router.shards.indices {
-                guard let slot = router.anySlot(ofShardIndex: index) else { continue }
-                parts.append(Part(slot: slot, ranges: router.buckets(ofShardIndex: index)[...]))
-            }
-        }
-        if let locking {
-            switch try locking.next() {
-            case .waiting: return .waiting
-            case .rows(let page):
-                self.locking = nil
-                return .rows(page)
-            case .columns, .end: self.locking = nil  // All of them have gone meanwhile.
-            }
-        }
-        if let page = pages.popFirst() {
-            ask()
-            guard request.isForUpdate else { return .rows(page) }
-            locking = KeyRead(
-                keeper, request.collection, page.keys, lock: .update, wait: .wait, keepsMissing: false)
-            return try next()
-        }
-        if let failure { throw failure }
-        if let limit = request.limit, rows >= limit { return .end }
-        ask()
-        return isAsking ? .waiting : .end
-    }
-
-    private func ask() {
-        guard !isAsking, failure == nil, pages.isEmpty, !parts.isEmpty else { return }
-        if let limit = request.limit, rows >= limit { return }
-        isAsking = true
-        var key = ByteBuffer(capacity: 4)
-        key.append(bigEndian: request.collection.id.rawValue)
-        let collection = key.readable.bytes
-        let most = request.limit.map { Int64($0 - rows) } ?? 0
-        let asked = parts
-        let shares = asked.map { part in
-            let buckets = part.ranges.first ?? 0..<0
-            var builder = RowCallBuilder()
-            builder.append(
-                .rowScan, key: collection,
-                numbers: [
-                    Int64(bitPattern: request.collection.version), Int64(buckets.lowerBound),
-                    Int64(buckets.upperBound), most, RowKeeper.pageBytes,
-                ], arguments: [from, to, part.resume])
-            return InteractiveRun.Share(slot: part.slot, body: builder.body, isWrite: false)
-        }
-        keeper.perform(shares) { [self] result in
-            isAsking = false
-            do throws(StatementError) {
-                try take(try result.get(), asked)
-            } catch {
-                failure = error
-            }
-        }
-    }
-
-    private func take(_ batches: [Bytes], _ asked: [Part]) throws(StatementError) {
-        var left: [Part] = []
-        try RowKeeper.read(batches) { (share, _, reply) throws(StatementError) in
-            guard reply.kind == .list, asked.indices.contains(share) else { throw RowKeeper.malformed }
-            var page = StoredRows(keys: [], records: []), part = asked[share], items = reply.items
-            var next: Int?
-            while let item = items.next() {
-                switch item {
-                case .data(let key):
-                    guard case .data(let record) = items.next() else { throw RowKeeper.malformed }
-                    page.keys.append(key.bytes)
-                    page.records.append(record.bytes)
-                case .integer(let bucket):
-                    guard case .data(let resume) = items.next() else { throw RowKeeper.malformed }
-                    (next, part.resume) = (Int(exactly: bucket), resume.bytes)
-                case .null, .number: throw RowKeeper.malformed
-                }
-            }
-            guard let next, let range = part.ranges.first else { throw RowKeeper.malformed }
-            rows += page.keys.count
-            if !page.keys.isEmpty { pages.append(page) }
-            if range.contains(next) {
-                part.ranges[part.ranges.startIndex] = next..<range.upperBound
-            } else {
-                part.ranges.removeFirst()
-                part.resume = []
-            }
-            if !part.ranges.isEmpty { left.append(part) }
-        }
-        parts = left
     }
 }
 
@@ -519,7 +404,7 @@ private final class RowWrite: RowWriting {
                     outcomes[position] = .exists(record ?? [])
                 }
                 result = .success(outcomes)
-            case .columns, .end: throw RowKeeper.malformed
+            case .columns, .blocks, .end: throw RowKeeper.malformed
             }
         } catch {
             result = .failure(error)

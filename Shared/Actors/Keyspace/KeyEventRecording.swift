@@ -88,7 +88,7 @@ extension ActorRuntime {
             .longestCommonSubsequenceOfValues, .hashGet, .hashMultiGet, .hashGetAll, .hashKeys, .hashValues,
             .hashLength, .hashExists, .hashStringLength, .hashRandomField, .hashScan, .rowGet, .rowPut, .rowDelete,
             .rowScan, .schemaPut, .schemaDrop, .schemaRead, .sequenceNext, .sequenceSet, .rowQuery,
-            .rowModify:
+            .rowModify, .rowFragment:
             break
         }
     }

@@ -13,6 +13,8 @@ struct RowScanRoom {
     let now: UInt64
     /// Primary keys are gathered here, and not in the reply.
     var gathered: [Bytes]?
+    /// Takes the rows in place of the reply.
+    var fragment: (any RowFragment)?
     var isFirst = true
     /// The first key that had no room.
     var next: Bytes?
@@ -24,10 +26,16 @@ struct RowScanRoom {
             isDamaged = true
             return false
         }
-        return !record.isVisible(atMilliseconds: now) || add(key, payload, reply)
+        guard record.isVisible(atMilliseconds: now) else { return true }
+        return add(key, payload, reply, isLasting: record.expiresAtMilliseconds == 0)
     }
 
-    mutating func add(_ key: ByteView, _ payload: ByteView, _ reply: Reply) -> Bool {
+    mutating func add(_ key: ByteView, _ payload: ByteView, _ reply: Reply, isLasting: Bool = false) -> Bool {
+        if let fragment {
+            guard !fragment.add(key, payload, isLasting: isLasting) else { return true }
+            next = key.bytes
+            return false
+        }
         let size = key.count + (isKeysOnly ? 0 : payload.count) + 8
         guard isFirst || records > 0 && bytes >= size else {
             next = key.bytes
@@ -59,7 +67,8 @@ extension Activation {
 }
 
 extension ActorRuntime {
-    func rowScan(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
+    /// The collection of a scan, and the buckets that are meant.
+    func admitScan(_ call: ActorCallView) throws(DatabaseError) -> (collection: CollectionID, first: Int, end: Int) {
         guard call.database == RowKey.database, call.key.count == RowKey.prefixSize,
             let collection = RowKey.collection(prefix: call.key)
         else { throw Failure.noRecord }
@@ -71,6 +80,11 @@ extension ActorRuntime {
         let first = Int(clamping: call.numbers[1])
         guard first < end else { throw Failure.cursor }
         guard buckets.contains(first) else { throw Failure.otherShard }
+        return (collection, first, end)
+    }
+
+    func rowScan(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
+        let (collection, first, end) = try admitScan(call)
         var room = RowScanRoom(
             records: call.numbers[3] > 0 ? Int(clamping: call.numbers[3]) : .max,
             bytes: call.numbers[4] > 0 ? min(Int(clamping: call.numbers[4]), limits.replyBytes) : limits.replyBytes,

@@ -68,6 +68,8 @@ package final class ActorRuntime {
     var schema = SchemaMemory()
     /// Statements on single records; nil: there are none.
     package var programs: (any RowPrograms)?
+    /// What statements do with many rows; nil: nothing is known of it.
+    package var fragments: (any RowFragments)?
 
     /// Events of keys are recorded (`recordsEvents`), in the form of a note of the log.
     var isRecording = false
@@ -273,7 +275,7 @@ package final class ActorRuntime {
         case .rowGet: try rowGet(call, reply)
         case .rowPut: try rowPut(call, reply)
         case .rowDelete: try rowDelete(call, reply)
-        case .rowScan: try rowScan(call, reply)
+        case .rowScan, .rowFragment: try readRows(call, reply)
         case .schemaPut: try schemaPut(call, reply)
         case .schemaDrop: try schemaDrop(call, reply)
         case .schemaRead: try schemaRead(call, reply)

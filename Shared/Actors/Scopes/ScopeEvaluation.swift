@@ -141,6 +141,9 @@ package final class ScopeEvaluation {
     /// Gives it the statements on single records that the node knows.
     package func sharePrograms(_ programs: (any RowPrograms)?) { runtime.programs = programs }
 
+    /// Gives it what statements do with many rows.
+    package func shareFragments(_ fragments: (any RowFragments)?) { runtime.fragments = fragments }
+
     /// Reads everything again that is not in `records`.
     private func startOver() { runtime.restartScope(committed: entry, counters: records.counterChanges) }
 }

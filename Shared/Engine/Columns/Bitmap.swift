@@ -8,6 +8,9 @@ package struct Bitmap: Hashable, Sendable {
         self.count = count
     }
 
+    /// `words` has a bit for each of `count` rows.
+    init(words: [UInt64], count: Int) { (self.words, self.count) = (words, count) }
+
     subscript(index: Int) -> Bool {
         @inline(__always) get { words[index >> 6] >> UInt64(index & 63) & 1 != 0 }
         @inline(__always) set {

@@ -3,7 +3,7 @@ import DataModel
 
 /// count(*) and count(x).
 final class CountAccumulator: Accumulator {
-    private var counts: [Int64] = []
+    var counts: [Int64] = []
 
     func grow(to groups: Int) { while counts.count < groups { counts.append(0) } }
 
@@ -20,8 +20,8 @@ final class IntegerSumAccumulator: Accumulator {
     enum Output { case integer, decimal, average }
 
     private let output: Output
-    private var sums: [Int128] = []
-    private var counts: [Int64] = []
+    var sums: [Int128] = []
+    var counts: [Int64] = []
 
     init(_ output: Output) { self.output = output }
 
@@ -66,8 +66,8 @@ final class IntegerSumAccumulator: Accumulator {
 final class FloatSumAccumulator: Accumulator {
     private let isAverage: Bool
     private let kind: DataType.Kind
-    private var sums: [Double] = []
-    private var counts: [Int64] = []
+    var sums: [Double] = []
+    var counts: [Int64] = []
 
     init(isAverage: Bool, kind: DataType.Kind) { (self.isAverage, self.kind) = (isAverage, kind) }
 
@@ -81,10 +81,15 @@ final class FloatSumAccumulator: Accumulator {
     func add(_ arguments: [Column], rows: [Int32], groups: [Int32], context: ExecutionContext) {
         guard case .floats(let values) = arguments[0].storage else { return }
         for (row, group) in zip(rows, groups) {
-            sums[Int(group)] += values[Int(row)]
-            if kind == .float32, !isAverage { sums[Int(group)] = Double(Float(sums[Int(group)])) }
-            counts[Int(group)] += 1
+            add(values[Int(row)], count: 1, to: Int(group))
         }
+    }
+
+    @inline(__always)
+    func add(_ sum: Double, count: Int64, to group: Int) {
+        sums[group] += sum
+        if kind == .float32, !isAverage { sums[group] = Double(Float(sums[group])) }
+        counts[group] &+= count
     }
 
     func result(of group: Int) -> Value {
@@ -95,8 +100,8 @@ final class FloatSumAccumulator: Accumulator {
 
 /// Keeps one value for each group, changed by a function of it and the next one: min, max, bool_and, sums of decimals.
 final class FoldAccumulator: Accumulator {
-    private let combine: @Sendable (Value, Value) throws(StatementError) -> Value
-    private var values: [Value] = []
+    let combine: @Sendable (Value, Value) throws(StatementError) -> Value
+    var values: [Value] = []
 
     init(_ combine: @escaping @Sendable (Value, Value) throws(StatementError) -> Value) { self.combine = combine }
 
@@ -115,10 +120,10 @@ final class FoldAccumulator: Accumulator {
 
 /// min and max of integers and their like.
 final class IntegerExtremeAccumulator: Accumulator {
-    private let isMax: Bool
+    let isMax: Bool
     private let type: DataType
-    private var values: [Int64] = []
-    private var isThere: [Bool] = []
+    var values: [Int64] = []
+    var isThere: [Bool] = []
 
     init(isMax: Bool, type: DataType) { (self.isMax, self.type) = (isMax, type) }
 
@@ -132,10 +137,14 @@ final class IntegerExtremeAccumulator: Accumulator {
     func add(_ arguments: [Column], rows: [Int32], groups: [Int32], context: ExecutionContext) {
         guard case .integers(let source) = arguments[0].storage else { return }
         for (row, group) in zip(rows, groups) {
-            let value = source[Int(row)], index = Int(group)
-            isThere[index] = true
-            if isMax ? value > values[index] : value < values[index] { values[index] = value }
+            take(source[Int(row)], into: Int(group))
         }
+    }
+
+    @inline(__always)
+    func take(_ value: Int64, into group: Int) {
+        isThere[group] = true
+        if isMax ? value > values[group] : value < values[group] { values[group] = value }
     }
 
     func result(of group: Int) -> Value { isThere[group] ? type.value(ofInteger: values[group]) : .null }
@@ -160,50 +169,5 @@ final class GatheringAccumulator: Accumulator {
 
     func result(of group: Int) throws(StatementError) -> Value {
         rows[group].isEmpty ? .null : try finish(rows[group])
-    }
-}
-
-// MARK: States that can be put together
-
-/// An accumulator in which the states of two runs of rows make that of both: exactly, and in whichever order.
-protocol MergeableAccumulator: Accumulator {
-    /// Group `target` becomes as group `source` is.
-    func copy(_ source: Int, to target: Int)
-    /// Group `target` takes in what group `source` has seen.
-    func merge(_ source: Int, into target: Int) throws(StatementError)
-}
-
-extension CountAccumulator: MergeableAccumulator {
-    func copy(_ source: Int, to target: Int) { counts[target] = counts[source] }
-    func merge(_ source: Int, into target: Int) { counts[target] += counts[source] }
-}
-
-extension IntegerSumAccumulator: MergeableAccumulator {
-    func copy(_ source: Int, to target: Int) { (sums[target], counts[target]) = (sums[source], counts[source]) }
-
-    func merge(_ source: Int, into target: Int) {
-        sums[target] += sums[source]
-        counts[target] += counts[source]
-    }
-}
-
-extension FoldAccumulator: MergeableAccumulator {
-    func copy(_ source: Int, to target: Int) { values[target] = values[source] }
-
-    func merge(_ source: Int, into target: Int) throws(StatementError) {
-        if values[source].isNull { return }
-        values[target] = values[target].isNull ? values[source] : try combine(values[target], values[source])
-    }
-}
-
-extension IntegerExtremeAccumulator: MergeableAccumulator {
-    func copy(_ source: Int, to target: Int) {
-        (values[target], isThere[target]) = (values[source], isThere[source])
-    }
-
-    func merge(_ source: Int, into target: Int) {
-        guard isThere[source] else { return }
-        isThere[target] = true
-        if isMax ? values[source] > values[target] : values[source] < values[target] { values[target] = values[source] }
     }
 }

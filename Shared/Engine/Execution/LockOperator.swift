@@ -117,7 +117,7 @@ final class LockOperator: Operator {
                 switch try cursor.next() {
                 case .waiting: return false
                 case .end: return true
-                case .columns: throw StatementError(.internalError, "locked rows came as columns")
+                case .columns, .blocks: throw StatementError(.internalError, "locked rows came as columns")
                 case .rows(let rows):
                     for (key, record) in zip(rows.keys, rows.records) { found[key] = record }
                 }

@@ -173,7 +173,8 @@ extension ModifyOperator {
                     return false
                 case .rows(let rows):
                     for (key, record) in zip(rows.keys, rows.records) { read.found[key] = record }
-                case .columns: throw StatementError(.internalError, "a row was asked for by its key, not columns")
+                case .columns, .blocks:
+                    throw StatementError(.internalError, "a row was asked for by its key, not columns")
                 case .end:
                     piece.pending = nil
                     try take(read, &piece)

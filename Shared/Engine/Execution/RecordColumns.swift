@@ -4,8 +4,8 @@ import DataModel
 /// Decodes stored rows into columns, without making values of what has typed storage.
 struct RecordColumns {
     private let wanted: [(id: UInt32, place: Int, type: DataType, missing: Value?)]
-    private let count: Int
-    private let hasKey: Bool
+    fileprivate let count: Int
+    fileprivate let hasKey: Bool
 
     init(_ collection: CollectionDescriptor, _ columns: [ColumnID], hasKey: Bool) {
         var wanted: [(id: UInt32, place: Int, type: DataType, missing: Value?)] = []
@@ -24,6 +24,34 @@ struct RecordColumns {
         wanted = types.enumerated().map { (id: UInt32($0 + 1), place: $0, type: $1, missing: nil) }
         count = types.count
         hasKey = false
+    }
+
+    /// Rows that come one by one.
+    struct Gathering {
+        fileprivate let columns: RecordColumns
+        fileprivate let types: [DataType]
+        fileprivate var builders: [ColumnBuilder]
+        fileprivate(set) var count = 0
+
+        /// False where the record is damaged.
+        mutating func append(_ key: ByteView, _ record: ByteView) -> Bool {
+            guard columns.append(record, to: &builders) else { return false }
+            if columns.hasKey { builders[columns.count].append(view: key) }
+            count += 1
+            return true
+        }
+
+        /// What has come; empty afterwards.
+        mutating func take() -> ColumnBatch {
+            let batch = ColumnBatch(builders.map { $0.finish() }, count: count)
+            builders = types.map { ColumnBuilder($0) }
+            count = 0
+            return batch
+        }
+    }
+
+    func gathering(_ types: [DataType]) -> Gathering {
+        Gathering(columns: self, types: types, builders: types.map { ColumnBuilder($0) })
     }
 
     func decode(_ rows: StoredRows, _ types: [DataType]) throws(StatementError) -> ColumnBatch {
@@ -56,7 +84,7 @@ struct RecordColumns {
     }
 
     /// False where the record is damaged.
-    private func append(_ record: ByteView, to builders: inout [ColumnBuilder]) -> Bool {
+    fileprivate func append(_ record: ByteView, to builders: inout [ColumnBuilder]) -> Bool {
         guard var reader = ColumnReader(record) else { return false }
         for (id, place, type, missing) in wanted {
             guard let field = reader.field(id) else {

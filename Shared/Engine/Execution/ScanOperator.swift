@@ -7,10 +7,13 @@ final class ScanOperator: Operator {
     private let access: (any RowAccess)?
     /// Of a table of the system catalogs, which is computed here.
     private let table: SystemTable?
-    private let filter: Evaluator?
     private let limitEvaluator: Evaluator?
-    private let decoder: RecordColumns
+    private let pipeline: ScanPipeline
     private var cursor: (any RowCursor)?
+    /// What shards have made of their rows, and nobody has asked for yet.
+    private var blocks: ArraySlice<Bytes> = []
+    /// Rows came, and not what a fragment makes of them.
+    private var hasRows = false
     private var isDone = false
 
     init(_ plan: ScanPlan, context: ExecutionContext) throws(StatementError) {
@@ -20,51 +23,64 @@ final class ScanOperator: Operator {
         }
         self.plan = plan
         access = context.access
-        let attributes = plan.outputs.map(\.attribute) + (plan.key.map { [$0] } ?? [])
-        let layout = Layout(attributes)
-        filter = if let condition = plan.filter { try Evaluator(condition, layout: layout) } else { nil }
         limitEvaluator = if let limit = plan.limit { try Evaluator(limit, layout: Layout([])) } else { nil }
-        decoder = RecordColumns(plan.collection, plan.outputs.compactMap(\.column), hasKey: plan.key != nil)
-        super.init(
-            layout: layout, types: plan.outputs.map(\.type) + (plan.key == nil ? [] : [.bytes]), context: context)
+        pipeline = try ScanPipeline(plan, context)
+        super.init(layout: Layout(plan.attributes), types: plan.types, context: context)
     }
 
     override func next() throws(StatementError) -> OperatorStep {
         if isDone { return .end }
         if cursor == nil {
-            guard let range = try range() else {
-                isDone = true
-                return .end
-            }
-            // With a filter here, more rows may be needed than come out.
-            let limit = filter == nil ? try LimitOperator.number(limitEvaluator, context, isLimit: true) : nil
-            let request = ScanRequest(
-                collection: plan.collection, range: range, columns: plan.outputs.compactMap(\.column), limit: limit,
-                isForUpdate: plan.isForUpdate)
-            if let table {
-                cursor = SystemCursor(table, request.columns, context.system)
-            } else {
-                cursor = try access?.scan(request)
-            }
+            guard let range = try range() else { return try end() }
+            cursor = try begin(range)
         }
         guard let cursor else { return .end }
         while true {
+            if let block = blocks.popFirst() {
+                guard let batch = block.withUnsafeBytes({ ColumnBlockCoding.decode($0, types) }) else {
+                    throw StatementError(.dataCorrupted, "what a shard has made of rows cannot be read")
+                }
+                if batch.count > 0 { return .batch(batch) }
+                continue
+            }
             let batch: ColumnBatch
             switch try cursor.next() {
             case .waiting: return .waiting
-            case .end:
-                isDone = true
-                return .end
-            case .rows(let rows): batch = try decoder.decode(rows, types)
-            case .columns(let columns): batch = Self.batch(columns, types)
+            case .end: return try end()
+            case .blocks(let blocks):
+                self.blocks = blocks[...]
+                continue
+            case .rows(let rows): batch = try pipeline.decoder.decode(rows, plan.rowTypes)
+            case .columns(let columns): batch = Self.batch(columns, plan.rowTypes)
             }
-            guard batch.count > 0 else { continue }
-            guard let filter else { return .batch(batch) }
-            let chosen = try filter.select(batch, context)
-            if chosen.count == batch.count { return .batch(batch) }
-            if !chosen.isEmpty { return .batch(batch.gathered(chosen)) }
+            hasRows = true
+            if let chosen = try pipeline.take(batch) { return .batch(chosen) }
             if try context.isSliceOver() { return .waiting }
         }
+    }
+
+    /// The last rows were read: what an aggregate has made of those that came as rows.
+    private func end() throws(StatementError) -> OperatorStep {
+        isDone = true
+        guard hasRows, let states = try pipeline.finish(), states.count > 0 else { return .end }
+        return .batch(states)
+    }
+
+    private func begin(_ range: ScanRequest.Range) throws(StatementError) -> (any RowCursor)? {
+        let columns = plan.outputs.compactMap(\.column)
+        if let table { return SystemCursor(table, columns, context.system) }
+        let limit = try LimitOperator.number(limitEvaluator, context, isLimit: true)
+        let fragment = ScanFragment(plan).map {
+            FragmentCall(
+                fragment: $0, parameters: context.parameters, limit: limit,
+                transactionTime: context.settings.transactionTime,
+                statementTime: context.settings.statementTime)
+        }
+        // Where the rows are filtered here, more may be needed than come out.
+        return try access?.scan(
+            ScanRequest(
+                collection: plan.collection, range: range, columns: columns,
+                limit: plan.filter == nil ? limit : nil, isForUpdate: plan.isForUpdate, fragment: fragment))
     }
 
     private static func batch(_ columns: [[Value]], _ types: [DataType]) -> ColumnBatch {
@@ -121,8 +137,9 @@ final class ScanOperator: Operator {
         return .between(lower, upper)
     }
 
-    override func restart() {
+    override func restart() throws(StatementError) {
         cursor = nil
-        isDone = false
+        (blocks, hasRows, isDone) = ([], false, false)
+        try pipeline.restart()
     }
 }

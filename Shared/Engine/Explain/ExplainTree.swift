@@ -145,6 +145,7 @@ private struct ExplainBuilder {
         let alias = scan.alias.isEmpty ? scan.collection.name : scan.alias
         (tree.relation, tree.alias) = (scan.collection.name, alias)
         name(scan.outputs, alias)
+        for group in scan.partial?.groups ?? [] { text.name(group.attribute, text.text(group.expression)) }
         if let keys = scan.keys {
             tree.kind = keys.isComplete ? "Key Lookup" : "Key Range Scan"
             tree.details.append(("Key Cond", condition(keys, scan)))
@@ -158,6 +159,10 @@ private struct ExplainBuilder {
         if isVerbose {
             tree.details.insert(
                 ("Output", scan.outputs.map { text.names[$0.attribute] ?? "?" }.joined(separator: ", ")), at: 0)
+            if let partial = scan.partial {
+                let calls = partial.calls.map { text.aggregate($0) }.joined(separator: ", ")
+                tree.details.append(("Partial Aggregate", calls))
+            }
         }
     }
 

@@ -45,14 +45,7 @@ extension AggregateFunction {
         rows.append(
             AggregateFunction(
                 "avg", [.of(.decimal)], .of(.decimal), example: ("avg(x)", "(1.0,0), (2.0,0)", "1.5000000000000000")
-            ) { _, _ in
-                GatheringAccumulator { rows throws(StatementError) in
-                    var sum = rows[0][0]
-                    for row in rows.dropFirst() { sum = try added(sum, row[0]) }
-                    guard case .decimal(let total) = sum else { return .null }
-                    return .decimal(try ArithmeticFunctions.compute(.divide, total, Decimal(Int64(rows.count))))
-                }
-            })
+            ) { _, _ in DecimalAverageAccumulator() })
         rows.append(
             AggregateFunction(
                 "sum", [.of(.interval)], .of(.interval),

@@ -15,7 +15,7 @@ enum TopRowsRule {
         switch plan {
         case .sort(let child, let terms, _): return .sort(child, terms, limit: count)
         case .project(let child, let projections): return .project(pushed(count, into: child), projections)
-        case .scan(var scan) where scan.filter == nil:
+        case .scan(var scan) where !scan.isForUpdate || scan.filter == nil:
             scan.limit = count
             return .scan(scan)
         default: return plan  // Others may drop or make rows.

@@ -7,7 +7,7 @@ extension RelationalPlan {
     var attributes: [Attribute] {
         switch self {
         case .single: []
-        case .scan(let scan): scan.outputs.map(\.attribute) + (scan.key.map { [$0] } ?? [])
+        case .scan(let scan): scan.attributes
         case .values(_, let outputs), .shared(_, let outputs), .working(_, let outputs), .input(let outputs):
             outputs.map(\.attribute)
         case .filter(let child, _), .sort(let child, _, _), .limit(let child, _), .distinct(let child, _),
@@ -56,6 +56,7 @@ extension RelationalPlan {
             plan.relations.map { .attribute($0.key, .bytes) } + (plan.condition.map { [$0] } ?? []) + plan.limits
         case .scan(let scan):
             (scan.filter.map { [$0] } ?? []) + (scan.keys?.expressions ?? []) + (scan.limit.map { [$0] } ?? [])
+                + (scan.partial?.expressions ?? [])
         case .values(let rows, _): rows.flatMap { $0 }
         case .filter(_, let condition): [condition]
         case .project(_, let projections): projections.map(\.expression)
@@ -65,7 +66,9 @@ extension RelationalPlan {
             case .join(_, let condition): condition.map { [$0] } ?? []
             case .value(let subquery, _): subquery.comparands + subquery.compared
             }
-        case .aggregate(let plan): plan.groups.map(\.expression) + plan.calls.flatMap { $0.call.operands }
+        case .aggregate(let plan):
+            plan.groups.map(\.expression)
+                + (plan.states?.map { .attribute($0.attribute, $0.type) } ?? plan.calls.flatMap { $0.call.operands })
         case .sort(_, let terms, let limit): terms.map(\.expression) + (limit.map { [$0] } ?? [])
         case .limit(_, let plan):
             [plan.count, plan.offset].compactMap { $0 } + (plan.ties?.map(\.expression) ?? [])
@@ -81,6 +84,7 @@ extension RelationalPlan {
     /// What this node and those below make.
     private func collectMade(into made: inout Set<Attribute>) {
         made.formUnion(attributes)
+        if case .scan(let scan) = self, scan.partial != nil { made.formUnion(scan.outputs.map(\.attribute)) }
         if case .modify(let plan) = self {
             made.formUnion(plan.old.map(\.attribute))
         }

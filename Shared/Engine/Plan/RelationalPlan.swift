@@ -80,6 +80,32 @@ struct ScanPlan: Sendable {
     /// The primary key, or its first parts, is one of these: no scan, or a short one.
     var keys: KeyCondition?
     var limit: BoundExpression?
+    /// Its number among the fragments of the statement: the shards may do all of this with their rows.
+    var fragment: Int?
+    /// The rows that are found are not given, but what an aggregate makes of them.
+    var partial: PartialPlan?
+
+    /// What the scan gives.
+    var attributes: [Attribute] {
+        partial?.attributes ?? outputs.map(\.attribute) + (key.map { [$0] } ?? [])
+    }
+
+    var types: [DataType] { partial?.types ?? rowTypes }
+
+    /// Of its rows, before they are aggregated.
+    var rowTypes: [DataType] { outputs.map(\.type) + (key == nil ? [] : [.bytes]) }
+}
+
+/// An aggregate over the rows of a scan, as far as it can be computed from any part of them. What it makes of a part is
+/// the keys of the groups, and a state of each call.
+struct PartialPlan: Sendable {
+    var groups: [Projection]
+    var calls: [AggregateCall]
+    var states: [OutputColumn]
+
+    var attributes: [Attribute] { groups.map(\.attribute) + states.map(\.attribute) }
+    var types: [DataType] { groups.map(\.expression.type) + states.map(\.type) }
+    var expressions: [BoundExpression] { groups.map(\.expression) + calls.flatMap(\.operands) }
 }
 
 /// What is known of the primary key before a scan: its first columns' values, and bounds of the next one.
@@ -107,6 +133,8 @@ struct AggregatePlan: Sendable {
     var calls: [(attribute: Attribute, call: AggregateCall)]
     /// The number of the grouping set in a bit for each group: set where a column is not grouped by. For GROUPING().
     var groupingID: Attribute?
+    /// The child gives states of the calls, and the keys under the groups' own attributes (`PartialPlan`).
+    var states: [OutputColumn]?
 }
 
 struct LimitPlan: Sendable {

@@ -33,13 +33,15 @@ package struct ScanRequest: Sendable {
     package let limit: Int?
     /// The rows will be written by the same statement.
     package let isForUpdate: Bool
+    /// What may be done with the rows where they are: who does it answers blocks, who does not answers the rows.
+    package let fragment: FragmentCall?
 
     package init(
         collection: CollectionDescriptor, range: Range, columns: [ColumnID], limit: Int? = nil,
-        isForUpdate: Bool = false
+        isForUpdate: Bool = false, fragment: FragmentCall? = nil
     ) {
         (self.collection, self.range, self.columns) = (collection, range, columns)
-        (self.limit, self.isForUpdate) = (limit, isForUpdate)
+        (self.limit, self.isForUpdate, self.fragment) = (limit, isForUpdate, fragment)
     }
 }
 
@@ -72,6 +74,8 @@ package enum RowStep: Sendable {
     case rows(StoredRows)
     /// Columns in the order of the request, for a keeper that has them so: catalogs in memory, columnar tiers.
     case columns([[Value]])
+    /// What the request's fragment has made of rows (`FragmentRun`).
+    case blocks([Bytes])
     case waiting, end
 }
 
