@@ -228,7 +228,7 @@ final class KeyspaceScan: RowCursor {
             rows += page.keys.count
             return .rows(within(page))
         case .waiting: return .waiting
-        case .columns, .end:
+        case .columns, .blocks, .end:
             self.inner = nil
             return nil
         }

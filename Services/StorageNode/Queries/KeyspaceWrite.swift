@@ -193,7 +193,7 @@ final class KeyspaceWrite: RowWriting {
                     outcomesSoFar[position] = .exists(record)
                 }
                 result = .success(outcomesSoFar)
-            case .columns, .end: throw RowKeeper.malformed
+            case .columns, .blocks, .end: throw RowKeeper.malformed
             }
         } catch {
             result = .failure(error)
