@@ -57,7 +57,7 @@ extension Node {
         let request = try message.withView { (view: ByteView) throws(DatabaseError) in
             try QueryRequest(decoding: view)
         }
-        queries.carryOut(request, in: home, principal: principal) { [self] reply in
+        queries.carryOut(request, in: home, principal: principal, on: ObjectIdentifier(stream)) { [self] reply in
             // Who hears of it may read elsewhere next, and must find it there.
             _ = observe(homes.bookmark)
             stream.answer { HomeReply.data(reply.encode()).write(id, $0) }

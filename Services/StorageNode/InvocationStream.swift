@@ -245,6 +245,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
         isOpen = false
         waiting.removeAll()
         if hasMembers { node.homes?.streamClosed(self) }
+        node.queries?.streamClosed(self)
     }
 
     func writable() {

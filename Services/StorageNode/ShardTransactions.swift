@@ -20,6 +20,8 @@ final class ShardTransactions {
 
     /// How long a call waits for locks, in milliseconds.
     static let patience: UInt64 = 5000
+    /// The same for a client's statement on one record: its gateway asks once more, where it can be called back.
+    static let statementPatience: UInt64 = 200
 
     var participant: Participant
     private var waiting: [UInt64: Waiting] = [:]
@@ -208,6 +210,9 @@ extension ShardExecutor {
         _ invocation: borrowing InvocationView, on stream: InvocationStream, patience given: UInt64 = 0
     ) -> WaitingCall {
         var patience = given == 0 ? ShardTransactions.patience : given
+        if case .call(let call) = invocation.operation, call.method == .rowModify || call.method == .rowQuery {
+            patience = ShardTransactions.statementPatience
+        }
         if invocation.deadlineMilliseconds != 0 { patience = min(patience, UInt64(invocation.deadlineMilliseconds)) }
         return WaitingCall(
             token: transactions.makeToken(), lane: stream.lane(of: invocation.connection),

@@ -30,6 +30,8 @@ package final class InteractiveRun: ReplyReceiver {
     let connection: UInt64
     private var shares: [Share] = []
     private var lock = InvocationScope.LockMode.none, wait = InvocationScope.WaitPolicy.wait
+    /// Milliseconds that statements wait for a lock from now on; 0: as the transaction was begun.
+    package var lockTimeout: UInt32 = 0
     /// By slot.
     private var replies: [UInt32: Bytes] = [:]
     private var onAnswer: ((Outcome) -> Void)?
@@ -180,7 +182,8 @@ package final class InteractiveRun: ReplyReceiver {
         let slot = transaction.participants[participant].slot
         guard let share = shares.first(where: { $0.slot == slot }) else { return }
         // A write for the router, whatever it is: nobody knows of one that is lost whether it has opened a scope.
-        let scope = transaction.scope(of: participant, lock: lock, wait: wait)
+        var scope = transaction.scope(of: participant, lock: lock, wait: wait)
+        if lockTimeout != 0, !transaction.options.needsNoScopes { scope.lockTimeoutMilliseconds = lockTimeout }
         share.body.withView { body in
             router.scoped(
                 connection: connection, slot: slot, transaction: transaction.scopedID, scope: scope, .batch(body),

@@ -9,14 +9,16 @@ extension NodeRouter {
 
     /// Has a statement that is in no transaction executed: an encoded `QueryRequest`. `node`: where its cursor is; nil
     /// for a node that `connection` falls to. `completion` is called once, later.
-    package func statement(
+    /// Returns that node.
+    @discardableResult package func statement(
         _ request: Bytes, at node: NodeID? = nil, connection: UInt64, principal: String,
         completion: @escaping (Result<StatementAnswer, DatabaseError>) -> Void
-    ) {
+    ) -> NodeID? {
         let slots = slotOfEachShard
         let slot = slots.isEmpty ? nil : slots[Int(connection % UInt64(slots.count))]
         guard let node = node ?? homeNode(forSlot: slot) else {
-            return after(milliseconds: nil) { completion(.failure(Self.noLeader)) }
+            after(milliseconds: nil) { completion(.failure(Self.noLeader)) }
+            return nil
         }
         let call = StatementCall(self, node, completion)
         var operation = HomeOperation(.statement, TransactionToken(home: node, high: 0, low: 0))
@@ -26,6 +28,7 @@ extension NodeRouter {
         sendHome(
             message.readable, to: node, connection: connection, principal: Bytes(principal.utf8), receiver: call,
             ticket: 0)
+        return node
     }
 }
 

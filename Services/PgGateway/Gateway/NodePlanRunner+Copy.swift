@@ -44,6 +44,7 @@ extension NodePlanRunner {
         var request = QueryRequest(copy.isFrom ? .prepare : .execute)
         (request.plan, request.fingerprint) = (statement.plan, statement.fingerprint)
         request.settings = Self.settings(context)
+        request.lockTimeout = Self.lockTimeout(context)
         request.wantsColumns = true
         let isAlone = call.use == .alone
         if case .within(let terms) = call.use { open(terms, context) }
@@ -149,7 +150,9 @@ extension NodePlanRunner {
             if let page = try work?.copy?.input?.nextPage() {
                 var request = QueryRequest(.execute)
                 (request.fingerprint, request.rows) = (work?.statement?.fingerprint ?? [], page)
-                request.settings = work?.request.settings ?? []
+                (request.settings, request.lockTimeout) = (
+                    work?.request.settings ?? [], work?.request.lockTimeout ?? 0
+                )
                 work?.request = request
                 work?.copy?.isSending = true
                 send(at: nil)
@@ -159,6 +162,13 @@ extension NodePlanRunner {
         } catch {
             failLater(token, error)
         }
+    }
+
+    /// What the client was sending is given up; false: a node has something to give up.
+    func interruptCopy(_ token: UInt64, _ reason: StatementError) -> Bool {
+        guard let copy = work?.copy, copy.input != nil, !copy.isSending else { return false }
+        if !copy.isBroken { failLater(token, reason) }
+        return true
     }
 
     /// Not from inside of a call of the session's.

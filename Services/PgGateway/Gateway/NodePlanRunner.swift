@@ -1,5 +1,6 @@
 import Base
 import Contracts
+import Crypto
 import DataModel
 import GatewayKit
 import Net
@@ -7,8 +8,8 @@ import Net
 /// Sends the statements of one session to nodes: alone ones to any node, those of a transaction to its home.
 ///
 /// A reply has as many rows as a node gives at a time; the rest is fetched from where it came, while the client takes
-/// it. A statement that is under way at a node cannot be called back: a request to cancel is heard when rows are still
-/// to come, and before a statement is sent again.
+/// it. A request to cancel, a time-out and the end of the session reach the node, which says what has become of the
+/// statement.
 ///
 /// A statement about one record, once a node has said that it is one, goes to the record's shard as a call of its own
 /// (`PointStatements.swift`).
@@ -28,6 +29,10 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         /// Rows given by now.
         var given: Int64 = 0
         var reason: StatementError?
+        /// The node that was asked, if it is in no transaction.
+        var node: NodeID?
+        /// It was sent to the shard of its one record.
+        var isPoint = false
         var copy: CopyRun?
     }
 
@@ -55,6 +60,8 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     /// Rows that the session was not ready for, and what is to be done after them.
     var held: (() -> Void)?
     private var timer: LoopTimer?
+    /// Names the statements of this session at nodes: by numbers that others cannot guess.
+    private var lastStatement = randomBytes(8).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
 
     init(_ router: NodeRouter, loop: EventLoop, connection: UInt64) {
         (self.router, self.loop, self.connection) = (router, loop, connection)
@@ -93,6 +100,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         request.settings = settings(context)
         request.wantsColumns = call.wantsColumns
         request.rowLimit = UInt32(clamping: call.rowLimit)
+        request.lockTimeout = Self.lockTimeout(context)
         let isAlone: Bool
         switch call.use {
         case .alone: isAlone = true
@@ -104,7 +112,8 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         work.columnCount = call.description?.columns?.count ?? 0
         (work.rowsLeft, work.cursor) = (call.rowLimit == 0 ? nil : call.rowLimit, call.cursor)
         begin(work, context)
-        if isAlone, callPoint(token) { return }
+        // A call of a shard has its own time to wait for locks.
+        if isAlone, context.lockTimeout == 0, callPoint(token) { return }
         send(at: nil)
     }
 
@@ -210,12 +219,16 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     private func interrupt(_ token: UInt64, _ reason: StatementError) {
         guard work?.token == token, work?.reason == nil else { return }
         work?.reason = reason
-        // Rows wait for the client: they need not.
-        if held != nil { resume(token) }
+        if held != nil {
+            resume(token)  // Rows wait for the client: they need not.
+        } else if !interruptPoint(token, reason), !interruptCopy(token, reason) {
+            callBack()
+        }
     }
 
     func end() {
         timer?.cancel()
+        callBack()
         for cursor in cursors.keys.sorted() where cursors[cursor]?.node != nil { close(cursor: cursor) }
         link?.rollBack { _ in }
         (link, work, held) = (nil, nil, nil)
@@ -245,6 +258,11 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         }
     }
 
+    /// PostgreSQL waits for ever; a home hears nothing for half a minute at most before it gives a shard up.
+    static func lockTimeout(_ context: SessionContext) -> UInt32 {
+        context.lockTimeout == 0 ? 25_000 : UInt32(clamping: min(context.lockTimeout, 25_000))
+    }
+
     func open(_ terms: TransactionTerms, _ context: SessionContext) {
         guard link == nil else { return }
         var options = HomeOperation.Options()
@@ -254,15 +272,30 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         case .serializable: options.isolation = .serializable
         }
         (options.isReadOnly, options.failsWhole) = (terms.isReadOnly, true)
-        options.lockTimeout = UInt32(clamping: context.lockTimeout)
+        options.lockTimeout = Self.lockTimeout(context)
         link = HomeLink(router, beginning: options, principal: principal, connection: connection)
     }
 
+    /// Has the node give up what is under way there. It answers for that itself.
+    private func callBack() {
+        guard let work, work.request.statement != 0 else { return }
+        var request = QueryRequest(.cancel)
+        request.statement = work.request.statement
+        if !work.isAlone {
+            link?.statement(request.encode()) { _ in }
+        } else if let node = work.node {
+            router.statement(request.encode(), at: node, connection: connection, principal: principal) { _ in }
+        }
+    }
+
     func send(at node: NodeID?) {
+        lastStatement = max(lastStatement &+ 1, 1)
+        work?.request.statement = lastStatement
         guard let work else { return }
         let token = work.token, request = work.request.encode()
         if work.isAlone {
-            router.statement(request, at: node, connection: connection, principal: principal) { [weak self] result in
+            self.work?.node = router.statement(request, at: node, connection: connection, principal: principal) {
+                [weak self] result in
                 switch result {
                 case .success(let answer): self?.answered(token, answer.reply, answer.node)
                 case .failure(let error): self?.fail(token, StatementError(error))
@@ -295,7 +328,9 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         for notice in reply.notices {
             client?.event { $0.noticed(Severity(name: notice.severity), notice.error) }
         }
-        if let error = reply.error { return fail(token, error.error) }
+        if let error = reply.error {
+            return fail(token, error.error.state == .queryCanceled ? work.reason ?? error.error : error.error)
+        }
         if let point = reply.point, work.request.kind == .execute { learn(point, reply, work.request) }
         if work.request.kind == .prepare { return work.copy == nil ? prepared(work, reply) : beginInput(work, reply) }
         if work.request.wantsColumns, reply.givesRows {

@@ -78,6 +78,16 @@ extension NodePlanRunner {
                 }
             }
         }
+        work?.isPoint = true
+        return true
+    }
+
+    /// A read is not waited for any more; false: something else is under way. A write cannot be called back: it is
+    /// done, or the shard refuses it soon, when it has waited for a lock.
+    func interruptPoint(_ token: UInt64, _ reason: StatementError) -> Bool {
+        guard let work, work.isPoint else { return false }
+        guard points[work.request.fingerprint]?.point.writes == false else { return true }
+        loop.runLater { [weak self] in self?.fail(token, reason) }
         return true
     }
 
@@ -111,7 +121,9 @@ extension NodePlanRunner {
         switch reply.kind {
         case .data: answered(work, known, PointReply(reply.data))
         case .null: again(ticket)
+        // What has waited for a lock is sent where it can wait for longer, and be called back.
         case .error where reply.error.code == .staleSchema: again(ticket)
+        case .error where reply.error.code == .busy: again(ticket)
         case .error: fail(ticket, StatementError(ofShard: reply.error))
         case .ok, .integer, .number, .list, .batch:
             fail(ticket, StatementError(.internalError, "a shard has answered what was not asked"))
@@ -155,7 +167,7 @@ extension NodePlanRunner {
         guard var work, work.token == token, let statement = work.statement else { return }
         let key = points.removeValue(forKey: work.request.fingerprint).flatMap { self.key($0, work.request) }
         if let reason = work.reason { return fail(token, reason) }
-        work.request.plan = statement.plan
+        (work.request.plan, work.isPoint) = (statement.plan, false)
         self.work = work
         let slot = key.map { $0.withUnsafeBytes { UInt32(Slot.ofPartition($0).rawValue) } }
         send(at: slot.flatMap { router.homeNode(forSlot: $0) })

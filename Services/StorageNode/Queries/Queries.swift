@@ -54,9 +54,10 @@ final class Queries {
     private let programs: PointPrograms
     private let fragments: Fragments
     private var plans: [PlanKey: Plan] = [:]
+    private let underWay = StatementsUnderWay()
     let cursors: StatementCursors
     let zones = ZoneTable()
-    private var running = 0
+    private(set) var running = 0
     var counts = Counts()
 
     struct Counts {
@@ -79,16 +80,23 @@ final class Queries {
 
     /// Has a request carried out: alone, or in a transaction that this node drives. `answer` is called once, later.
     func carryOut(
-        _ request: QueryRequest, in home: HomeTransaction?, principal: String, answer: @escaping Answer
+        _ request: QueryRequest, in home: HomeTransaction?, principal: String, on stream: ObjectIdentifier? = nil,
+        answer: @escaping Answer
     ) {
         let later: Answer = { [loop] reply in loop.runLater { answer(reply) } }
         switch request.kind {
-        case .fetch: return cursors.fetch(request, principal, later)
+        case .fetch:
+            let handle = underWay.begin(request.statement, on: stream, principal)
+            return cursors.fetch(request, principal, handle) { [self] reply in
+                underWay.end(request.statement, handle)
+                later(reply)
+            }
         case .close:
             cursors.close(request.cursor)
             return later(QueryReply())
         case .cancel:
-            return later(QueryReply(error: StatementError(.featureNotSupported, "nothing can be cancelled here yet")))
+            underWay.cancel(request.statement, principal: principal)
+            return later(QueryReply())
         case .command: return command(request, in: home, principal, later)
         case .prepare, .execute: break
         }
@@ -102,10 +110,18 @@ final class Queries {
         }
         running += 1
         counts.statements &+= 1
+        let handle = underWay.begin(request.statement, on: stream, principal)
+        var isAnswered = false
+        // A transaction that ends answers for its statements, and they may have something to say yet.
         let done: Answer = { [self] reply in
+            guard !isAnswered else { return }
+            isAnswered = true
             running -= 1
+            underWay.end(request.statement, handle)
             if reply.error != nil { counts.failed &+= 1 }
-            later(reply)
+            // A transaction that was given up with its statement says so.
+            let isGivenUp = reply.error?.error.state == .inFailedSQLTransaction && handle?.isCancelled == true
+            later(isGivenUp ? QueryReply(error: StatementHandle.cancelled) : reply)
         }
         do throws(StatementError) {
             let source = try source(of: request)
@@ -248,6 +264,7 @@ final class Queries {
     ) throws(StatementError) {
         var options = InteractiveTransaction.Options()
         options.refusals = .transaction
+        options.lockTimeout = request.lockTimeout
         let home: HomeTransaction
         do throws(DatabaseError) {
             home = try homes.open(options, principal: principal, isUnowned: true)
@@ -259,6 +276,7 @@ final class Queries {
             // What is rolled back refuses the statement that asked for it, too.
             guard !isTold else { return }
             isTold = true
+            let reply = beforeCommit(reply, underWay[request.statement])
             guard reply.error == nil else {
                 return home.rollBack { [self] _ in
                     if reply.error?.error == BoundedRows.tooMany {
@@ -273,6 +291,12 @@ final class Queries {
         }
     }
 
+    /// What is being committed is not called back; what was given up by then is not committed.
+    private func beforeCommit(_ reply: QueryReply, _ handle: StatementHandle?) -> QueryReply {
+        guard reply.error == nil, let handle else { return reply }
+        return handle.close() ? reply : QueryReply(error: StatementHandle.cancelled)
+    }
+
     /// A definition whose work on rows is too much for one transaction.
     private func defineInSteps(
         _ source: LogicalPlan, _ request: QueryRequest, _ principal: String, _ answer: @escaping Answer
@@ -281,7 +305,8 @@ final class Queries {
             let (change, settings) = try planned(source, request, by: catalog, principal)
             var reply = QueryReply()
             reply.tag = change.tag
-            TableSteps(self, principal, change, settings, catalog) { error in
+            let handle = underWay[request.statement]
+            TableSteps(self, principal, change, settings, catalog, handle) { error in
                 answer(error.map { QueryReply(error: $0) } ?? reply)
             }.begin()
         }
@@ -317,6 +342,9 @@ final class Queries {
         do throws(DatabaseError) { router = try homes.openRouter() } catch { throw StatementError(error) }
         let keeper = RowKeeper(SnapshotCalls(router, connection: 0), draw: draw, fragments: bound.fragments)
         let run = try begin(bound, request, keeper)
+        let handle = underWay[request.statement]
+        handle?.onCancel = { run.cancel() }
+        if handle?.isCancelled == true { throw StatementHandle.cancelled }
         run.fetch(limit(request)) { [self] page in
             answer(reply(page, bound, request, run, principal))
         }
@@ -360,11 +388,18 @@ final class Queries {
         _ answer: @escaping Answer
     ) {
         guard request.kind != .prepare || !SchemaChange.isDefinition(source) else { return answer(QueryReply()) }
-        let refused: (DatabaseError) -> Void = { answer(QueryReply(error: StatementError(ofShard: $0))) }
+        let handle = underWay[request.statement]
+        let refused: (DatabaseError) -> Void = { error in
+            answer(QueryReply(error: StatementError(ofShard: error)))
+            handle?.cancel()
+        }
         let bytes = request.rows.reduce(request.plan.count) { $0 + $1.count }
         home.enqueue(bytes: bytes, refused: refused) { [self] run, done in
             let calls = TransactionCalls(run, run.router)
+            run.lockTimeout = request.lockTimeout
+            handle?.onCancel = { calls.cancel() }
             let finish = Self.closing(run, answer, done)
+            if handle?.isCancelled == true { return finish(QueryReply(error: StatementHandle.cancelled)) }
             catalog(of: home, calls, finish) { [self] catalog throws(StatementError) in
                 if SchemaChange.isDefinition(source) {
                     try define(source, request, by: catalog, in: home, calls, principal, finish)
@@ -470,6 +505,10 @@ final class Queries {
         let prepared = bound.prepared
         let keeper = RowKeeper(calls, draw: draw, fragments: bound.fragments)
         let run = try begin(bound, request, keeper)
+        underWay[request.statement]?.onCancel = {
+            run.cancel(afterCall: calls.isBusy)
+            calls.cancel()
+        }
         gather(run, [], 0) { [self] result in
             var reply = QueryReply()
             switch result {
@@ -536,20 +575,8 @@ final class Queries {
         }
     }
 
-    // MARK: Figures
-
-    func register(_ metrics: Metrics) {
-        for (name, help, count) in [
-            ("orbit_statements_total", "Statements of query languages", \Counts.statements),
-            ("orbit_statements_failed_total", "Statements that were answered with an error", \Counts.failed),
-            ("orbit_statements_bound_total", "Plans that were bound", \Counts.bound),
-            ("orbit_definitions_total", "Statements that changed the catalog", \Counts.definitions),
-        ] {
-            metrics.sampledCounter(name, help: help) { [self] in Double(counts[keyPath: count]) }
-        }
-        metrics.sampledGauge("orbit_statements_running", help: "Statements under way") { [self] in Double(running) }
-        metrics.sampledGauge("orbit_cursors", help: "Cursors with rows left") { [self] in Double(cursors.count) }
-    }
+    /// A gateway is gone: nobody waits for its statements.
+    func streamClosed(_ stream: InvocationStream) { underWay.streamClosed(ObjectIdentifier(stream)) }
 }
 
 extension QueryReply.Column {

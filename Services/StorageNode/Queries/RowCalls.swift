@@ -77,7 +77,9 @@ final class TransactionCalls: RowCalls {
     private let run: InteractiveRun
     let router: NodeRouter
     private var waiting = Queue<Command>()
-    private var isBusy = false
+    /// A command is under way; and it may be waiting for a lock.
+    private(set) var isBusy = false
+    private var mayWait = false, isCancelled = false
 
     init(_ run: InteractiveRun, _ router: NodeRouter) { (self.run, self.router) = (run, router) }
 
@@ -92,7 +94,9 @@ final class TransactionCalls: RowCalls {
     private func startNext() {
         guard !isBusy, let command = waiting.popFirst() else { return }
         isBusy = true
+        mayWait = command.lock != .none || command.shares.contains(where: \.isWrite)
         do throws(DatabaseError) {
+            if isCancelled { throw Self.givenUp }
             try run.execute(command.shares, lock: command.lock, wait: command.wait) { [self] outcome in
                 isBusy = false
                 switch outcome {
@@ -110,6 +114,16 @@ final class TransactionCalls: RowCalls {
             }
         }
     }
+
+    /// Gives up what waits for a lock, and the transaction with it: a shard that has made a call wait cannot be told
+    /// otherwise. Everything else comes back by itself, and nothing more is sent.
+    func cancel() {
+        isCancelled = true
+        guard isBusy, mayWait else { return }
+        run.cancel(Self.givenUp)
+    }
+
+    private static let givenUp = DatabaseError(.transactionAborted, "A statement of the transaction was given up")
 
     /// No watch was sent.
     private static let unasked = DatabaseError(.internalFailure, "A condition that was not asked for did not hold")

@@ -53,7 +53,9 @@ final class StatementCursors {
     func close(_ number: UInt64) { cursors[number] = nil }
 
     /// The next page, as the request limits it.
-    func fetch(_ request: QueryRequest, _ principal: String, _ answer: @escaping Queries.Answer) {
+    func fetch(
+        _ request: QueryRequest, _ principal: String, _ handle: StatementHandle?, _ answer: @escaping Queries.Answer
+    ) {
         guard let cursor = cursors.removeValue(forKey: request.cursor), cursor.principal == principal else {
             return answer(QueryReply(error: StatementError(.invalidCursorName, "the cursor is not open any more")))
         }
@@ -66,6 +68,7 @@ final class StatementCursors {
             take(from: cursor, limit, count: nil, into: &reply)
             answer(reply)
         case .run(let run):
+            handle?.onCancel = { run.cancel() }
             run.fetch(limit) { [self] page in
                 if let failure = page.failure { return answer(QueryReply(error: failure)) }
                 reply.rows = page.rows

@@ -31,7 +31,7 @@ final class StatementRun {
     /// Rows that the engine gave beyond the page.
     private var left: ArraySlice<Bytes> = []
     private var onPage: ((Page) -> Void)?
-    private var isScheduled = false, hasEnded = false
+    private var isScheduled = false, hasEnded = false, isCancelled = false
 
     /// What the statement came to, once the last page was told.
     var count: UInt64 { UInt64(clamping: execution.count) }
@@ -47,7 +47,13 @@ final class StatementRun {
         schedule()
     }
 
-    func cancel() { execution.cancel() }
+    /// Gives it up: what is waited for fails, at once, or, where a call to a shard must come back first, then.
+    func cancel(afterCall: Bool = false) {
+        guard onPage != nil, !hasEnded else { return }
+        execution.cancel()
+        isCancelled = true
+        if !afterCall { schedule() }
+    }
 
     private func schedule() {
         guard !isScheduled, onPage != nil else { return }
@@ -58,10 +64,25 @@ final class StatementRun {
         }
     }
 
+    /// Goes on when everybody else had a turn: what comes later in the same tick would leave no time for the network.
+    private func giveWay() {
+        guard !isScheduled else { return }
+        isScheduled = true
+        loop.schedule(afterMilliseconds: 0) { [self] in
+            isScheduled = false
+            advance()
+        }
+    }
+
     private var isFull: Bool { pageSize >= Self.pageBytes || wanted.map { page.rows.count >= $0 } ?? false }
 
     private func advance() {
         guard onPage != nil else { return }
+        if isCancelled {
+            page = Page(failure: StatementHandle.cancelled)
+            hasEnded = true
+            return tell()
+        }
         let until = loop.now &+ Self.sliceNanoseconds
         while true {
             while !isFull, let row = left.popFirst() {
@@ -85,7 +106,7 @@ final class StatementRun {
                 hasEnded = true
                 return tell()
             }
-            if monotonicNanoseconds() > until { return schedule() }
+            if monotonicNanoseconds() > until { return giveWay() }
         }
     }
 

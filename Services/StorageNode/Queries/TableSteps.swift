@@ -40,9 +40,10 @@ final class SteppedRows: RowAccess {
     private let queries: Queries
     private let principal: String
     let keeper: RowKeeper
+    private let handle: StatementHandle?
 
-    init(_ queries: Queries, _ principal: String, _ keeper: RowKeeper) {
-        (self.queries, self.principal, self.keeper) = (queries, principal, keeper)
+    init(_ queries: Queries, _ principal: String, _ keeper: RowKeeper, _ handle: StatementHandle?) {
+        (self.queries, self.principal, self.keeper, self.handle) = (queries, principal, keeper, handle)
     }
 
     func scan(_ request: ScanRequest) throws(StatementError) -> any RowCursor { try keeper.scan(request) }
@@ -52,7 +53,8 @@ final class SteppedRows: RowAccess {
     }
 
     func write(_ changes: [RowChange], to collection: CollectionDescriptor) throws(StatementError) -> any RowWriting {
-        Step(self, changes, collection)
+        if handle?.isCancelled == true { throw StatementHandle.cancelled }
+        return Step(self, changes, collection)
     }
 
     private final class Step: RowWriting {
@@ -147,14 +149,16 @@ final class TableSteps {
     private let before: Catalog
     private var catalog: Catalog
     private var home: HomeTransaction?
+    /// It may be given up until the change is committed.
+    private let handle: StatementHandle?
     private let completion: (StatementError?) -> Void
 
     init(
         _ queries: Queries, _ principal: String, _ change: SchemaChange, _ settings: EngineSettings, _ catalog: Catalog,
-        completion: @escaping (StatementError?) -> Void
+        _ handle: StatementHandle?, completion: @escaping (StatementError?) -> Void
     ) {
         (self.queries, self.principal, self.change, self.settings) = (queries, principal, change, settings)
-        (before, self.catalog, self.completion) = (catalog, catalog, completion)
+        (before, self.catalog, self.handle, self.completion) = (catalog, catalog, handle, completion)
     }
 
     func begin() {
@@ -197,7 +201,7 @@ final class TableSteps {
     private func work() {
         do throws(DatabaseError) {
             let calls = SnapshotCalls(try queries.homes.openRouter(), connection: 0)
-            let rows = SteppedRows(queries, principal, RowKeeper(calls, draw: queries.draw))
+            let rows = SteppedRows(queries, principal, RowKeeper(calls, draw: queries.draw), handle)
             queries.perform(change.tasks[...], by: catalog, settings, rows.keeper, rows) { [self] error in
                 if let error { return fail(error) }
                 apply(change.finished) { [self] in look(calls.router) }
@@ -211,6 +215,7 @@ final class TableSteps {
     private func look(_ router: NodeRouter) {
         HiddenKeys.find(change, by: before, router) { [self] error in
             if let error { return fail(error) }
+            guard handle?.close() ?? true else { return fail(StatementHandle.cancelled) }
             home?.commit { [self] error in
                 if let error { fail(StatementError(ofShard: error)) } else { completion(nil) }
             }
