@@ -52,6 +52,51 @@ void   orbit__v1__query_request__free_unpacked
   assert(message->base.descriptor == &orbit__v1__query_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   orbit__v1__sequence_number__init
+                     (Orbit__V1__SequenceNumber         *message)
+{
+  static const Orbit__V1__SequenceNumber init_value = ORBIT__V1__SEQUENCE_NUMBER__INIT;
+  *message = init_value;
+}
+size_t orbit__v1__sequence_number__get_packed_size
+                     (const Orbit__V1__SequenceNumber *message)
+{
+  assert(message->base.descriptor == &orbit__v1__sequence_number__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t orbit__v1__sequence_number__pack
+                     (const Orbit__V1__SequenceNumber *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &orbit__v1__sequence_number__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t orbit__v1__sequence_number__pack_to_buffer
+                     (const Orbit__V1__SequenceNumber *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &orbit__v1__sequence_number__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Orbit__V1__SequenceNumber *
+       orbit__v1__sequence_number__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Orbit__V1__SequenceNumber *)
+     protobuf_c_message_unpack (&orbit__v1__sequence_number__descriptor,
+                                allocator, len, data);
+}
+void   orbit__v1__sequence_number__free_unpacked
+                     (Orbit__V1__SequenceNumber *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &orbit__v1__sequence_number__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   orbit__v1__value_type__init
                      (Orbit__V1__ValueType         *message)
 {
@@ -412,7 +457,7 @@ void   orbit__v1__query_notice__free_unpacked
   assert(message->base.descriptor == &orbit__v1__query_notice__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_number[6] =
+static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_number[7] =
 {
   { "EXECUTE", "ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE", 0 },
   { "PREPARE", "ORBIT__V1__QUERY_REQUEST__KIND__PREPARE", 1 },
@@ -420,12 +465,14 @@ static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_n
   { "CLOSE", "ORBIT__V1__QUERY_REQUEST__KIND__CLOSE", 3 },
   { "CANCEL", "ORBIT__V1__QUERY_REQUEST__KIND__CANCEL", 4 },
   { "COMMAND", "ORBIT__V1__QUERY_REQUEST__KIND__COMMAND", 5 },
+  { "AWAIT", "ORBIT__V1__QUERY_REQUEST__KIND__AWAIT", 6 },
 };
 static const ProtobufCIntRange orbit__v1__query_request__kind__value_ranges[] = {
-{0, 0},{0, 6}
+{0, 0},{0, 7}
 };
-static const ProtobufCEnumValueIndex orbit__v1__query_request__kind__enum_values_by_name[6] =
+static const ProtobufCEnumValueIndex orbit__v1__query_request__kind__enum_values_by_name[7] =
 {
+  { "AWAIT", 6 },
   { "CANCEL", 4 },
   { "CLOSE", 3 },
   { "COMMAND", 5 },
@@ -440,15 +487,15 @@ const ProtobufCEnumDescriptor orbit__v1__query_request__kind__descriptor =
   "Kind",
   "Orbit__V1__QueryRequest__Kind",
   "orbit.v1",
-  6,
+  7,
   orbit__v1__query_request__kind__enum_values_by_number,
-  6,
+  7,
   orbit__v1__query_request__kind__enum_values_by_name,
   1,
   orbit__v1__query_request__kind__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__query_request__field_descriptors[12] =
+static const ProtobufCFieldDescriptor orbit__v1__query_request__field_descriptors[13] =
 {
   {
     "kind",
@@ -594,6 +641,18 @@ static const ProtobufCFieldDescriptor orbit__v1__query_request__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "sequences",
+    13,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__QueryRequest, n_sequences),
+    offsetof(Orbit__V1__QueryRequest, sequences),
+    &orbit__v1__sequence_number__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__query_request__field_indices_by_name[] = {
   6,   /* field[6] = cursor */
@@ -605,6 +664,7 @@ static const unsigned orbit__v1__query_request__field_indices_by_name[] = {
   2,   /* field[2] = plan */
   5,   /* field[5] = row_limit */
   10,   /* field[10] = rows */
+  12,   /* field[12] = sequences */
   8,   /* field[8] = settings */
   9,   /* field[9] = statement */
   7,   /* field[7] = wants_columns */
@@ -612,7 +672,7 @@ static const unsigned orbit__v1__query_request__field_indices_by_name[] = {
 static const ProtobufCIntRange orbit__v1__query_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 12 }
+  { 0, 13 }
 };
 const ProtobufCMessageDescriptor orbit__v1__query_request__descriptor =
 {
@@ -622,11 +682,75 @@ const ProtobufCMessageDescriptor orbit__v1__query_request__descriptor =
   "Orbit__V1__QueryRequest",
   "orbit.v1",
   sizeof(Orbit__V1__QueryRequest),
-  12,
+  13,
   orbit__v1__query_request__field_descriptors,
   orbit__v1__query_request__field_indices_by_name,
   1,  orbit__v1__query_request__number_ranges,
   (ProtobufCMessageInit) orbit__v1__query_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor orbit__v1__sequence_number__field_descriptors[3] =
+{
+  {
+    "sequence",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__SequenceNumber, sequence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "number",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_SINT64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__SequenceNumber, number),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "is_drawn",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__SequenceNumber, is_drawn),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned orbit__v1__sequence_number__field_indices_by_name[] = {
+  2,   /* field[2] = is_drawn */
+  1,   /* field[1] = number */
+  0,   /* field[0] = sequence */
+};
+static const ProtobufCIntRange orbit__v1__sequence_number__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor orbit__v1__sequence_number__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "orbit.v1.SequenceNumber",
+  "SequenceNumber",
+  "Orbit__V1__SequenceNumber",
+  "orbit.v1",
+  sizeof(Orbit__V1__SequenceNumber),
+  3,
+  orbit__v1__sequence_number__field_descriptors,
+  orbit__v1__sequence_number__field_indices_by_name,
+  1,  orbit__v1__sequence_number__number_ranges,
+  (ProtobufCMessageInit) orbit__v1__sequence_number__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor orbit__v1__value_type__field_descriptors[3] =
@@ -913,7 +1037,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_column__descriptor =
   (ProtobufCMessageInit) orbit__v1__query_column__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__query_reply__field_descriptors[13] =
+static const ProtobufCFieldDescriptor orbit__v1__query_reply__field_descriptors[15] =
 {
   {
     "is_unknown",
@@ -1071,6 +1195,30 @@ static const ProtobufCFieldDescriptor orbit__v1__query_reply__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "is_pending",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryReply, is_pending),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sequences",
+    15,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Orbit__V1__QueryReply, n_sequences),
+    offsetof(Orbit__V1__QueryReply, sequences),
+    &orbit__v1__sequence_number__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__query_reply__field_indices_by_name[] = {
   2,   /* field[2] = columns */
@@ -1080,17 +1228,19 @@ static const unsigned orbit__v1__query_reply__field_indices_by_name[] = {
   3,   /* field[3] = has_columns */
   7,   /* field[7] = has_count */
   11,   /* field[11] = inputs */
+  13,   /* field[13] = is_pending */
   0,   /* field[0] = is_unknown */
   9,   /* field[9] = notices */
   1,   /* field[1] = parameter_types */
   12,   /* field[12] = point */
   4,   /* field[4] = rows */
+  14,   /* field[14] = sequences */
   6,   /* field[6] = tag */
 };
 static const ProtobufCIntRange orbit__v1__query_reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 15 }
 };
 const ProtobufCMessageDescriptor orbit__v1__query_reply__descriptor =
 {
@@ -1100,7 +1250,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_reply__descriptor =
   "Orbit__V1__QueryReply",
   "orbit.v1",
   sizeof(Orbit__V1__QueryReply),
-  13,
+  15,
   orbit__v1__query_reply__field_descriptors,
   orbit__v1__query_reply__field_indices_by_name,
   1,  orbit__v1__query_reply__number_ranges,

@@ -36,7 +36,7 @@ let description = ServiceDescription(
         ConfigurationOption("max-message-size", .bytes, default: "64MB", help: "Longest message of a client"),
         ConfigurationOption(
             "output-limit", .bytes, default: "256MB", help: "A client that leaves more unread is closed"),
-        ConfigurationOption("call-timeout", .duration, default: "24h", help: "How long a statement may take at all"),
+        ConfigurationOption("call-timeout", .duration, default: "30s", help: "How long a node may take to answer"),
     ],
     check: { options in
         _ = try options.addresses("listen")

@@ -235,6 +235,9 @@ package final class Execution {
         .tuple([value, .text(TextForms.text(value, type, context))])
     }
 
+    /// What was done with sequences since this was asked last: for the session, whatever becomes of the statement.
+    package func takeSequences() -> [SequenceNumber] { context.sequences.takeNews() }
+
     /// The next step fails.
     package func cancel() { context.isCancelled = true }
 }

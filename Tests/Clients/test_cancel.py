@@ -1,5 +1,5 @@
-"""Statements that are given up: by a request to cancel, a time-out, or a client that goes away. Their rows and locks are
-free afterwards."""
+"""Statements that are given up: by a request to cancel, a time-out, or a client that goes away. Their rows and locks
+are free afterwards."""
 
 import threading
 
@@ -61,6 +61,51 @@ def test_statement_timeout(connection):
     with pytest.raises(psycopg.errors.QueryCanceled, match="canceling statement due to statement timeout"):
         connection.execute(LONG)
     assert connection.execute("SELECT count(*) FROM t WHERE a = 1").fetchone() == (1,)
+
+
+def test_a_statement_may_take_longer_than_a_node_is_asked_once(connection):
+    """The node says after 5 s that it is under way, and is asked again: nobody but its own time-out ends it."""
+    connection.execute("SET statement_timeout = '6s'")
+    for begin, end in ((None, None), ("BEGIN", "ROLLBACK")):
+        if begin:
+            connection.execute(begin)
+        with pytest.raises(psycopg.errors.QueryCanceled, match="canceling statement due to statement timeout"):
+            connection.execute(LONG)
+        if end:
+            connection.execute(end)
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_statement_on_one_record_is_cancelled(cluster, connection):
+    update = "UPDATE t SET b = %s WHERE a = 11"
+    for number in range(8):  # From the second on it goes to the record's shard at once.
+        connection.execute(update, (number,))
+    with connect(cluster) as other:
+        with other.transaction():
+            other.execute("UPDATE t SET b = 100 WHERE a = 11")
+            cancelled(connection, "UPDATE t SET b = 200 WHERE a = 11")
+            connection.execute("SET statement_timeout = '300ms'")
+            with pytest.raises(psycopg.errors.QueryCanceled, match="canceling statement due to statement timeout"):
+                connection.execute(update, (300,))
+            connection.execute("SET statement_timeout = 0")
+            # Reads wait for nobody.
+            assert connection.execute("SELECT b FROM t WHERE a = 11").fetchone() == (7,)
+        assert connection.execute("SELECT b FROM t WHERE a = 11").fetchone() == (100,)
+    connection.execute(update, (12,))
+    assert connection.execute("SELECT b FROM t WHERE a = 11").fetchone() == (12,)
+
+
+def test_a_lock_timeout_within_a_transaction(cluster, connection):
+    with connect(cluster) as other, other.transaction():
+        other.execute("UPDATE t SET b = 1 WHERE a = 12")
+        with connection.transaction():
+            connection.execute("UPDATE t SET b = 1 WHERE a = 13")
+            with pytest.raises(psycopg.errors.LockNotAvailable, match="canceling statement due to lock timeout"):
+                with connection.transaction():  # A savepoint.
+                    connection.execute("SET LOCAL lock_timeout = '50ms'")
+                    connection.execute("UPDATE t SET b = 2 WHERE a = 12")
+            connection.execute("UPDATE t SET b = 3 WHERE a = 13")
+    assert connection.execute("SELECT b FROM t WHERE a = 13").fetchone() == (3,)
 
 
 def test_a_wait_for_a_lock_is_cancelled(cluster, connection):

@@ -15,6 +15,8 @@ struct QueryMessageTests {
         request.cursor = .max
         request.wantsColumns = true
         request.settings = [.init("TimeZone", "Europe/Zürich")]
+        (request.statement, request.lockTimeout) = (.max, 7)
+        request.sequences = [SequenceNumber(1001, .min, isDrawn: true), SequenceNumber(1002, 5, isDrawn: false)]
         return request
     }()
 
@@ -33,6 +35,8 @@ struct QueryMessageTests {
         reply.cursor = 4
         reply.tag = "SELECT"
         reply.count = 0
+        reply.isPending = true
+        reply.sequences = [SequenceNumber(.max, .max, isDrawn: false)]
         reply.notices = [.init(severity: "NOTICE", StatementError(.dataException, "mind this"))]
         return reply
     }()
@@ -43,6 +47,21 @@ struct QueryMessageTests {
         #expect(try Self.reply.encode().withView { try QueryReply(decoding: $0) } == Self.reply)
         #expect(try Bytes().withView { try QueryRequest(decoding: $0) } == QueryRequest(.execute))
         #expect(try Bytes().withView { try QueryReply(decoding: $0) } == QueryReply())
+    }
+
+    @Test("a session knows its last numbers, and which came last")
+    func sequences() {
+        var known = SessionSequences()
+        #expect(known.last == nil && known.number(of: 1) == nil)
+        known.note(SequenceNumber(1, 10, isDrawn: true))
+        known.note(SequenceNumber(2, 20, isDrawn: true))
+        known.note(SequenceNumber(1, 15, isDrawn: false))
+        #expect(known.last == 20 && known.number(of: 1) == 15)
+        known.note(SequenceNumber(2, 25, isDrawn: false))
+        #expect(known.last == 25)
+        #expect(SessionSequences(known.list) == known)
+        for sequence in 100...2000 { known.note(SequenceNumber(UInt32(sequence), 0, isDrawn: false)) }
+        #expect(known.last == 25 && known.list.count == SessionSequences.limit)
     }
 
     @Test("what is cut or changed reaches no trap")

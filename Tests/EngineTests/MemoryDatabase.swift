@@ -25,7 +25,7 @@ final class MemoryDatabase {
 
     var contents = Contents()
     /// Sequences count on whatever becomes of the transaction.
-    var drawn: [CollectionID: Int64] = [:]
+    var drawn: [CollectionID: (last: Int64, isCalled: Bool)] = [:]
     var settings = EngineSettings()
     let behaviour: MemoryRows.Behaviour
     /// How often an execution gave way.
@@ -166,6 +166,7 @@ final class MemoryDatabase {
         if behaviour.prefersPoints, let answer = try runPoint(prepared, parameters) { return answer }
         let access = MemoryRows(self, behaviour)
         let execution = try prepared.execute(parameters, settings: settings, access: access)
+        defer { for news in execution.takeSequences() { settings.sequences.note(news) } }
         var lines: [String] = []
         var waits = access.waits
         while true {

@@ -121,33 +121,46 @@ final class MemoryRows: RowAccess {
         Writing(self, changes, collection.id)
     }
 
-    func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]? {
+    func set(_ sequence: CollectionID, to number: Int64, isCalled: Bool) throws(StatementError) -> Int64? {
+        if waits(for: sequence) { return nil }
+        database.drawn[sequence] = (number, isCalled)
+        return number
+    }
+
+    private func waits(for sequence: CollectionID) -> Bool {
         var asked = drawing.contains(sequence)
         if isPutOff(&asked) {
             drawing.insert(sequence)
-            return nil
+            return true
         }
         drawing.remove(sequence)
+        return false
+    }
+
+    func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]? {
+        if waits(for: sequence) { return nil }
         guard let descriptor = contents.catalog.collection(sequence), let terms = descriptor.sequence else {
             throw StatementError(.internalError, "there is no sequence \(sequence.rawValue)")
         }
         var numbers: [Int64] = []
         for _ in 0..<count {
-            let last = database.drawn[sequence]
-            let next =
-                last.map { $0.addingReportingOverflow(terms.increment) }
-                ?? (partialValue: terms.start, overflow: false)
+            let next: (partialValue: Int64, overflow: Bool) =
+                switch database.drawn[sequence] {
+                case (let last, true)?: last.addingReportingOverflow(terms.increment)
+                case (let first, false)?: (partialValue: first, overflow: false)
+                case nil: (partialValue: terms.start, overflow: false)
+                }
             if next.overflow || next.partialValue > terms.maximum || next.partialValue < terms.minimum {
                 guard terms.cycles else {
                     throw StatementError(
                         .sequenceGeneratorLimitExceeded,
                         "nextval: reached maximum value of sequence \"\(descriptor.name)\" (\(terms.maximum))")
                 }
-                database.drawn[sequence] = terms.increment > 0 ? terms.minimum : terms.maximum
+                database.drawn[sequence] = (terms.increment > 0 ? terms.minimum : terms.maximum, true)
             } else {
-                database.drawn[sequence] = next.partialValue
+                database.drawn[sequence] = (next.partialValue, true)
             }
-            numbers.append(database.drawn[sequence] ?? 0)
+            numbers.append(database.drawn[sequence]?.last ?? 0)
         }
         return numbers
     }

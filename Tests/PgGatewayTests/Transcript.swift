@@ -326,6 +326,8 @@ final class Recorder: PlanRunner {
 
     func close(cursor: UInt32) { lines.append("close cursor") }
 
+    func forgetSequences() { lines.append("forget sequences") }
+
     func control(_ token: UInt64, _ control: TransactionControl, _ use: TransactionUse, _ context: SessionContext) {
         self.token = token
         lines.append("control \(control)")

@@ -16,6 +16,7 @@ PROTOBUF_C__BEGIN_DECLS
 
 
 typedef struct Orbit__V1__QueryRequest Orbit__V1__QueryRequest;
+typedef struct Orbit__V1__SequenceNumber Orbit__V1__SequenceNumber;
 typedef struct Orbit__V1__ValueType Orbit__V1__ValueType;
 typedef struct Orbit__V1__QueryParameter Orbit__V1__QueryParameter;
 typedef struct Orbit__V1__Setting Orbit__V1__Setting;
@@ -52,7 +53,11 @@ typedef enum _Orbit__V1__QueryRequest__Kind {
   /*
    * `plan` is a frame of one invocation: a command of Redis that changes a record, done as a statement
    */
-  ORBIT__V1__QUERY_REQUEST__KIND__COMMAND = 5
+  ORBIT__V1__QUERY_REQUEST__KIND__COMMAND = 5,
+  /*
+   * the reply to `statement`, which was answered with `is_pending`
+   */
+  ORBIT__V1__QUERY_REQUEST__KIND__AWAIT = 6
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__QUERY_REQUEST__KIND)
 } Orbit__V1__QueryRequest__Kind;
 typedef enum _Orbit__V1__QueryParameter__Format {
@@ -119,10 +124,36 @@ struct  Orbit__V1__QueryRequest
    * milliseconds to wait for a lock; 0: as long as there is hope
    */
   uint32_t lock_timeout;
+  /*
+   * that the session has numbers of
+   */
+  size_t n_sequences;
+  Orbit__V1__SequenceNumber **sequences;
 };
 #define ORBIT__V1__QUERY_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_request__descriptor) \
-    , ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE, {0,NULL}, {0,NULL}, 0,NULL, 0,NULL, 0, 0, 0, 0,NULL, 0, 0,NULL, 0 }
+    , ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE, {0,NULL}, {0,NULL}, 0,NULL, 0,NULL, 0, 0, 0, 0,NULL, 0, 0,NULL, 0, 0,NULL }
+
+
+/*
+ * The last number that a session has of a sequence.
+ */
+struct  Orbit__V1__SequenceNumber
+{
+  ProtobufCMessage base;
+  /*
+   * a collection
+   */
+  uint32_t sequence;
+  int64_t number;
+  /*
+   * nextval; of a request: the sequence that was drawn from last
+   */
+  protobuf_c_boolean is_drawn;
+};
+#define ORBIT__V1__SEQUENCE_NUMBER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__sequence_number__descriptor) \
+    , 0, 0, 0 }
 
 
 /*
@@ -233,10 +264,19 @@ struct  Orbit__V1__QueryReply
    * Of PREPARE and EXECUTE, for a statement about one record at most: how to have the record's shard carry it out.
    */
   Orbit__V1__QueryPoint *point;
+  /*
+   * it is under way still: AWAIT asks what comes of it
+   */
+  protobuf_c_boolean is_pending;
+  /*
+   * that it drew or set, in their order, whatever became of it
+   */
+  size_t n_sequences;
+  Orbit__V1__SequenceNumber **sequences;
 };
 #define ORBIT__V1__QUERY_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_reply__descriptor) \
-    , 0, 0,NULL, 0,NULL, 0, 0,NULL, 0, (char *)protobuf_c_empty_string, 0, 0, 0,NULL, NULL, 0,NULL, NULL }
+    , 0, 0,NULL, 0,NULL, 0, 0,NULL, 0, (char *)protobuf_c_empty_string, 0, 0, 0,NULL, NULL, 0,NULL, NULL, 0, 0,NULL }
 
 
 /*
@@ -342,6 +382,25 @@ Orbit__V1__QueryRequest *
                       const uint8_t       *data);
 void   orbit__v1__query_request__free_unpacked
                      (Orbit__V1__QueryRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Orbit__V1__SequenceNumber methods */
+void   orbit__v1__sequence_number__init
+                     (Orbit__V1__SequenceNumber         *message);
+size_t orbit__v1__sequence_number__get_packed_size
+                     (const Orbit__V1__SequenceNumber   *message);
+size_t orbit__v1__sequence_number__pack
+                     (const Orbit__V1__SequenceNumber   *message,
+                      uint8_t             *out);
+size_t orbit__v1__sequence_number__pack_to_buffer
+                     (const Orbit__V1__SequenceNumber   *message,
+                      ProtobufCBuffer     *buffer);
+Orbit__V1__SequenceNumber *
+       orbit__v1__sequence_number__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   orbit__v1__sequence_number__free_unpacked
+                     (Orbit__V1__SequenceNumber *message,
                       ProtobufCAllocator *allocator);
 /* Orbit__V1__ValueType methods */
 void   orbit__v1__value_type__init
@@ -500,6 +559,9 @@ void   orbit__v1__query_notice__free_unpacked
 typedef void (*Orbit__V1__QueryRequest_Closure)
                  (const Orbit__V1__QueryRequest *message,
                   void *closure_data);
+typedef void (*Orbit__V1__SequenceNumber_Closure)
+                 (const Orbit__V1__SequenceNumber *message,
+                  void *closure_data);
 typedef void (*Orbit__V1__ValueType_Closure)
                  (const Orbit__V1__ValueType *message,
                   void *closure_data);
@@ -532,6 +594,7 @@ typedef void (*Orbit__V1__QueryNotice_Closure)
 
 extern const ProtobufCMessageDescriptor orbit__v1__query_request__descriptor;
 extern const ProtobufCEnumDescriptor    orbit__v1__query_request__kind__descriptor;
+extern const ProtobufCMessageDescriptor orbit__v1__sequence_number__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__value_type__descriptor;
 extern const ProtobufCMessageDescriptor orbit__v1__query_parameter__descriptor;
 extern const ProtobufCEnumDescriptor    orbit__v1__query_parameter__format__descriptor;

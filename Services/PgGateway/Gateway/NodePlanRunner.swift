@@ -57,6 +57,8 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     private var settings: [QueryRequest.Setting] = []
     private var settingsVersion: UInt64?
     private var cursors: [UInt32: OpenCursor] = [:]
+    /// What the session has drawn from sequences.
+    private(set) var sequences = SessionSequences()
     /// Rows that the session was not ready for, and what is to be done after them.
     var held: (() -> Void)?
     private var timer: LoopTimer?
@@ -101,6 +103,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         request.wantsColumns = call.wantsColumns
         request.rowLimit = UInt32(clamping: call.rowLimit)
         request.lockTimeout = Self.lockTimeout(context)
+        if !sequences.isEmpty { request.sequences = sequences.list }
         let isAlone: Bool
         switch call.use {
         case .alone: isAlone = true
@@ -212,6 +215,8 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         }
     }
 
+    func forgetSequences() { sequences = SessionSequences() }
+
     func cancel(_ token: UInt64) {
         interrupt(token, StatementError(.queryCanceled, "canceling statement due to user request"))
     }
@@ -291,8 +296,20 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     func send(at node: NodeID?) {
         lastStatement = max(lastStatement &+ 1, 1)
         work?.request.statement = lastStatement
+        if let work { transmit(work.request, at: node) }
+    }
+
+    /// It takes longer than a call may: the node is asked again what has become of it.
+    private func wait(at node: NodeID?) {
         guard let work else { return }
-        let token = work.token, request = work.request.encode()
+        var request = QueryRequest(.wait)
+        request.statement = work.request.statement
+        transmit(request, at: node)
+    }
+
+    private func transmit(_ request: QueryRequest, at node: NodeID?) {
+        guard let work else { return }
+        let token = work.token, request = request.encode()
         if work.isAlone {
             self.work?.node = router.statement(request, at: node, connection: connection, principal: principal) {
                 [weak self] result in
@@ -314,7 +331,9 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     // MARK: Answers
 
     private func answered(_ token: UInt64, _ reply: QueryReply, _ node: NodeID?) {
+        for news in reply.sequences { sequences.note(news) }
         guard var work, work.token == token else { return abandon(reply, node) }
+        if reply.isPending { return wait(at: node) }
         if reply.isUnknown {
             guard work.request.plan.isEmpty, let statement = work.statement else {
                 return fail(

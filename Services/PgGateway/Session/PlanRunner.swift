@@ -31,6 +31,9 @@ package protocol PlanRunner: AnyObject {
     /// End the transaction, or do something with its savepoints. Answer with `completed` or `failed`.
     func control(_ token: UInt64, _ control: TransactionControl, _ use: TransactionUse, _ context: SessionContext)
 
+    /// Forget what the session has drawn from sequences.
+    func forgetSequences()
+
     /// Give up what is under way, if the token is still that. It is answered with `failed` (57014), or as if nothing
     /// had been said.
     func cancel(_ token: UInt64)

@@ -139,14 +139,14 @@ extension Queries {
 
     /// Numbers of a sequence, outside of all transactions.
     func draw(
-        _ sequence: CollectionID, _ count: Int, _ completion: @escaping (Result<[Int64], DatabaseError>) -> Void
+        _ sequence: CollectionID, _ wish: SequenceWish, _ completion: @escaping (Result<[Int64], DatabaseError>) -> Void
     ) {
         do throws(DatabaseError) {
             let router = try homes.openRouter()
             guard let descriptor = try catalog()?.collection(sequence) else {
                 throw DatabaseError(.staleSchema, "The sequence is gone")
             }
-            SequenceDraw(router, descriptor, count, completion).begin()
+            SequenceDraw(router, descriptor, wish, completion).begin()
         } catch {
             loop.runLater { completion(.failure(error)) }
         }

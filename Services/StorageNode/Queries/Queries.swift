@@ -54,7 +54,7 @@ final class Queries {
     private let programs: PointPrograms
     private let fragments: Fragments
     private var plans: [PlanKey: Plan] = [:]
-    private let underWay = StatementsUnderWay()
+    private let underWay: StatementsUnderWay
     let cursors: StatementCursors
     let zones = ZoneTable()
     private(set) var running = 0
@@ -74,6 +74,7 @@ final class Queries {
         (self.loop, self.homes, self.clock, self.limits, self.catalog) = (loop, homes, clock, limits, catalog)
         (self.programs, self.fragments) = (programs, fragments)
         cursors = StatementCursors(clock: clock, limits: limits)
+        underWay = StatementsUnderWay(loop, limit: limits.statements * 2)
     }
 
     // MARK: Requests
@@ -86,10 +87,9 @@ final class Queries {
         let later: Answer = { [loop] reply in loop.runLater { answer(reply) } }
         switch request.kind {
         case .fetch:
-            let handle = underWay.begin(request.statement, on: stream, principal)
+            let handle = underWay.begin(request.statement, on: stream, principal, later)
             return cursors.fetch(request, principal, handle) { [self] reply in
-                underWay.end(request.statement, handle)
-                later(reply)
+                if let handle { underWay.end(request.statement, handle, reply) } else { later(reply) }
             }
         case .close:
             cursors.close(request.cursor)
@@ -97,6 +97,7 @@ final class Queries {
         case .cancel:
             underWay.cancel(request.statement, principal: principal)
             return later(QueryReply())
+        case .wait: return underWay.wait(request.statement, on: stream, principal, later)
         case .command: return command(request, in: home, principal, later)
         case .prepare, .execute: break
         }
@@ -110,18 +111,20 @@ final class Queries {
         }
         running += 1
         counts.statements &+= 1
-        let handle = underWay.begin(request.statement, on: stream, principal)
-        var isAnswered = false
+        let handle = underWay.begin(request.statement, on: stream, principal, later)
+        var request = request, isAnswered = false
+        if handle == nil { request.statement = 0 }
+        let name = request.statement
         // A transaction that ends answers for its statements, and they may have something to say yet.
         let done: Answer = { [self] reply in
             guard !isAnswered else { return }
             isAnswered = true
             running -= 1
-            underWay.end(request.statement, handle)
             if reply.error != nil { counts.failed &+= 1 }
             // A transaction that was given up with its statement says so.
             let isGivenUp = reply.error?.error.state == .inFailedSQLTransaction && handle?.isCancelled == true
-            later(isGivenUp ? QueryReply(error: StatementHandle.cancelled) : reply)
+            let told = isGivenUp ? QueryReply(error: StatementHandle.cancelled) : reply
+            if let handle { underWay.end(name, handle, told) } else { later(told) }
         }
         do throws(StatementError) {
             let source = try source(of: request)
@@ -367,9 +370,13 @@ final class Queries {
         _ page: StatementRun.Page, _ bound: Bound, _ request: QueryRequest, _ run: StatementRun,
         _ principal: String
     ) -> QueryReply {
-        if let failure = page.failure { return QueryReply(error: failure) }
-        let prepared = bound.prepared
         var reply = QueryReply()
+        run.tellSequences(in: &reply)
+        if let failure = page.failure {
+            reply.error = QueryReply.Notice(severity: "ERROR", failure)
+            return reply
+        }
+        let prepared = bound.prepared
         if request.wantsColumns { describe(prepared, bound.point, in: &reply) }
         reply.point = bound.point
         (reply.rows, reply.tag, reply.givesRows) = (page.rows, prepared.tag, prepared.givesRows)
@@ -511,8 +518,11 @@ final class Queries {
         }
         gather(run, [], 0) { [self] result in
             var reply = QueryReply()
+            run.tellSequences(in: &reply)
             switch result {
-            case .failure(let error): return answer(QueryReply(error: error))
+            case .failure(let error):
+                reply.error = QueryReply.Notice(severity: "ERROR", error)
+                return answer(reply)
             case .success(let rows):
                 if request.wantsColumns { describe(prepared, bound.point, in: &reply) }
                 (reply.tag, reply.givesRows, reply.point) = (prepared.tag, prepared.givesRows, bound.point)

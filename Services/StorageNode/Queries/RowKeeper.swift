@@ -20,7 +20,9 @@ final class RowKeeper: RowAccess {
     /// When rows expire that were replaced, by their keys as they are called, in milliseconds since 1970: their entries
     /// get that time.
     fileprivate var expiries: [Bytes: Int64] = [:]
-    private let drawNumbers: (CollectionID, Int, @escaping (Result<[Int64], DatabaseError>) -> Void) -> Void
+    typealias Drawing = (CollectionID, SequenceWish, @escaping (Result<[Int64], DatabaseError>) -> Void) -> Void
+
+    private let drawNumbers: Drawing
     private var draws: [CollectionID: Result<[Int64], DatabaseError>] = [:]
     private var drawing: Set<CollectionID> = []
     private var followers: [() -> Void] = []
@@ -28,11 +30,7 @@ final class RowKeeper: RowAccess {
     /// What shards may be asked to do with their rows; nil: nothing.
     let fragments: KeptFragments?
 
-    init(
-        _ calls: any RowCalls,
-        draw: @escaping (CollectionID, Int, @escaping (Result<[Int64], DatabaseError>) -> Void) -> Void,
-        fragments: KeptFragments? = nil
-    ) {
+    init(_ calls: any RowCalls, draw: @escaping Drawing, fragments: KeptFragments? = nil) {
         (self.calls, drawNumbers, self.fragments) = (calls, draw, fragments)
     }
 
@@ -98,14 +96,24 @@ final class RowKeeper: RowAccess {
     }
 
     func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]? {
+        try wish(.draw(count), of: sequence)
+    }
+
+    func set(_ sequence: CollectionID, to number: Int64, isCalled: Bool) throws(StatementError) -> Int64? {
+        try wish(.set(number, isCalled: isCalled), of: sequence)?.first
+    }
+
+    private func wish(_ wish: SequenceWish, of sequence: CollectionID) throws(StatementError) -> [Int64]? {
         if let result = draws.removeValue(forKey: sequence) {
             switch result {
             case .success(let numbers): return numbers
+            case .failure(let error) where error.code == .overflow:
+                throw StatementError(.sequenceGeneratorLimitExceeded, error.message)
             case .failure(let error): throw StatementError(ofShard: error)
             }
         }
         guard drawing.insert(sequence).inserted else { return nil }
-        drawNumbers(sequence, count) { [self] result in
+        drawNumbers(sequence, wish) { [self] result in
             drawing.remove(sequence)
             draws[sequence] = result
             onProgress()

@@ -70,7 +70,11 @@ final class StatementCursors {
         case .run(let run):
             handle?.onCancel = { run.cancel() }
             run.fetch(limit) { [self] page in
-                if let failure = page.failure { return answer(QueryReply(error: failure)) }
+                run.tellSequences(in: &reply)
+                if let failure = page.failure {
+                    reply.error = QueryReply.Notice(severity: "ERROR", failure)
+                    return answer(reply)
+                }
                 reply.rows = page.rows
                 cursor.count += UInt64(page.rows.count)
                 if page.isLast { reply.count = cursor.count } else { keep(cursor, for: &reply) }

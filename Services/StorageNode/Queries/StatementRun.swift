@@ -36,6 +36,9 @@ final class StatementRun {
     /// What the statement came to, once the last page was told.
     var count: UInt64 { UInt64(clamping: execution.count) }
 
+    /// Tells what it did with sequences since this was called last.
+    func tellSequences(in reply: inout QueryReply) { reply.sequences += execution.takeSequences() }
+
     init(_ execution: Execution, _ keeper: RowKeeper, _ loop: EventLoop) {
         (self.execution, self.keeper, self.loop) = (execution, keeper, loop)
         keeper.onProgress = { [weak self] in self?.schedule() }
@@ -55,20 +58,11 @@ final class StatementRun {
         if !afterCall { schedule() }
     }
 
+    /// The loop looks at the network between jobs that have taken a millisecond.
     private func schedule() {
         guard !isScheduled, onPage != nil else { return }
         isScheduled = true
         loop.runLater { [self] in
-            isScheduled = false
-            advance()
-        }
-    }
-
-    /// Goes on when everybody else had a turn: what comes later in the same tick would leave no time for the network.
-    private func giveWay() {
-        guard !isScheduled else { return }
-        isScheduled = true
-        loop.schedule(afterMilliseconds: 0) { [self] in
             isScheduled = false
             advance()
         }
@@ -106,7 +100,7 @@ final class StatementRun {
                 hasEnded = true
                 return tell()
             }
-            if monotonicNanoseconds() > until { return giveWay() }
+            if monotonicNanoseconds() > until { return schedule() }
         }
     }
 

@@ -24,6 +24,7 @@ struct StatementSettings {
         engine.text.now = transactionTime
         engine.text.zoneNamed = { ZoneFiles.rules($0) }
         engine.sessionSettings = request.settings
+        if !request.sequences.isEmpty { engine.sequences = SessionSequences(request.sequences) }
         for setting in request.settings {
             switch setting.name {
             case "search_path": engine.searchPath = Self.names(setting.value)

@@ -33,6 +33,10 @@ final class BoundedRows: RowAccess {
     func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]? {
         try keeper.draw(count, from: sequence)
     }
+
+    func set(_ sequence: CollectionID, to number: Int64, isCalled: Bool) throws(StatementError) -> Int64? {
+        try keeper.set(sequence, to: number, isCalled: isCalled)
+    }
 }
 
 /// Reads as of one time, and writes each batch in a transaction of its own.
@@ -50,6 +54,10 @@ final class SteppedRows: RowAccess {
     func lock(_ request: LockRequest) throws(StatementError) -> any RowCursor { try keeper.lock(request) }
     func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]? {
         try keeper.draw(count, from: sequence)
+    }
+
+    func set(_ sequence: CollectionID, to number: Int64, isCalled: Bool) throws(StatementError) -> Int64? {
+        try keeper.set(sequence, to: number, isCalled: isCalled)
     }
 
     func write(_ changes: [RowChange], to collection: CollectionDescriptor) throws(StatementError) -> any RowWriting {

@@ -57,6 +57,8 @@ package struct QueryReply: Hashable, Sendable {
     package var point: Point?
     /// What rows the plan's input takes; empty if it has none.
     package var inputs: [Column] = []
+    package var isPending = false
+    package var sequences: [SequenceNumber] = []
 
     package init() {}
 
@@ -65,6 +67,7 @@ package struct QueryReply: Hashable, Sendable {
     package func encode() -> Bytes {
         Protobuf.encode { arena in
             let columns = self.columns.map { Optional($0.build(arena)) }
+            let sequences = self.sequences.map { Optional($0.build(arena)) }
             let inputs = self.inputs.map { Optional($0.build(arena)) }
             return arena.make(orbit__v1__query_reply__init) { message in
                 message.is_unknown = isUnknown ? 1 : 0
@@ -85,6 +88,9 @@ package struct QueryReply: Hashable, Sendable {
                 message.point = point?.build(arena)
                 message.inputs = arena.array(inputs)
                 message.n_inputs = inputs.count
+                message.is_pending = isPending ? 1 : 0
+                message.sequences = arena.array(sequences)
+                message.n_sequences = sequences.count
             }
         }
     }
@@ -107,6 +113,8 @@ package struct QueryReply: Hashable, Sendable {
             reply.notices = Protobuf.messages(message.notices, message.n_notices).map(Notice.init)
             reply.error = (message.error?.pointee).map(Notice.init)
             reply.point = (message.point?.pointee).map(Point.init)
+            reply.isPending = message.is_pending != 0
+            reply.sequences = Protobuf.messages(message.sequences, message.n_sequences).map(SequenceNumber.init)
             return reply
         }
     }

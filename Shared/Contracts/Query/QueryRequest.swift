@@ -27,10 +27,32 @@ package struct ValueTypeForm: Hashable, Sendable {
     }
 }
 
+/// The last number that a session has of a sequence.
+package struct SequenceNumber: Hashable, Sendable {
+    package var sequence: UInt32
+    package var number: Int64
+    /// nextval gave it; of what travels with a request: nothing was drawn later from another sequence.
+    package var isDrawn: Bool
+
+    package init(_ sequence: UInt32, _ number: Int64, isDrawn: Bool) {
+        (self.sequence, self.number, self.isDrawn) = (sequence, number, isDrawn)
+    }
+
+    init(_ message: Orbit__V1__SequenceNumber) {
+        self.init(message.sequence, message.number, isDrawn: message.is_drawn != 0)
+    }
+
+    func build(_ arena: ProtobufArena) -> UnsafeMutablePointer<Orbit__V1__SequenceNumber> {
+        arena.make(orbit__v1__sequence_number__init) { message in
+            (message.sequence, message.number, message.is_drawn) = (sequence, number, isDrawn ? 1 : 0)
+        }
+    }
+}
+
 /// What a gateway wants of a statement (Proto/query.proto says what the fields mean).
 package struct QueryRequest: Hashable, Sendable {
     package enum Kind: UInt32, Hashable, Sendable {
-        case execute = 0, prepare = 1, fetch = 2, close = 3, cancel = 4, command = 5
+        case execute = 0, prepare = 1, fetch = 2, close = 3, cancel = 4, command = 5, wait = 6
     }
 
     /// The value of a parameter, as the client wrote it.
@@ -64,6 +86,7 @@ package struct QueryRequest: Hashable, Sendable {
     package var statement: UInt64 = 0
     package var rows: [Bytes] = []
     package var lockTimeout: UInt32 = 0
+    package var sequences: [SequenceNumber] = []
 
     package init(_ kind: Kind) { self.kind = kind }
 
@@ -77,6 +100,7 @@ package struct QueryRequest: Hashable, Sendable {
                         message.format = Orbit__V1__QueryParameter__Format(rawValue: parameter.isBinary ? 1 : 0)
                     })
             }
+            let sequences = self.sequences.map { Optional($0.build(arena)) }
             let settings = self.settings.map { setting in
                 Optional(
                     arena.make(orbit__v1__setting__init) { message in
@@ -101,6 +125,8 @@ package struct QueryRequest: Hashable, Sendable {
                 message.rows = arena.array(rows.map(arena.data))
                 message.n_rows = rows.count
                 message.lock_timeout = lockTimeout
+                message.sequences = arena.array(sequences)
+                message.n_sequences = sequences.count
             }
         }
     }
@@ -135,6 +161,7 @@ package struct QueryRequest: Hashable, Sendable {
             request.statement = message.statement
             request.rows = Protobuf.byteStrings(message.rows, message.n_rows)
             request.lockTimeout = message.lock_timeout
+            request.sequences = Protobuf.messages(message.sequences, message.n_sequences).map(SequenceNumber.init)
             return request
         }
     }

@@ -24,6 +24,8 @@ package struct EngineSettings: Sendable {
     package var catalog: Catalog?
     /// What the session has set, as far as it was sent along.
     package var sessionSettings: [QueryRequest.Setting] = []
+    /// What currval() and lastval() know of.
+    package var sequences = SessionSequences()
     /// What one statement may hold in memory.
     package var memoryLimit = 256 << 20
     /// After how many batches of work an execution gives way to others.
@@ -46,8 +48,8 @@ final class ExecutionContext {
     var working: [RecursionID: [ColumnBatch]] = [:]
     /// Regular expressions that were met, ready to be matched.
     var patterns: [PatternKey: RegexMatcher] = [:]
-    /// What nextval() drew for the batch that is being computed.
-    var drawn = DrawnNumbers()
+    /// What nextval() drew for the batch that is being computed, and what the session knows of sequences.
+    var sequences: SequenceCalls
     /// What the system catalogs are computed from, made when it is first asked for.
     private(set) lazy var system = SystemCatalog(settings)
     private(set) var memoryUsed = 0
@@ -64,6 +66,7 @@ final class ExecutionContext {
         self.parameters = parameters
         self.access = access
         self.input = input
+        sequences = SequenceCalls(settings.sequences)
         outer = Array(repeating: nil, count: attributes)
     }
 

@@ -223,6 +223,7 @@ final class ModifyOperator: Operator {
             guard numbers.count == count else {
                 throw StatementError(.internalError, "a sequence gave another count of numbers than was asked for")
             }
+            context.sequences.drew(numbers, from: draw.sequence)
             drawn.append(numbers)
         }
         for (draw, numbers) in zip(plan.draws, drawn) where !numbers.isEmpty {

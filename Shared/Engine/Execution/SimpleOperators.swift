@@ -38,12 +38,12 @@ final class ValuesOperator: Operator {
             do throws(StatementError) {
                 for evaluator in rows[position] { row.append(try evaluator.value(context)) }
             } catch {
-                guard context.drawn.pause() else { throw error }
+                guard context.sequences.pause() else { throw error }
                 // The rows that are made wait for nothing.
                 guard builder.count == 0 else { return .batch(builder.take()) }
                 return .waiting
             }
-            context.drawn.forget()
+            context.sequences.forget()
             builder.append(row)
             position += 1
         }
@@ -109,10 +109,10 @@ final class ProjectOperator: Operator {
         do throws(StatementError) {
             for evaluator in evaluators { columns.append(try evaluator.evaluate(batch, context)) }
         } catch {
-            if context.drawn.pause() { return .waiting }
+            if context.sequences.pause() { return .waiting }
             throw error
         }
-        context.drawn.forget()
+        context.sequences.forget()
         pending = nil
         return .batch(ColumnBatch(columns, count: batch.count))
     }

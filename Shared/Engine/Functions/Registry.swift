@@ -7,12 +7,12 @@ package enum Registry {
         PatternFunctions.rows, ArrayFunctions.rows, SessionFunctions.rows, DateTimeFunctions.rows, DateTimeParts.rows,
         FormattingFunctions.rows, JSONFunctions.rows, JSONChanges.rows, RegexFunctions.rows, BytesFunctions.rows,
         TextComposition.rows, ArrayChanges.rows, DecimalFunctions.rows,
-        CatalogFunctions.rows, AccessFunctions.rows,
+        CatalogFunctions.rows, AccessFunctions.rows, SequenceFunctions.rows,
     ].flatMap { $0 }
 
     static let aggregates: [AggregateFunction] =
         AggregateFunction.rows + JSONAggregates.rows + StatisticsAggregates.rows
-    static let rows: [RowsFunction] = RowsFunctions.rows + JSONRows.rows + SeriesRows.rows
+    static let rows: [RowsFunction] = RowsFunctions.rows + JSONRows.rows + SeriesRows.rows + [KeywordRows.function]
 
     private static let scalarsByName = Dictionary(grouping: scalars, by: { $0.name })
     private static let aggregatesByName = Dictionary(grouping: aggregates, by: { $0.name })

@@ -12,6 +12,8 @@ package protocol RowAccess: AnyObject {
     func lock(_ request: LockRequest) throws(StatementError) -> any RowCursor
     /// The next numbers of a sequence; nil: not yet.
     func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]?
+    /// Has a sequence go on behind a number, or with it; gives the number, nil: not yet.
+    func set(_ sequence: CollectionID, to number: Int64, isCalled: Bool) throws(StatementError) -> Int64?
 }
 
 /// Rows to be read.

@@ -26,6 +26,7 @@ import org.postgresql.copy.CopyManager;
 public final class Jdbc {
     private static String url;
     private static Properties properties;
+    private static String only;
 
     private interface Part {
         void run(Connection connection) throws Exception;
@@ -36,6 +37,7 @@ public final class Jdbc {
         properties = new Properties();
         properties.setProperty("user", "orbit");
         properties.setProperty("password", arguments[1]);
+        only = arguments.length > 2 ? arguments[2] : null;
         part("connect", Jdbc::connect);
         part("prepared", Jdbc::prepared);
         part("batch", Jdbc::batch);
@@ -52,6 +54,7 @@ public final class Jdbc {
     }
 
     private static void part(String name, Part part) {
+        if (only != null && !only.equals(name)) return;
         try (Connection connection = DriverManager.getConnection(url, properties)) {
             part.run(connection);
             System.out.println("ok " + name);
