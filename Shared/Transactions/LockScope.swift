@@ -56,6 +56,14 @@ package struct LockScope: Hashable, Sendable {
     /// Everything may be changed.
     package static let shard = LockScope(shard: .exclusive)
 
+    /// Whether the keys take no more than so many bytes in a record.
+    func isWithin(_ bytes: Int) -> Bool {
+        var left = bytes
+        for key in exclusive { left -= key.key.count + 6 }
+        for key in shared { left -= key.key.count + 6 }
+        return left >= 0
+    }
+
     private static func unique(_ keys: [LockKey]) -> [LockKey] {
         var known: Set<LockKey> = []
         return keys.filter { known.insert($0).inserted }

@@ -51,6 +51,8 @@ package struct Participant: Sendable {
         package var parts = 8192
         /// Bytes of effects in intents; more parts are refused until some are decided.
         package var intentBytes = 256 << 20
+        /// Bytes of one intent of an interactive transaction, with its keys: it lies in one entry of the log.
+        package var intentSize = 15 << 20
         /// Verdicts that are not firm; the oldest goes for a new one.
         package var verdicts = 65_536
         /// Firm verdicts; without room for one, steps that need it are answered `busy`.
@@ -294,6 +296,9 @@ package struct Participant: Sendable {
         switch state.stage {
         case .admitted: break
         case .sealed(let token, isOnly: false):
+            guard state.part.scope.isWithin(limits.intentSize - effects.payload.count) else {
+                return drop(id, .tooLarge, moment, &duties)
+            }
             answer(token, .prepared(timestamp), after: moment.entryIndex, &duties)
             close(&state)
             counts.scopesPrepared += 1

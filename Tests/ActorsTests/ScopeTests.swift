@@ -204,6 +204,21 @@ struct ScopeTests {
         scope.run { #expect(rig.call(.databaseSize) == .integer(0)) }
     }
 
+    @Test("what would not fit into an entry of the log is found, too")
+    func entryLimit() {
+        var limits = ScopeEvaluation.Limits()
+        limits.writtenBytes = 4000
+        let scope = ScopeRig(rig, limits: limits)
+        let value = String(repeating: "x", count: 1800)
+        scope.run { _ = rig.call(.set, "a", [value]) }
+        scope.run { _ = rig.call(.set, "b", [value]) }
+        scope.begin()
+        _ = rig.call(.set, "c", [value])
+        #expect(scope.scope.isTooLarge)
+        scope.undo()
+        scope.run { #expect(rig.call(.databaseSize) == .integer(2) && !scope.scope.isTooLarge) }
+    }
+
     @Test("a watched key that a transaction has changed and another has changed back is not as before")
     func versions() throws {
         /// Whether the shard's own runtime, which has never seen the key, thinks that nothing has happened.

@@ -165,6 +165,17 @@ struct ScopeTests {
         #expect(participant.locks.isFree)
     }
 
+    @Test("an intent that would not fit into an entry with its keys is refused")
+    mutating func largeIntent() {
+        #expect(isGranted(ask(1, "a")))
+        #expect(step(.prepare, 1) == [.seal(id(1), isOnly: false, 11)])
+        let payload = Bytes(repeating: 1, count: Participant.Limits().intentSize - 6)
+        participant.prepare(
+            id(1), PartEffects(payload: payload), timestamp: Timestamp(rawValue: 550), moment, into: &duties)
+        #expect(duties.suffix(2) == [.dropScope(id(1)), .answer(11, .refused(.tooLarge))])
+        #expect(participant.locks.isFree && participant.scopeCount == 0)
+    }
+
     @Test("what was read is locked when it is prepared: who would change it comes behind, or was first")
     mutating func serializable() {
         #expect(isGranted(ask(1, "a", reads: "b")))

@@ -11,7 +11,7 @@ final class ProvisionalRecords: RecordReader, EffectSink {
         let number: UInt32
         var effects: [DeferredEffect] = []
         var counters: [KeyCountChange] = []
-        var bytes = 64
+        var bytes = 64, writtenBytes = 64
     }
 
     /// What lies behind.
@@ -27,6 +27,8 @@ final class ProvisionalRecords: RecordReader, EffectSink {
     private var ranges: [(from: Bytes, to: Bytes)] = []
     /// Memory that all of it takes, about, with what was overwritten.
     private(set) var bytes = 0
+    /// What all of it takes in a log entry, at most.
+    private(set) var writtenBytes = 0
 
     init(_ base: any RecordReader) { self.base = base }
 
@@ -34,7 +36,7 @@ final class ProvisionalRecords: RecordReader, EffectSink {
 
     func removeAll() {
         statements = []
-        bytes = 0
+        (bytes, writtenBytes) = (0, 0)
         forget()
     }
 
@@ -58,7 +60,9 @@ final class ProvisionalRecords: RecordReader, EffectSink {
         }
         statements[last].counters = counters
         statements[last].bytes += counters.count * MemoryLayout<KeyCountChange>.stride
+        statements[last].writtenBytes += counters.count * Self.writtenCounter
         bytes += statements[last].bytes
+        writtenBytes += statements[last].writtenBytes
     }
 
     func put(key: ByteView, value: ByteView) { take(.put(key.bytes, value.bytes), key.count + value.count) }
@@ -73,12 +77,15 @@ final class ProvisionalRecords: RecordReader, EffectSink {
 
     /// Two arrays, and their place in the table.
     private static let overhead = 160
+    /// A kind and two lengths; a counter as the store keeps it.
+    private static let writtenOverhead = 12, writtenCounter = 64
 
     private func take(_ effect: DeferredEffect, _ size: Int) {
         let last = statements.count - 1
         guard last >= 0 else { return }
         statements[last].effects.append(effect)
         statements[last].bytes += size + Self.overhead
+        statements[last].writtenBytes += size + Self.writtenOverhead
         show(effect)
     }
 
@@ -107,6 +114,7 @@ final class ProvisionalRecords: RecordReader, EffectSink {
         guard let last = statements.last, last.number > number else { return false }
         while let last = statements.last, last.number > number {
             bytes -= last.bytes
+            writtenBytes -= last.writtenBytes
             statements.removeLast()
         }
         forget()

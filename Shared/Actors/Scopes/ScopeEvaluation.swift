@@ -16,7 +16,9 @@ package final class ScopeEvaluation {
     /// What one transaction may keep at a shard.
     package struct Limits: Sendable {
         /// Memory of effects that are not committed, with what later statements have overwritten.
-        package var effectBytes = 8 << 20
+        package var effectBytes = 64 << 20
+        /// The same as they lie in the log: all of a transaction is one entry there.
+        package var writtenBytes = 14 << 20
         /// Memory for activations.
         package var memoryBytes = 256 << 10
 
@@ -40,7 +42,7 @@ package final class ScopeEvaluation {
         records = ProvisionalRecords(reader)
         var actorLimits = actorLimits
         actorLimits.memoryBytes = limits.memoryBytes
-        actorLimits.callBytes = min(actorLimits.callBytes, limits.effectBytes)
+        actorLimits.callBytes = min(actorLimits.callBytes, limits.effectBytes, limits.writtenBytes)
         runtime = ActorRuntime(
             reader: records, buckets: buckets, bucketCount: bucketCount, limits: actorLimits, seed: seed)
         runtime.becomeScope()
@@ -111,7 +113,10 @@ package final class ScopeEvaluation {
     package func takeBrokenTransfer() -> DatabaseError? { runtime.takeBrokenTransfer() }
 
     /// Whether the calls so far change more than can be kept: then `undo`.
-    package var isTooLarge: Bool { records.bytes &+ runtime.entryBytes > limits.effectBytes }
+    package var isTooLarge: Bool {
+        records.bytes &+ runtime.entryBytes > limits.effectBytes
+            || records.writtenBytes &+ runtime.entryBytes > limits.writtenBytes
+    }
 
     /// After the last call.
     package func end() {
