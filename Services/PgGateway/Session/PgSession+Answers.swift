@@ -51,15 +51,8 @@ extension PgSession {
             keep(prepared, preparation)
             complete(StatementCompletion("PREPARE"))
         case .cursor:
-            guard prepared.columns != nil else {
-                return fail(
-                    StatementError(
-                        .invalidCursorDefinition, "DECLARE CURSOR must not contain data-modifying statements"))
-            }
             do throws(StatementError) {
-                try addPortal(preparation.name, prepared, message: [])
-                portals[preparation.name]?.isCursor = true
-                complete(StatementCompletion("DECLARE CURSOR"))
+                try addCursor(preparation.name, prepared, message: [])
             } catch {
                 fail(error)
             }

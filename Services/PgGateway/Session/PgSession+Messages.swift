@@ -124,7 +124,7 @@ extension PgSession {
         guard statementBytes + preparation.byteCount <= server.limits.statementBytes,
             statements.count < server.limits.statements
         else { throw StatementError(.programLimitExceeded, "too many prepared statements") }
-        guard case .node(let planned) = preparation.statement else {
+        guard let planned = preparation.planned else {
             if case .refused(let error) = preparation.statement { throw error }
             let columns = try localColumns(preparation.statement)
             return prepared(
@@ -310,5 +310,12 @@ struct Preparation {
 
     init(name: String, byteCount: Int, _ statement: SessionStatement?, origin: Origin) {
         (self.name, self.byteCount, self.statement, self.origin) = (name, byteCount, statement, origin)
+    }
+
+    /// What a node has to look at; nil: nothing. The query of a DECLARE may have parameters, which are bound with it.
+    var planned: PlannedStatement? {
+        if case .node(let planned) = statement { return planned }
+        if case .declare(_, let query) = statement, origin == .parse { return query }
+        return nil
     }
 }

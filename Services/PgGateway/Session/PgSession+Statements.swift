@@ -48,7 +48,7 @@ extension PgSession {
         case .prepare(let name, let types, let planned): try prepareNamed(name, types, planned)
         case .deallocate(let name): try deallocate(name)
         case .discard(let what): try discard(what)
-        case .declare(let name, let planned): try declare(name, planned)
+        case .declare(let name, let planned): try declare(name, planned, portal)
         case .closeCursor(let name): try closeCursor(name)
         case .unlisten: complete(StatementCompletion("UNLISTEN"))
         case .refused(let error): throw error
@@ -318,23 +318,42 @@ extension PgSession {
             settings.resetAll()
             statements = [:]
             statementBytes = 0
+            runner.forgetSequences()
             complete(StatementCompletion("DISCARD ALL"))
         // Plans are kept by nodes, which notice when one is stale; the others do not exist.
         case .plans: complete(StatementCompletion("DISCARD PLANS"))
-        case .sequences: complete(StatementCompletion("DISCARD SEQUENCES"))
+        case .sequences:
+            runner.forgetSequences()
+            complete(StatementCompletion("DISCARD SEQUENCES"))
         case .temp: complete(StatementCompletion("DISCARD TEMP"))
         }
     }
 
     // MARK: Cursors
 
-    private func declare(_ name: String, _ planned: PlannedStatement) throws(StatementError) {
+    /// By a portal: with what is bound there.
+    private func declare(_ name: String, _ planned: PlannedStatement, _ portal: Portal?) throws(StatementError) {
         if !isInScript { try requireBlock("DECLARE CURSOR") }
         guard portals[name] == nil else {
             throw StatementError(.duplicateCursor, "cursor \"\(name)\" already exists")
         }
+        if let portal, let description = portal.prepared.description {
+            let query = PreparedStatement(
+                .node(planned), byteCount: planned.text.count, description: description)
+            return try addCursor(name, query, message: portal.message)
+        }
         let preparation = Preparation(name: name, byteCount: planned.text.count, .node(planned), origin: .cursor)
         try prepare(preparation, types: [])
+    }
+
+    func addCursor(_ name: String, _ query: PreparedStatement, message: Bytes) throws(StatementError) {
+        guard query.columns != nil else {
+            throw StatementError(
+                .invalidCursorDefinition, "DECLARE CURSOR must not contain data-modifying statements")
+        }
+        try addPortal(name, query, message: message)
+        portals[name]?.isCursor = true
+        complete(StatementCompletion("DECLARE CURSOR"))
     }
 
     private func cursor(named name: String) throws(StatementError) -> Portal {

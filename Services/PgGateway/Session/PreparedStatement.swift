@@ -15,7 +15,9 @@ struct PreparedStatement {
     init(_ statement: SessionStatement?, byteCount: Int, description: StatementDescription) {
         (self.statement, self.byteCount, self.description) = (statement, byteCount, description)
         parameters = description.parameters.map(\.oid)
-        columns = description.columns.map { $0.map(ColumnField.init) }
+        // DECLARE takes the parameters of its query, and gives no rows itself.
+        let givesRows = if case .declare = statement { false } else { true }
+        columns = givesRows ? description.columns.map { $0.map(ColumnField.init) } : nil
     }
 
     /// One that the session does itself.
@@ -44,7 +46,7 @@ final class Portal {
 
     let name: String
     let prepared: PreparedStatement
-    /// The body of the Bind, whose parameters and formats are needed later; empty for cursors of DECLARE.
+    /// The body of the Bind, whose parameters and formats are needed later; empty for a cursor that a Query declares.
     let message: Bytes
     /// Under which the runner keeps what is suspended.
     let cursor: UInt32
