@@ -207,7 +207,7 @@ struct ScopeTests {
     @Test("what would not fit into an entry of the log is found, too")
     func entryLimit() {
         var limits = ScopeEvaluation.Limits()
-        limits.writtenBytes = 4000
+        limits.writtenBytes = 5000
         let scope = ScopeRig(rig, limits: limits)
         let value = String(repeating: "x", count: 1800)
         scope.run { _ = rig.call(.set, "a", [value]) }
