@@ -111,9 +111,9 @@ package enum PlanKind: UInt16, CaseIterable, Hashable, Sendable {
     case row
     /// [arguments…] GROUPING(…).
     case grouping
-    /// [operand, index]
+    /// [operand, index] Of one in parentheses, apart from those: `isMarked`.
     case arraySubscript
-    /// [operand, low?, high?]
+    /// [operand, low?, high?] As the one before.
     case arraySlice
     /// [operand] `(operand).name`.
     case fieldSelection

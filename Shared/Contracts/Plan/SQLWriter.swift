@@ -97,6 +97,11 @@ package struct SQLWriter {
         }
     }
 
+    /// What a subscript is of.
+    private mutating func subscripted(_ node: LogicalPlan.Node) -> Bool {
+        node.flags.contains(.isMarked) ? parts("(", [children(node, 0)], ")") : operand(children(node, 0))
+    }
+
     mutating func subquery(_ index: Int32) -> Bool {
         text += "("
         guard writeQuery(index) else { return false }
@@ -193,10 +198,10 @@ package struct SQLWriter {
             text += Self.quoted(node.name) + " => "
             return write(children(node, 0))
         case .arraySubscript:
-            guard operand(children(node, 0)) else { return false }
+            guard subscripted(node) else { return false }
             return parts("[", [children(node, 1)], "]")
         case .arraySlice:
-            guard operand(children(node, 0)) else { return false }
+            guard subscripted(node) else { return false }
             text += "["
             if children(node, 1) != 0, !write(children(node, 1)) { return false }
             text += ":"

@@ -101,7 +101,7 @@ package enum DateTimeArithmetic {
 
     /// `age`: years, months and days as one counts them on a calendar.
     package static func age(_ left: Int64, _ right: Int64, zone: ZoneRules? = nil) throws(StatementError) -> Interval {
-        guard !isInfinite(left), !isInfinite(right) else { throw Interval.outOfRange }
+        guard !isInfinite(left), !isInfinite(right) else { throw outOfRange }
         let isNegative = left < right
         let later = DateTimeFields(moment: zone?.local(of: max(left, right)) ?? max(left, right))
         let earlier = DateTimeFields(moment: zone?.local(of: min(left, right)) ?? min(left, right))

@@ -107,6 +107,8 @@ struct IntervalText {
             guard let next = byte, next.isDigit else { throw .malformed }
             let (rest, _) = try number()
             guard rest < 12 else { throw .outOfRange }
+            // A date, and no interval.
+            if byte == UInt8(ascii: "-") { throw .malformed }
             try note(.year)
             try note(.month)
             try add(isNegative ? -whole : whole, 0, .year)

@@ -16,11 +16,21 @@ enum NumberText {
 
     /// Sign and digits, white space around them.
     static func integer(_ text: String, _ type: DataType) throws(StatementError) -> Int64 {
-        guard let (isNegative, magnitude) = digits(text) else { throw ValueText.invalid(text, type) }
-        guard let magnitude, let value = signed(isNegative, magnitude), range(type).contains(value) else {
-            throw outOfRange(text, type)
+        guard let number = digits(text) else {
+            // As there, what is too large already is told before what is no digit.
+            let lead = text.trimmedASCII.utf8.enumerated().prefix { place, byte in
+                byte.isDigit || place == 0 && (byte == UInt8(ascii: "-") || byte == UInt8(ascii: "+"))
+            }
+            let isTooLarge = digits(String(decoding: lead.map(\.element), as: UTF8.self)).map { value($0, type) == nil }
+            throw isTooLarge ?? false ? outOfRange(text, type) : ValueText.invalid(text, type)
         }
+        guard let value = value(number, type) else { throw outOfRange(text, type) }
         return value
+    }
+
+    private static func value(_ number: (isNegative: Bool, magnitude: UInt64?), _ type: DataType) -> Int64? {
+        guard let magnitude = number.magnitude, let value = signed(number.isNegative, magnitude) else { return nil }
+        return range(type).contains(value) ? value : nil
     }
 
     private static func signed(_ isNegative: Bool, _ magnitude: UInt64) -> Int64? {

@@ -133,13 +133,6 @@ extension Binder {
         _ place: ExpressionPlace
     ) throws(StatementError) -> BoundExpression {
         let over = node.children[4]
-        guard over != 0 || place.allowsAggregates else {
-            let message =
-                place == .aggregateArgument
-                ? "aggregate function calls cannot be nested"
-                : "aggregate functions are not allowed in \(place.title)"
-            throw StatementError(.groupingError, message, position: node.position)
-        }
         if over == 0,
             let row = arguments.first(where: { $0.contains { if case .window = $0.form { true } else { false } } })
         {
@@ -173,7 +166,10 @@ extension Binder {
         }
         let call = AggregateCall(
             function: function, arguments: given, isDistinct: isDistinct, order: order, filter: filter, type: type)
-        try checkLevel(call, scope, at: node.position)
+        if let home = try home(of: call, scope, at: node.position) {
+            return try adopted(call, by: home, at: node.position)
+        }
+        guard place.allowsAggregates else { throw misplaced(place, at: node.position) }
         return BoundExpression(form: .aggregate(call), type: type, position: node.position)
     }
 
@@ -249,14 +245,6 @@ extension Binder {
         }
         return BoundExpression(
             form: .call(maker, relation.columns.map(\.expression)), type: .record, position: node.position)
-    }
-
-    /// An aggregate of nothing but outer columns belongs to the outer query.
-    private func checkLevel(_ call: AggregateCall, _ scope: Scope, at position: Int32) throws(StatementError) {
-        var read: Set<Attribute> = []
-        for operand in call.operands { operand.collectAttributes(into: &read) }
-        guard !read.isEmpty, read.isDisjoint(with: scope.ownAttributes) else { return }
-        throw unsupported("an aggregate over columns of an outer query", at: position)
     }
 
     func chooseAggregate(

@@ -61,6 +61,7 @@ extension Binder {
             {
                 return try bindRowComparison(node, scope, place)
             }
+            if let least = leastInteger(node) { return least }
             let right = try operand(1)
             guard node.children[0] != 0 else { return try bindOperator(node.name, nil, right, at: node.position) }
             return try bindOperator(node.name, try operand(0), right, at: node.position)
@@ -97,7 +98,14 @@ extension Binder {
             if plan[node.children[0]].kind == .arrayConstructor, type.isArray {
                 return try bindArray(plan[node.children[0]], scope, place, element: type.element)
             }
-            return try coerce(try operand(0), to: type, .explicit, at: node.position)
+            let value = try operand(0)
+            do {
+                return try coerce(value, to: type, .explicit, at: node.position)
+            } catch var error {
+                // That there is no such cast is a fault of the cast; what a literal says wrong is one of the literal.
+                if error.state == .cannotCoerce { error.position = Int(node.position) }
+                throw error
+            }
         case .functionCall: return try bindCall(node, scope, place)
         case _: return try bindForm(node, scope, place)  // Forms of the language.
         }
@@ -542,44 +550,5 @@ extension Binder {
             elements[index] = try coerce(elements[index], to: wanted, context, at: elements[index].position)
         }
         return BoundExpression(form: .array(elements), type: type.array, position: node.position)
-    }
-
-    // MARK: Names of columns that are made
-
-    /// What a target without AS is called.
-    func targetName(_ index: Int32) -> String { strongName(index) ?? "?column?" }
-
-    private func strongName(_ index: Int32) -> String? {
-        let node = plan[index]
-        switch node.kind {
-        case .columnReference, .functionCall, .fieldSelection: return node.name
-        case .specialValue: return node.name
-        case .cast:
-            if let inner = strongName(node.children[0]) { return inner }
-            return plan[node.children[1]].name
-        case .case: return node.children[2] == 0 ? "case" : strongName(node.children[2]) ?? "case"
-        case .coalesce: return "coalesce"
-        case .nullIf: return "nullif"
-        case .greatest: return "greatest"
-        case .least: return "least"
-        case .exists: return "exists"
-        case .arrayConstructor, .arrayQuery: return "array"
-        case .row: return "row"
-        case .grouping: return "grouping"
-        case .collate, .arraySubscript, .arraySlice: return strongName(node.children[0])
-        case .scalarQuery: return queryName(node.children[0])
-        case _: return nil  // Operators, literals, tests.
-        }
-    }
-
-    private func queryName(_ index: Int32) -> String? {
-        let node = plan[index]
-        switch node.kind {
-        case .select:
-            guard let first = plan.list(node.children[2]).first else { return nil }
-            return plan[first].name.isEmpty ? strongName(plan[first].children[0]) : plan[first].name
-        case .setOperation: return queryName(node.children[1])
-        case _: return nil  // VALUES.
-        }
     }
 }

@@ -329,8 +329,8 @@ extension Binder {
         var merged: [ScopeColumn] = []
         var conditions: [BoundExpression] = []
         for (name, position) in names {
-            let mine = try columnForUsing(name, in: left.columns, side: "left", at: position)
-            let theirs = try columnForUsing(name, in: right.columns, side: "right", at: position)
+            let mine = try columnForUsing(name, in: left.columns, side: "left")
+            let theirs = try columnForUsing(name, in: right.columns, side: "right")
             let type = try commonType([mine.expression, theirs.expression], place: "JOIN/USING", at: position)
             let leftValue = try coerce(mine.expression, to: type, .implicit, at: position)
             let rightValue = try coerce(theirs.expression, to: type, .implicit, at: position)
@@ -404,19 +404,18 @@ extension Binder {
         }
     }
 
-    private func columnForUsing(_ name: String, in columns: [ScopeColumn], side: String, at position: Int32)
+    private func columnForUsing(_ name: String, in columns: [ScopeColumn], side: String)
         throws(StatementError) -> ScopeColumn
     {
         let found = columns.filter { $0.name == name }
         guard let column = found.first else {
             throw StatementError(
                 .undefinedColumn,
-                "column \"\(name)\" specified in USING clause does not exist in \(side) table", position: position)
+                "column \"\(name)\" specified in USING clause does not exist in \(side) table")
         }
         guard found.count == 1 else {
             throw StatementError(
-                .ambiguousColumn, "common column name \"\(name)\" appears more than once in \(side) table",
-                position: position)
+                .ambiguousColumn, "common column name \"\(name)\" appears more than once in \(side) table")
         }
         return column
     }

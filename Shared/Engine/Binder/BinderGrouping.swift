@@ -91,7 +91,10 @@ extension Binder {
             default: false  // All the others are over rows.
             }
         }
-        guard groups.isThere || having != nil || expressions.contains(where: { $0.contains(isAggregate) }) else {
+        guard
+            groups.isThere || having != nil || !scope.outerAggregates.isEmpty
+                || expressions.contains(where: { $0.contains(isAggregate) })
+        else {
             return
         }
         var keys: [Projection] = []
@@ -103,6 +106,9 @@ extension Binder {
             keys: keys, expressions: groups.expressions, own: scope.ownAttributes, scope: scope,
             hasSets: groups.hasSets)
         if !groups.hasSets { addDependents(&grouping) }
+        for outer in scope.outerAggregates {
+            grouping.calls.append((outer.attribute, try withoutSubqueries(outer.call, &below)))
+        }
         for index in expressions.indices { expressions[index] = try regroup(expressions[index], &grouping, &below) }
         if let condition = having {
             let flat = try regroup(condition, &grouping, &below)
@@ -164,9 +170,7 @@ extension Binder {
         }
         switch expression.form {
         case .aggregate(var call):
-            var fresh: [BoundExpression] = []
-            for operand in call.operands { fresh.append(try extractSubqueries(operand, &below)) }
-            call = call.replacingOperands(fresh)
+            call = try withoutSubqueries(call, &below)
             if let same = grouping.calls.first(where: { $0.call.isSame(as: call) }) {
                 return .attribute(same.attribute, expression.type, at: expression.position)
             }
@@ -202,6 +206,14 @@ extension Binder {
             for operand in expression.operands { fresh.append(try regroup(operand, &grouping, &below)) }
             return fresh.isEmpty ? expression : expression.replacingOperands(fresh)
         }
+    }
+
+    private func withoutSubqueries(_ call: AggregateCall, _ below: inout RelationalPlan) throws(StatementError)
+        -> AggregateCall
+    {
+        var fresh: [BoundExpression] = []
+        for operand in call.operands { fresh.append(try extractSubqueries(operand, &below)) }
+        return call.replacingOperands(fresh)
     }
 
     private func name(of attribute: Attribute, _ scope: Scope) -> String {

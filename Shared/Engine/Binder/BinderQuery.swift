@@ -551,15 +551,20 @@ extension Binder {
                 .syntaxError, "each UNION query must have the same number of columns", position: body.position)
         }
         for (index, (mine, theirs)) in zip(columns, step.outputs).enumerated()
-        where mine.type.unconstrained != theirs.type.unconstrained {
-            let type = try commonType(
-                [.attribute(mine.attribute, mine.type), .attribute(theirs.attribute, theirs.type)], place: "UNION",
-                at: body.position)
-            guard type.unconstrained == mine.type.unconstrained else {
+        where mine.type != theirs.type {
+            // Of two lengths of one type there is none in common.
+            let type =
+                mine.type.unconstrained == theirs.type.unconstrained
+                ? mine.type.unconstrained
+                : try commonType(
+                    [.attribute(mine.attribute, mine.type), .attribute(theirs.attribute, theirs.type)], place: "UNION",
+                    at: body.position
+                ).unconstrained
+            guard type == mine.type else {
                 throw StatementError(
                     .datatypeMismatch,
-                    "recursive query \"\(item.name)\" column \(index + 1) has type \(mine.type.title) in non-recursive "
-                        + "term but type \(type.title) overall",
+                    "recursive query \"\(item.name)\" column \(index + 1) has type \(mine.type.formatted) in "
+                        + "non-recursive term but type \(type.formatted) overall",
                     hint: "Cast the output of the non-recursive term to the correct type.", position: item.position)
             }
         }

@@ -14,6 +14,9 @@ extension Binder {
                 place == .check
                     ? "cannot use subquery in check constraint" : "cannot use subquery in DEFAULT expression")
         }
+        let outside = scope.subqueryPlace
+        scope.subqueryPlace = place
+        defer { scope.subqueryPlace = outside }
         switch node.kind {
         case .exists:
             let query = try bindQuery(node.children[0], in: scope)

@@ -12,6 +12,7 @@ extension Binder {
         var current = node, steps: [LogicalPlan.Node] = []
         while current.kind == .arraySubscript || current.kind == .arraySlice {
             steps.insert(current, at: 0)
+            if current.flags.contains(.isMarked) { break }
             current = plan[current.children[0]]
         }
         guard let first = steps.first else { throw unsupported("this expression", at: node.position) }

@@ -60,6 +60,12 @@ final class Scope {
     /// Locking clauses of the query, and those of queries around it that reach into it.
     var lockings: [Locking] = []
 
+    /// What the subquery that is being bound stands in; nil in FROM.
+    var subqueryPlace: ExpressionPlace?
+    /// Aggregates that stand in subqueries and read columns of this query only: it computes them, under attributes
+    /// that the subqueries read.
+    var outerAggregates: [(attribute: Attribute, call: AggregateCall)] = []
+
     init(parent: Scope?) { self.parent = parent }
 
     /// The WITH query of that name, from the inside out.

@@ -212,6 +212,8 @@ extension Binder {
             }
         }
         let common = commons.isEmpty ? nil : try commonType(commons, place: "anycompatible", at: position)
+        let undetermined = StatementError(
+            .datatypeMismatch, "could not determine polymorphic type because input has type unknown")
         var types: [DataType] = []
         for (index, argument) in arguments.enumerated() {
             switch parameters[min(index, parameters.count - 1)] {
@@ -221,14 +223,10 @@ extension Binder {
             case .any, .anyNonArray:
                 types.append(argument.type.kind == .unknown && !argument.type.isArray ? .text : argument.type)
             case .anyElement:
-                let type = element ?? .text
-                types.append(argument.type.unconstrained == type ? argument.type : type)
+                guard let element else { throw undetermined }
+                types.append(argument.type.unconstrained == element ? argument.type : element)
             case .anyArray:
-                guard let element else {
-                    throw StatementError(
-                        .datatypeMismatch,
-                        "could not determine polymorphic type because input has type unknown", position: position)
-                }
+                guard let element else { throw undetermined }
                 types.append(argument.type.isArrayLike && !argument.type.isArray ? argument.type : element.array)
             case .anyCompatible: types.append(common ?? .text)
             case .anyCompatibleArray: types.append((common ?? .text).array)

@@ -154,7 +154,13 @@ enum ArrayFunctions {
             dimensions = right.dimensions
             dimensions[0].count &+= 1
         } else {
-            throw StatementError(.arraySubscriptError, "cannot concatenate incompatible arrays")
+            let counts = (left.dimensions.count, right.dimensions.count)
+            let detail =
+                abs(counts.0 - counts.1) > 1
+                ? "Arrays of \(counts.0) and \(counts.1) dimensions are not compatible for concatenation."
+                : "Arrays with differing \(counts.0 == counts.1 ? "element " : "")dimensions are not compatible for "
+                    + "concatenation."
+            throw StatementError(.arraySubscriptError, "cannot concatenate incompatible arrays", detail: detail)
         }
         let all = left.elements + right.elements
         return ArrayValue(left.element, dimensions: dimensions, elements: all).map { .array($0) } ?? .null

@@ -152,6 +152,14 @@ enum DateTimeFunctions {
             a, _ throws(StatementError) in
             .time(DateTimeArithmetic.adding(a[0].interval, toTime: a[1].timeOfDay))
         },
+        .row(
+            "+", [.interval, .timeWithZone], .timeWithZone, ("'2 hours'::interval + '23:30+02'::timetz", "01:30:00+02")
+        ) {
+            a, _ throws(StatementError) in
+            let (time, zone) = a[1].zonedTime
+            return .timeWithZone(
+                microseconds: DateTimeArithmetic.adding(a[0].interval, toTime: time), zone: zone)
+        },
         .row("-", [.time, .interval], .time, ("'01:30'::time - '2 hours'::interval", "23:30:00")) {
             a, _ throws(StatementError) in .time(before(a[1].interval, a[0].timeOfDay))
         },

@@ -191,13 +191,16 @@ enum DateTimeParts {
         // A negative year is one before Christ; there is no year 0.
         let year = a[0].int < 0 ? a[0].int + 1 : a[0].int
         func pad(_ number: Int64) -> String { number >= 0 && number < 10 ? "0\(number)" : "\(number)" }
-        guard a[0].int != 0, (1...12).contains(month), day >= 1, year.magnitude < 10_000_000,
+        guard a[0].int != 0, (1...12).contains(month), day >= 1,
             day <= Int64(Calendar.length(ofMonth: Int(month), year: Int(year)))
         else {
             throw StatementError(
-                .datetimeFieldOverflow, "date field value out of range: \(a[0].int)-\(pad(month))-\(pad(day))")
+                .datetimeFieldOverflow,
+                "date field value out of range: \(a[0].int == Int64(Int32.min) ? a[0].int : year)-"
+                    + "\(pad(month))-\(pad(day))")
         }
-        let number = Calendar.days(year: Int(year), month: Int(month), day: Int(day))
+        let isNear = year.magnitude < 10_000_000
+        let number = isNear ? Calendar.days(year: Int(year), month: Int(month), day: Int(day)) : Calendar.endOfDates
         guard number >= Calendar.firstDay, number < Calendar.endOfDates else {
             throw StatementError(
                 .datetimeFieldOverflow, "date out of range: \(a[0].int)-\(pad(month))-\(pad(day))")

@@ -92,8 +92,7 @@ enum DecimalFunctions {
         }
         // The weight of the first four digits, as PostgreSQL counts.
         let weight = x.isZero ? 0 : Calendar.floorDivide(exponent(x), 4)
-        let half = weight >= 0 ? weight * 4 / 2 + 1 : 1 - (1 - (weight + 1) * 4) / 2
-        return try root(x, scale: limited(16 - half, x.scale))
+        return try root(x, scale: limited(17 - (weight + 1) * 2, x.scale))
     }
 
     /// By Newton's method, from what a double knows.

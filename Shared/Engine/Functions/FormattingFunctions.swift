@@ -40,13 +40,14 @@ enum FormattingFunctions {
     ].map { (type: DataType, expression: String, result: String) in
         .row("to_char", [type, .text], .text, (expression, result), volatility: .stable) {
             a, _ throws(StatementError) in
-            let number: Decimal
+            let picture = try NumberPicture(a[1].string)
             switch a[0] {
-            case .integer(let value): number = Decimal(value)
-            case .float(let value): number = Decimal(value, significantDigits: type == .float32 ? 6 : 15)
-            case let value: number = value.exact
+            case .integer(let value) where type == .int32 && picture.isScientific:
+                return .text(try picture.text(of: Double(value), digits: 15))
+            case .integer(let value): return .text(try picture.text(of: Decimal(value)))
+            case .float(let value): return .text(try picture.text(of: value, digits: type == .float32 ? 6 : 15))
+            case let value: return .text(try picture.text(of: value.exact))
             }
-            return .text(try NumberPicture(a[1].string).text(of: number))
         }
     }
 

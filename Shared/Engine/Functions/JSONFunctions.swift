@@ -24,7 +24,12 @@ enum JSONFunctions {
     private static func plain(_ document: JSONBinary?) -> Value { document?.unquotedText.map { .text($0) } ?? .null }
 
     private static func element(_ document: JSONBinary, _ index: Int64) -> JSONBinary? {
-        document.kind == .array ? document.element(at: Int(index)) : nil
+        switch document.kind {
+        case .array: document.element(at: Int(index))
+        case .object: nil
+        // PostgreSQL keeps a scalar as the only element of an array, and finds it as that.
+        case _: index == 0 || index == -1 ? document : nil
+        }
     }
 
     private static let access: [ScalarFunction] = [

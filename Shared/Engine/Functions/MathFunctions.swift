@@ -17,18 +17,19 @@ enum MathFunctions {
             float("exp", ("exp(0::float8)", "1")) { x throws(StatementError) in
                 let value = Glibc.exp(x)
                 if value.isInfinite, x.isFinite { throw FloatArithmetic.overflow }
+                if value == 0, x.isFinite { throw FloatArithmetic.underflow }
                 return value
             },
             float("ln", ("ln(1::float8)", "0")) { x throws(StatementError) in Glibc.log(try positive(x)) },
             float("log", ("log(100::float8)", "2")) { x throws(StatementError) in Glibc.log10(try positive(x)) },
             float("log10", ("log10(1000::float8)", "3")) { x throws(StatementError) in Glibc.log10(try positive(x)) },
-            float("sin", ("sin(0)", "0")) { x throws(StatementError) in Glibc.sin(x) },
-            float("cos", ("cos(0)", "1")) { x throws(StatementError) in Glibc.cos(x) },
-            float("tan", ("tan(0)", "0")) { x throws(StatementError) in Glibc.tan(x) },
+            float("sin", ("sin(0)", "0")) { x throws(StatementError) in Glibc.sin(try finite(x)) },
+            float("cos", ("cos(0)", "1")) { x throws(StatementError) in Glibc.cos(try finite(x)) },
+            float("tan", ("tan(0)", "0")) { x throws(StatementError) in Glibc.tan(try finite(x)) },
             float("asin", ("asin(0)", "0")) { x throws(StatementError) in Glibc.asin(try unit(x)) },
             float("acos", ("acos(1)", "0")) { x throws(StatementError) in Glibc.acos(try unit(x)) },
             float("atan", ("atan(0)", "0")) { x throws(StatementError) in Glibc.atan(x) },
-            float("cot", ("cot(1)", "0.6420926159343306")) { x throws(StatementError) in 1 / Glibc.tan(x) },
+            float("cot", ("cot(1)", "0.6420926159343306")) { x throws(StatementError) in 1 / Glibc.tan(try finite(x)) },
             float("sinh", ("sinh(0)", "0")) { x throws(StatementError) in Glibc.sinh(x) },
             float("cosh", ("cosh(0)", "1")) { x throws(StatementError) in Glibc.cosh(x) },
             float("tanh", ("tanh(0)", "0")) { x throws(StatementError) in Glibc.tanh(x) },
@@ -55,8 +56,8 @@ enum MathFunctions {
                 let low = context.settings.random() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000
                 return .uuid(high: high, low: low)
             },
-            float("degrees", ("degrees(0)", "0")) { x throws(StatementError) in x / Double.pi * 180 },
-            float("radians", ("radians(0)", "0")) { x throws(StatementError) in x / 180 * Double.pi },
+            float("degrees", ("degrees(0)", "0")) { x throws(StatementError) in x / 0.0174532925199432957692 },
+            float("radians", ("radians(0)", "0")) { x throws(StatementError) in x * 0.0174532925199432957692 },
             pair("atan2", ("atan2(0, 1)", "0")) { y, x throws(StatementError) in Glibc.atan2(y, x) },
             pair("power", ("power(2, 10)", "1024")) { x, y throws(StatementError) in try power(x, y) },
             pair("pow", ("pow(3, 2)", "9")) { x, y throws(StatementError) in try power(x, y) },
@@ -83,6 +84,12 @@ enum MathFunctions {
         return x
     }
 
+    /// An angle.
+    private static func finite(_ x: Double) throws(StatementError) -> Double {
+        if x.isInfinite { throw StatementError(.numericValueOutOfRange, "input is out of range") }
+        return x
+    }
+
     private static func unit(_ x: Double) throws(StatementError) -> Double {
         guard x.isNaN || (-1...1).contains(x) else {
             throw StatementError(.numericValueOutOfRange, "input is out of range")
@@ -101,6 +108,7 @@ enum MathFunctions {
         }
         let value = Glibc.pow(x, y)
         if value.isInfinite, x.isFinite, y.isFinite { throw FloatArithmetic.overflow }
+        if value == 0, x != 0, x.isFinite, y.isFinite { throw FloatArithmetic.underflow }
         return value
     }
 
@@ -183,7 +191,7 @@ enum MathFunctions {
                     case "floor": return .decimal(try value.floor())
                     case "round": return .decimal(value.rounded(to: 0))
                     case "trunc": return .decimal(value.truncated(to: 0))
-                    case "sign": return .decimal(Decimal(Int64(value.signum)))
+                    case "sign": return .decimal(value.kind == .nan ? value : Decimal(Int64(value.signum)))
                     case _: return .decimal(try value.ceiling())
                     }
                 } catch {
@@ -197,7 +205,7 @@ enum MathFunctions {
                 case "floor": return .float(value.rounded(.down))
                 case "round": return .float(value.rounded(.toNearestOrEven))
                 case "trunc": return .float(value.rounded(.towardZero))
-                case "sign": return .float(value > 0 ? 1 : value < 0 ? -1 : value)
+                case "sign": return .float(value > 0 ? 1 : value < 0 ? -1 : 0)
                 case _: return .float(value.rounded(.up))
                 }
             },

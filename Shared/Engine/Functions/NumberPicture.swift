@@ -1,5 +1,6 @@
 import Base
 import DataModel
+import Glibc
 
 /// A picture of `to_char` and `to_number`: `999,990.99`.
 struct NumberPicture {
@@ -108,6 +109,8 @@ struct NumberPicture {
             guard !isScientific else { throw Self.error("cannot use \"EEEE\" twice") }
             isScientific = true
             walk.index += 2
+        } else if walk.at("B") || walk.at("C") {
+            return  // Words of Oracle's pictures, which PostgreSQL reads and does nothing for.
         } else if first == "\"" {
             walk.index += 1
             while walk.index < walk.scalars.count, walk.scalars[walk.index] != "\"" {
@@ -152,6 +155,16 @@ struct NumberPicture {
                 String(repeating: "#", count: width), String(repeating: "#", count: after), isNegative, width)
         }
         return laidOut(whole, fraction, isNegative, width)
+    }
+
+    /// A floating-point number, of so many digits, by the picture; with EEEE it is rounded as C does it.
+    func text(of number: Double, digits: Int) throws(StatementError) -> String {
+        guard isScientific, number.isFinite else { return try text(of: Decimal(number, significantDigits: digits)) }
+        let size = after + 400
+        var bytes = [CChar](repeating: 0, count: size)
+        _ = withVaList([number]) { vsnprintf(&bytes, size, "%+.\(after)e", $0) }
+        let text = String(decoding: bytes.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return text.hasPrefix("+") ? " " + text.dropFirst() : text
     }
 
     /// Puts the digits into their places.
@@ -245,28 +258,24 @@ struct NumberPicture {
         guard number.isFinite else {
             return " " + String(repeating: "#", count: before) + "." + String(repeating: "#", count: after + 4)
         }
-        // The exponent from the digits; rounding may carry into one more.
-        var value = number.magnitude, exponent = 0
-        if !value.isZero {
-            for _ in 0..<2 {
-                let text = value.text
-                let whole = text.prefix { $0 != "." }
-                if whole != "0" {
-                    exponent = whole.utf8.count - 1
-                } else {
-                    exponent = -(text.dropFirst(2).prefix { $0 == "0" }.utf8.count + 1)
-                }
-                value = value.rounded(to: after - exponent)
-            }
+        func size(_ value: Decimal) -> Int {
+            if value.isZero { return 0 }
+            let text = value.text
+            let whole = text.prefix { $0 != "." }
+            return whole != "0" ? whole.utf8.count - 1 : -(text.dropFirst(2).prefix { $0 == "0" }.utf8.count + 1)
         }
+        // The exponent is that before rounding: what carries into one more digit is 10.00e+31, as there.
+        let exponent = size(number.magnitude)
+        let value = number.magnitude.rounded(to: after - exponent)
+        let isCarried = size(value) > exponent
         let digits = value.text.filter { $0 != "." }.drop { $0 == "0" }
         var mantissa = String(digits.prefix(after + 1))
         if mantissa.isEmpty { mantissa = "0" }
         mantissa += String(repeating: "0", count: max(after + 1 - mantissa.utf8.count, 0))
-        var text = String(mantissa.prefix(1))
+        var text = isCarried ? "10" : String(mantissa.prefix(1))
         if after > 0 { text += "." + mantissa.dropFirst() }
-        let size = abs(exponent) < 10 ? "0\(abs(exponent))" : "\(abs(exponent))"
-        return (number.signum < 0 ? "-" : " ") + text + "e" + (exponent < 0 ? "-" : "+") + size
+        let power = abs(exponent) < 10 ? "0\(abs(exponent))" : "\(abs(exponent))"
+        return (number.signum < 0 ? "-" : " ") + text + "e" + (exponent < 0 ? "-" : "+") + power
     }
 
     // MARK: Reading

@@ -178,6 +178,8 @@ enum TextFunctions {
     }
     static let right = row("right", [.text, .int32], .text, ("right('abcde', 2)", "de")) { a throws(StatementError) in
         let count = integer(a[1]), whole = text(a[0])
+        // As there, where the negation of the least number is that number.
+        if count == Int(Int32.min) { return a[0] }
         let length = whole.unicodeScalars.count
         return .text(slice(whole, from: count < 0 ? 1 - count : max(length - count, 0) + 1, end: .max))
     }
@@ -395,6 +397,10 @@ enum TextFunctions {
         },
         row("length", [.bytes], .int32, ("length('\\x0102'::bytea)", "2")) { a throws(StatementError) in
             if case .bytes(let bytes) = a[0] { .integer(Int64(bytes.count)) } else { .null }
+        },
+        // With the blanks that fill it, which other functions do not see.
+        row("octet_length", [.char], .int32, ("octet_length('ab'::char(4))", "4")) { a throws(StatementError) in
+            .integer(Int64(text(a[0]).utf8.count))
         },
         row("octet_length", [.bytes], .int32, ("octet_length('\\x0102'::bytea)", "2")) { a throws(StatementError) in
             if case .bytes(let bytes) = a[0] { .integer(Int64(bytes.count)) } else { .null }

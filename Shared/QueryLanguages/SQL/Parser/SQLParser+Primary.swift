@@ -130,7 +130,9 @@ extension SQLParser {
         while true {
             let start = offset
             if at("[") {
-                result = try subscripted(result)
+                // (a[1:2])[1] takes an element of the slice, a[1:2][1] a slice of two dimensions.
+                let isApart = result == operand && [.arraySubscript, .arraySlice].contains(nodes[Int(operand)].kind)
+                result = try subscripted(result, isApart ? .isMarked : [])
             } else if at(".") {
                 advance()
                 if accept("*") {
@@ -157,14 +159,14 @@ extension SQLParser {
         throw syntaxError("improper use of \"*\"")
     }
 
-    private mutating func subscripted(_ operand: Int32) throws(StatementError) -> Int32 {
+    private mutating func subscripted(_ operand: Int32, _ flags: PlanFlags = []) throws(StatementError) -> Int32 {
         let start = offset
         try expect("[")
-        if accept(":") { return try emit(.arraySlice, [operand, 0, try sliceEnd()], at: start) }
+        if accept(":") { return try emit(.arraySlice, [operand, 0, try sliceEnd()], flags: flags, at: start) }
         let index = try expression()
-        if accept(":") { return try emit(.arraySlice, [operand, index, try sliceEnd()], at: start) }
+        if accept(":") { return try emit(.arraySlice, [operand, index, try sliceEnd()], flags: flags, at: start) }
         try expect("]")
-        return try emit(.arraySubscript, [operand, index], at: start)
+        return try emit(.arraySubscript, [operand, index], flags: flags, at: start)
     }
 
     private mutating func sliceEnd() throws(StatementError) -> Int32 {
