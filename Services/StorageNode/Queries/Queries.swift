@@ -398,7 +398,8 @@ final class Queries {
         let handle = underWay[request.statement]
         let refused: (DatabaseError) -> Void = { error in
             answer(QueryReply(error: StatementError(ofShard: error)))
-            handle?.cancel()
+            // It stops, if it goes on; nobody has given it up: it may be tried again.
+            handle?.onCancel?()
         }
         let bytes = request.rows.reduce(request.plan.count) { $0 + $1.count }
         home.enqueue(bytes: bytes, refused: refused) { [self] run, done in
