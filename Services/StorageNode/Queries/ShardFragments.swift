@@ -27,6 +27,8 @@ final class ShardFragments: RowFragments {
 
 /// A fragment over a page of a shard's rows.
 final class ShardFragment: RowFragment {
+    /// Records that are read in one run.
+    private static let mostBytes = 1 << 20
     /// What one page may cost: about half a millisecond of the loop, or one where rows are read. Not its time, since
     /// the same data should be divided in the same way.
     private static let pageCost = 131_072, readCost = 128, blockCost = 512
@@ -48,6 +50,7 @@ final class ShardFragment: RowFragment {
     /// They are kept for this range; nil: for none, or not any more.
     private var keeping: WatchedRange?
     private var mostRows = FragmentRun.blockRows
+    private var bytesRead = 0
 
     init(
         _ fragment: ScanFragment, _ request: RowFragmentRequest, _ settings: EngineSettings, _ columns: ShardColumns?
@@ -80,7 +83,7 @@ final class ShardFragment: RowFragment {
     }
 
     func begin(_ bucket: Int, from key: ByteView, isAll: Bool) {
-        (self.bucket, boundary, keeping) = (bucket, nil, nil)
+        (self.bucket, boundary, keeping, bytesRead) = (bucket, nil, nil, 0)
         mostRows = FragmentRun.blockRows
         guard isAll, let (range, end) = columns?.range(fragment, bucket, key) else { return }
         boundary = end
@@ -93,6 +96,9 @@ final class ShardFragment: RowFragment {
         guard failure == nil, let run, run.pending < mostRows, !run.isSated else { return false }
         if let boundary, boundary.withUnsafeBytes({ compareKeys(key, $0) >= 0 }) { return false }
         if run.pending >= FragmentRun.blockRows, keeping == nil { return false }
+        // Large rows: what is read of them is in memory, and perhaps all of it comes out.
+        bytesRead += key.count + record.count
+        if run.pending > 0, bytesRead > (fragment.reduces ? max(bytes, Self.mostBytes) : bytes) { return false }
         guard run.add(key, record) else {
             failure = StatementError(.dataCorrupted, "a stored row cannot be read")
             return false

@@ -55,6 +55,10 @@ final class ScanOperator: Operator {
             }
             hasRows = true
             if let chosen = try pipeline.take(batch) { return .batch(chosen) }
+            // The groups are kept once more where the states are merged.
+            if pipeline.groupCount > FragmentRun.groupLimit, let states = try pipeline.finish() {
+                return .batch(states)
+            }
             if try context.isSliceOver() { return .waiting }
         }
     }

@@ -60,7 +60,7 @@ package final class FragmentRun {
     /// Rows that are decoded before something is done with them, and of blocks that others keep.
     package static let blockRows = 1024
     /// Groups after which what there is goes out.
-    private static let groupLimit = 16_384
+    static let groupLimit = 16_384
 
     private let pipeline: ScanPipeline
     private let limit: Int
