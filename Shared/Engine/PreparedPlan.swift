@@ -92,24 +92,6 @@ package struct PreparedPlan: Sendable {
         outputs.map { ResultColumn(name: $0.name, type: $0.type, collection: $0.collection, column: $0.column) }
     }
 
-    /// The one row that is read or written, if the statement is about one key at most: its collection, and the values
-    /// of its primary key for these parameters.
-    package func singleKey(_ parameters: [Value], settings: EngineSettings) throws(StatementError)
-        -> (collection: CollectionDescriptor, key: Bytes)?
-    {
-        guard let scan = plan.onlyScan, let keys = scan.keys, keys.isSingle, !SystemCatalogs.isSystem(scan.collection)
-        else { return nil }
-        let context = ExecutionContext(settings: settings, parameters: parameters, access: nil, attributes: 0)
-        var values: [Value] = [], types: [DataType] = []
-        for (id, choices) in zip(scan.collection.primaryKey, keys.equal) {
-            let value = try Evaluator(choices[0], layout: Layout([])).value(context)
-            guard !value.isNull, let column = scan.collection.column(id) else { return nil }
-            values.append(value)
-            types.append(column.type)
-        }
-        return (scan.collection, KeyForms.encode(values, types))
-    }
-
     /// Begins an execution; nothing is read before its first `next`. Without tables, no access is needed.
     package func execute(
         _ parameters: [Value], settings: EngineSettings, access: (any RowAccess)?, input: [Bytes] = []
@@ -147,13 +129,6 @@ extension RelationalPlan {
             .unroll, .window, .with, .shared, .working, .recursive:
             children.contains { $0.writes }
         }
-    }
-
-    /// The one scan of a plan without joins.
-    var onlyScan: ScanPlan? {
-        if case .scan(let scan) = self { return scan }
-        let below = children
-        return below.count == 1 ? below[0].onlyScan : nil
     }
 }
 

@@ -13,6 +13,7 @@ from psycopg import pq
 
 import sqllogic
 from conftest import Cluster
+from test_sql import connect
 
 STATEMENTS = int(os.environ.get("ORBIT_STATEMENTS", "1500"))
 SEED = os.environ.get("ORBIT_SEED", "7")
@@ -84,20 +85,6 @@ def cluster():
         yield running
 
 
-def connect(cluster):
-    connection = psycopg.connect(
-        host="127.0.0.1",
-        port=5432 + cluster.offset,
-        user="orbit",
-        password=cluster.password,
-        dbname="orbit",
-        autocommit=True,
-        connect_timeout=60,
-    )
-    connection.execute("SET statement_timeout = '20s'")
-    return connection
-
-
 def test_statements_that_are_wrong_in_one_place(cluster):
     chance = random.Random(0 if SEED == "new" else int(SEED))
     if SEED == "new":
@@ -105,7 +92,7 @@ def test_statements_that_are_wrong_in_one_place(cluster):
         print(f"ORBIT_SEED={seed}")
         chance = random.Random(seed)
     statements, before, failures = corpus(), cluster.pids(), []
-    connection = connect(cluster)
+    connection = connect(cluster, options="-c statement_timeout=20s")
     try:
         for _ in range(STATEMENTS):
             statement = mutated(chance.choice(statements), statements, chance)
@@ -120,7 +107,7 @@ def test_statements_that_are_wrong_in_one_place(cluster):
                 connection.pgconn.exec_(b"ROLLBACK")
             if connection.pgconn.status != pq.ConnStatus.OK:
                 failures.append(f"the connection is gone: {statement}")
-                connection = connect(cluster)
+                connection = connect(cluster, options="-c statement_timeout=20s")
     finally:
         connection.close()
     assert not failures, "\n".join(failures)

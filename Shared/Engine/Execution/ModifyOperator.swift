@@ -13,6 +13,7 @@ final class ModifyOperator: Operator {
     private let returning: [Evaluator]
     let conflict: [Evaluator]
     let conflictCondition: Evaluator?
+    private let form: RecordForm
     let forms: [EntryForm]
 
     private var gathering: Gathering
@@ -131,6 +132,7 @@ final class ModifyOperator: Operator {
             oldPlaces = try child.layout.places(of: plan.old.map(\.attribute))
         }
         (conflict, conflictCondition) = (values, condition)
+        form = RecordForm(plan.collection)
         forms = plan.indexes.map { index in
             EntryForm(isUnique: index.isUnique, types: index.columns.map { plan.collection.columns[$0].type })
         }
@@ -265,11 +267,7 @@ final class ModifyOperator: Operator {
             let values = batch.columns[valuePlaces[index]]
             guard values.validity != nil else { continue }
             for row in rows where values.isNull(at: Int(row)) {
-                var error = StatementError(
-                    .notNullViolation,
-                    "null value in column \"\(column.name)\" of relation \"\(collection.name)\" violates not-null "
-                        + "constraint", detail: failing(batch, Int(row)))
-                (error.schema, error.table, error.column) = (plan.schema, collection.name, column.name)
+                var error = errors.null(column, fresh(batch, Int(row)))
                 error.row = Int(row) + 1
                 throw error
             }
@@ -278,24 +276,19 @@ final class ModifyOperator: Operator {
             let column = try condition.evaluate(batch, context)
             guard case .booleans(let flags) = column.storage else { continue }
             for row in rows where !flags[Int(row)] && !column.isNull(at: Int(row)) {
-                var error = StatementError(
-                    .checkViolation,
-                    "new row for relation \"\(collection.name)\" violates check constraint \"\(name)\"",
-                    detail: failing(batch, Int(row)))
-                (error.schema, error.table, error.constraint) = (plan.schema, collection.name, name)
+                var error = errors.check(name, fresh(batch, Int(row)))
                 error.row = Int(row) + 1
                 throw error
             }
         }
     }
 
-    private func failing(_ batch: ColumnBatch, _ row: Int) -> String {
-        let values = zip(plan.collection.columns, valuePlaces).map { column, place in
-            let value = batch.columns[place].value(at: row)
-            return value.isNull ? "null" : TextForms.text(value, column.type, context.settings)
-        }
-        return "Failing row contains (\(values.joined(separator: ", ")))."
+    var errors: RowErrors {
+        RowErrors(collection: plan.collection, schema: plan.schema, settings: context.settings)
     }
+
+    /// New values of a row, in the order of the collection's columns.
+    func fresh(_ batch: ColumnBatch, _ row: Int) -> [Value] { valuePlaces.map { batch.columns[$0].value(at: row) } }
 
     func primaryKey(_ batch: ColumnBatch, _ places: [Int], _ row: Int) -> Bytes {
         var values: [Value] = [], types: [DataType] = []
@@ -308,13 +301,7 @@ final class ModifyOperator: Operator {
     }
 
     func record(_ batch: ColumnBatch, _ places: [Int], _ row: Int) -> Bytes {
-        var fields: [(column: UInt32, value: Value)] = []
-        for (column, place) in zip(plan.collection.columns, places) {
-            let value = batch.columns[place].value(at: row)
-            // Where absence means something else, NULL is said.
-            if !value.isNull || column.missing != nil { fields.append((UInt32(column.id.rawValue), value)) }
-        }
-        return RecordEncoding.encode(fields.sorted { $0.column < $1.column })
+        form.encode { batch.columns[places[$0]].value(at: row) }
     }
 
     /// Keys of rows to be inserted; a table without a primary key has numbers that nobody sees.

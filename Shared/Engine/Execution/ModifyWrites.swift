@@ -345,23 +345,12 @@ extension ModifyOperator {
     // MARK: Errors
 
     func duplicate(_ batch: ColumnBatch, _ row: Int, _ target: Target) -> StatementError {
-        let collection = plan.collection
-        let places: [Int], name: String
-        switch target {
-        case .rows:
-            places = collection.primaryKey.compactMap { id in collection.columns.firstIndex { $0.id == id } }
-            name = collection.primaryKeyName
-        case .entries(let index): (places, name) = (plan.indexes[index].columns, plan.indexes[index].name)
-        }
-        let names = places.map { collection.columns[$0].name }.joined(separator: ", ")
-        let values = places.map { place in
-            let value = batch.columns[valuePlaces[place]].value(at: row)
-            return value.isNull ? "null" : TextForms.text(value, collection.columns[place].type, context.settings)
-        }
-        var error = StatementError(
-            .uniqueViolation, "duplicate key value violates unique constraint \"\(name)\"",
-            detail: "Key (\(names))=(\(values.joined(separator: ", "))) already exists.", schema: plan.schema,
-            table: collection.name, constraint: name)
+        let index: (name: String, columns: [Int])? =
+            switch target {
+            case .rows: nil
+            case .entries(let index): (plan.indexes[index].name, plan.indexes[index].columns)
+            }
+        var error = errors.duplicate(index, fresh(batch, row))
         error.row = row + 1
         return error
     }

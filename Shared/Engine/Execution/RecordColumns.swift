@@ -123,6 +123,29 @@ struct RecordColumns {
     }
 }
 
+/// Writes rows of a collection as they are stored: the one place that knows what a column's absence says.
+struct RecordForm: Sendable {
+    /// In a record's order; `place` is that among the collection's columns.
+    private let columns: [(id: UInt32, place: Int, saysNull: Bool)]
+
+    init(_ collection: CollectionDescriptor) {
+        columns = collection.columns.enumerated()
+            .map { (id: UInt32($1.id.rawValue), place: $0, saysNull: $1.missing != nil) }
+            .sorted { $0.id < $1.id }
+    }
+
+    /// `value` gives the value of a column by its place. NULL is said where absence means something else.
+    func encode(_ value: (Int) -> Value) -> Bytes {
+        var buffer = ByteBuffer(capacity: 128)
+        var writer = ColumnWriter(into: &buffer)
+        for column in columns {
+            let value = value(column.place)
+            if !value.isNull || column.saysNull { writer.append(value, column: column.id, into: &buffer) }
+        }
+        return buffer.readable.bytes
+    }
+}
+
 /// Keys of rows, as the shards have them.
 enum KeyForms {
     static func encode(_ values: [Value], _ types: [DataType]) -> Bytes {

@@ -1,53 +1,45 @@
 import Base
 import DataModel
 
-/// What a row is refused for, in PostgreSQL's words. `values` are in the order of the collection's columns.
-enum RowErrors {
-    static func null(
-        _ collection: CollectionDescriptor, _ column: CollectionDescriptor.Column, values: [Value],
-        settings: EngineSettings
-    ) -> StatementError {
-        var error = StatementError(
+/// What a row is refused for, in PostgreSQL's words. Values are in the order of the collection's columns.
+struct RowErrors {
+    let collection: CollectionDescriptor
+    /// The name of its namespace.
+    let schema: String
+    let settings: EngineSettings
+
+    func null(_ column: CollectionDescriptor.Column, _ values: [Value]) -> StatementError {
+        StatementError(
             .notNullViolation,
             "null value in column \"\(column.name)\" of relation \"\(collection.name)\" violates not-null constraint",
-            detail: failing(collection, values, settings))
-        (error.table, error.column) = (collection.name, column.name)
-        return error
+            detail: failing(values), schema: schema, table: collection.name, column: column.name)
     }
 
-    static func check(
-        _ collection: CollectionDescriptor, _ name: String, values: [Value], settings: EngineSettings
-    ) -> StatementError {
-        var error = StatementError(
+    func check(_ name: String, _ values: [Value]) -> StatementError {
+        StatementError(
             .checkViolation, "new row for relation \"\(collection.name)\" violates check constraint \"\(name)\"",
-            detail: failing(collection, values, settings))
-        (error.table, error.constraint) = (collection.name, name)
-        return error
+            detail: failing(values), schema: schema, table: collection.name, constraint: name)
     }
 
     /// `index`: the name of a unique index and the places of its columns; nil for the primary key.
-    static func duplicate(
-        _ collection: CollectionDescriptor, _ index: (name: String, columns: [Int])?, values: [Value],
-        settings: EngineSettings
-    ) -> StatementError {
+    func duplicate(_ index: (name: String, columns: [Int])?, _ values: [Value]) -> StatementError {
         let places =
             index?.columns ?? collection.primaryKey.compactMap { id in collection.columns.firstIndex { $0.id == id } }
         let names = places.map { collection.columns[$0].name }.joined(separator: ", ")
-        let shown = places.map { TextForms.text(values[$0], collection.columns[$0].type, settings) }
+        let shown = places.map { text($0, values) }.joined(separator: ", ")
         let name = index?.name ?? collection.primaryKeyName
-        var error = StatementError(
+        return StatementError(
             .uniqueViolation, "duplicate key value violates unique constraint \"\(name)\"",
-            detail: "Key (\(names))=(\(shown.joined(separator: ", "))) already exists.")
-        (error.table, error.constraint) = (collection.name, name)
-        return error
+            detail: "Key (\(names))=(\(shown)) already exists.", schema: schema, table: collection.name,
+            constraint: name)
     }
 
-    private static func failing(
-        _ collection: CollectionDescriptor, _ values: [Value], _ settings: EngineSettings
-    ) -> String {
-        let shown = zip(collection.columns, values).map { column, value in
-            value.isNull ? "null" : TextForms.text(value, column.type, settings)
-        }
-        return "Failing row contains (\(shown.joined(separator: ", ")))."
+    private func failing(_ values: [Value]) -> String {
+        "Failing row contains (\(collection.columns.indices.map { text($0, values) }.joined(separator: ", ")))."
+    }
+
+    private func text(_ place: Int, _ values: [Value]) -> String {
+        let value = values[place]
+        return value.isNull ? "null" : TextForms.text(value, collection.columns[place].type, settings)
     }
 }

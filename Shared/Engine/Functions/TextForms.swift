@@ -54,23 +54,5 @@ package enum TextForms {
     }
 
     /// The widest type that has such values.
-    static func type(of value: Value) -> DataType {
-        switch value {
-        case .bool: .bool
-        case .integer: .int64
-        case .float: .float64
-        case .decimal: .decimal
-        case .null, .text: .text
-        case .bytes: .bytes
-        case .uuid: .uuid
-        case .date: .date
-        case .time: .time
-        case .timeWithZone: .timeWithZone
-        case .timestamp: .timestamp
-        case .interval: .interval
-        case .json: .jsonb
-        case .array(let array): array.element.array
-        case .tuple: .record
-        }
-    }
+    static func type(of value: Value) -> DataType { value.isNull ? .text : value.plainType }
 }

@@ -13,6 +13,8 @@ struct PointCompiler {
     }
 
     private(set) var collection: CollectionDescriptor?
+    /// Of a change: the name of the collection's namespace.
+    private(set) var schema = ""
     private(set) var scan: ScanPlan?
     private(set) var key: [PointProgram.KeyPart] = []
     private(set) var steps: [Step] = []
@@ -48,7 +50,7 @@ struct PointCompiler {
         guard plan.indexes.isEmpty, plan.draws.isEmpty, !table.primaryKey.isEmpty, !SystemCatalogs.isSystem(table),
             walk(plan.child)
         else { return false }
-        collection = table
+        (collection, schema) = (table, plan.schema)
         switch plan.action {
         case .update, .delete:
             guard let scan, scan.collection.id == table.id, let parts = parts(ofScan: scan) else { return false }

@@ -60,9 +60,11 @@ package final class PointProgram: Sendable {
     private let decoder: RecordColumns
     private let stored: [Int]
     private let keyPlace: Int?
-    /// Places of new values, in the order of the collection's columns, and of the columns in a record's order.
+    /// The name of the collection's namespace, which errors say.
+    private let schema: String
+    /// Places of new values, in the order of the collection's columns.
     private let values: [Int]
-    private let order: [Int]
+    private let form: RecordForm
     private let old: [Int]
     private let oldDecoder: RecordColumns
     private let checks: [(name: String, condition: PointExpression)]
@@ -92,7 +94,7 @@ package final class PointProgram: Sendable {
         oldDecoder = RecordColumns(collection, collection.columns.map(\.id), hasKey: false)
         old = made.old
         (values, checks, outputs, givesRow) = (made.values, made.checks, made.outputs, prepared.givesRows)
-        order = collection.columns.indices.sorted { collection.columns[$0].id < collection.columns[$1].id }
+        (schema, form) = (made.schema, RecordForm(collection))
         placeCount = made.placeCount
         switch made.action {
         case .read: action = .read
@@ -160,8 +162,7 @@ package final class PointProgram: Sendable {
             switch conflict {
             case .nothing: return Outcome()
             case .fail:
-                throw RowErrors.duplicate(
-                    collection, nil, values: values.map { row.values[$0] }, settings: row.context.settings)
+                throw errors(row).duplicate(nil, fresh(row))
             case .update(let expressions, let condition):
                 try load(record, oldDecoder, into: old, &row)
                 if let condition, try !condition.isTrue(row) { return Outcome() }
@@ -200,27 +201,24 @@ package final class PointProgram: Sendable {
     private func check(_ row: borrowing PointRow) throws(StatementError) {
         for (index, column) in collection.columns.enumerated()
         where (column.isNotNull || collection.primaryKey.contains(column.id)) && row.values[values[index]].isNull {
-            throw RowErrors.null(
-                collection, column, values: values.map { row.values[$0] }, settings: row.context.settings)
+            throw errors(row).null(column, fresh(row))
         }
         for (name, condition) in checks {
             guard case .bool(false) = try condition.value(row) else { continue }
-            throw RowErrors.check(
-                collection, name, values: values.map { row.values[$0] }, settings: row.context.settings)
+            throw errors(row).check(name, fresh(row))
         }
     }
 
     private func encode(_ row: borrowing PointRow) -> Bytes {
-        var buffer = ByteBuffer(capacity: 128)
-        var writer = ColumnWriter(into: &buffer)
-        for index in order {
-            let value = row.values[values[index]]
-            // Where absence means something else, NULL is said.
-            if value.isNull, collection.columns[index].missing == nil { continue }
-            writer.append(value, column: UInt32(collection.columns[index].id.rawValue), into: &buffer)
-        }
-        return buffer.readable.bytes
+        form.encode { row.values[values[$0]] }
     }
+
+    private func errors(_ row: borrowing PointRow) -> RowErrors {
+        RowErrors(collection: collection, schema: schema, settings: row.context.settings)
+    }
+
+    /// New values, in the order of the collection's columns.
+    private func fresh(_ row: borrowing PointRow) -> [Value] { values.map { row.values[$0] } }
 
     private func result(_ row: borrowing PointRow) throws(StatementError) -> Bytes {
         var buffer = ByteBuffer(capacity: 64)
