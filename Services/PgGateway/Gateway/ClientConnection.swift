@@ -29,9 +29,10 @@ final class ClientConnection: ConnectionHandler {
         gateway.beginEvent()
         swap(&connection.output, &session.output)
         body(session)
+        let isFlushed = session.takesFlush()
         swap(&connection.output, &session.output)
         // Also when there is nothing to send: the memory that the connection has borrowed is given back then.
-        connection.setNeedsFlush()
+        if isFlushed { connection.setNeedsFlush() }
         if session.hasActions { for action in session.takeActions() { perform(action) } }
     }
 

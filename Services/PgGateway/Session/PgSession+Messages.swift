@@ -16,7 +16,7 @@ extension PgSession {
             case .describe(let target, let name): try describe(target, name)
             case .execute(let portal, let rowLimit): try execute(portal, rowLimit: Int(rowLimit))
             case .close(let target, let name): try closeTarget(target, name)
-            case .flush: break  // Everything is flushed when there is nothing more to do.
+            case .flush: mustFlush = true
             case .sync:
                 isSkipping = false
                 endGroup()

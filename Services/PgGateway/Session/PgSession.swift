@@ -44,6 +44,8 @@ package final class PgSession {
 
     /// What the client is to be sent: appended here, taken by the driver.
     package var output = ByteBuffer(capacity: 64)
+    /// Something in `output` must not wait for what is under way: the client has asked for it, or may act on it.
+    var mustFlush = false
     private var backlog = ByteBuffer(capacity: 64)
     private var actions: [PgSessionAction] = []
 
@@ -116,6 +118,22 @@ package final class PgSession {
     }
 
     package var hasActions: Bool { !actions.isEmpty }
+
+    /// Answers that are sent together with those of what is under way, in one piece; beyond that size PostgreSQL sends
+    /// them, too.
+    private static let heldOutput = 8192
+
+    /// Whether `output` is to be sent now. Asked once after each event: what is to be sent then is taken as sent.
+    package func takesFlush() -> Bool {
+        switch activity {
+        case .preparing, .running, .controlling:
+            guard phase == .ready, !mustFlush, output.count < min(Self.heldOutput, server.limits.output) else { break }
+            return false
+        case .none, .copying: break
+        }
+        mustFlush = false
+        return true
+    }
 
     func act(_ action: PgSessionAction) { actions.append(action) }
 
@@ -291,7 +309,9 @@ package final class PgSession {
             case "log": .log
             case _: .debug
             }
-        if severity >= wanted { output.appendReport(severity, notice) }
+        guard severity >= wanted else { return }
+        output.appendReport(severity, notice)
+        mustFlush = true
     }
 
     /// Tells the client of settings that have changed and that it wants to know of.
@@ -325,6 +345,7 @@ package final class PgSession {
     func becomeReady() {
         reportSettings()
         output.appendReadyForQuery(status)
+        mustFlush = true
         lastActive = server.monotonicMilliseconds
     }
 
