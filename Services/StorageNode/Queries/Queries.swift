@@ -522,7 +522,7 @@ final class Queries {
                 }
                 // Another node leads the shard, and has not met the statement: nothing was done.
                 guard isKnown else { return try executeWhole(bound, request, calls, principal, answer) }
-                (reply.tag, reply.givesRows) = (bound.prepared.tag, bound.prepared.givesRows)
+                (reply.tag, reply.givesRows, reply.point) = (bound.prepared.tag, bound.prepared.givesRows, point)
                 if request.wantsColumns { describe(bound.prepared, bound.point, in: &reply) }
                 answer(reply)
             } catch {
