@@ -148,6 +148,11 @@ extension ShardExecutor {
             transactions.keep(invocation, token, schema: schemaVersion, on: stream)
             return transactions.scopes.park(.init(id: id, token: token, index: index))
         }
+        if scope.isolation == .serializable {
+            var touched = TouchedKeys(runtime)
+            touched.add(batch)
+            transactions.scopes.visit(id, touched.visited)
+        }
         if let failure = conflict(batch, scope, open) {
             ready.error(invocation.id, failure)
             // It cannot commit any more: nobody need wait for its locks.
@@ -220,10 +225,14 @@ extension ShardExecutor {
     }
 
     /// Whether nothing that a SERIALIZABLE transaction has read was changed since, by what is not applied yet neither.
-    /// Of one that has read the whole shard that is asked of the whole shard.
-    private func isReadSetIntact(_ id: PartID, since time: Timestamp) throws(StoreError) -> Bool {
-        let reads = transactions.participant.readSet(of: id)
-        if reads.shard != nil { return store.newestTimestamp <= time && newestIndex <= store.appliedIndex }
+    /// Of one that has read a whole collection that is asked of the collection.
+    private func isReadSetIntact(
+        _ reads: LockScope, of collections: CollectionSet, since time: Timestamp
+    ) throws(StoreError) -> Bool {
+        if reads.shard != nil {
+            guard collections != .all else { return store.newestTimestamp <= time }
+            guard store.newestTimestamp(of: collections) <= time else { return false }
+        }
         for key in reads.shared {
             let pending = key.key.withUnsafeBytes { runtime.pendingIndex(key.database, $0) }
             guard pending <= store.appliedIndex else { return false }
@@ -285,7 +294,7 @@ extension ShardExecutor {
     // MARK: What becomes of a scope
 
     /// The scope's locks are hard: what it has done becomes an intent, or is committed.
-    func seal(_ id: PartID, isOnly: Bool) {
+    func seal(_ id: PartID, isOnly: Bool, token: UInt64) {
         let hasRoom = makeRoom()
         guard isEvaluating else { return }  // And everything is begun anew.
         var duties: [ParticipantDuty] = []
@@ -294,8 +303,14 @@ extension ShardExecutor {
             transactions.participant.fail(id, hasRoom ? .aborted : .busy, moment, into: &duties)
             return note(duties)
         }
+        let reads = transactions.participant.readSet(of: id)
+        if reads.shard != nil, open.settled ?? newestIndex > store.appliedIndex {
+            // Shared locks keep it as it is from here on.
+            scopes.park(.init(id: id, isOnly: isOnly, token: token, index: newestIndex))
+            return note([])
+        }
         do throws(StoreError) {
-            guard try isReadSetIntact(id, since: open.snapshot) else {
+            guard try isReadSetIntact(reads, of: open.visited, since: open.snapshot) else {
                 transactions.participant.fail(id, .serializationFailure, moment, into: &duties)
                 return note(duties)
             }
@@ -360,9 +375,10 @@ extension ShardExecutor {
 
     /// Entries are applied.
     func settleStatements(upTo index: LogIndex) {
+        let sealed = transactions.scopes.unparkSealed(upTo: index)
         let tokens = transactions.scopes.unpark(upTo: index)
-        guard !tokens.isEmpty else { return }
-        place(tokens.map { .run($0) })
+        guard !tokens.isEmpty || !sealed.isEmpty else { return }
+        place(tokens.map { .run($0) } + sealed.map { .seal($0.id, isOnly: $0.isOnly, $0.token) })
     }
 
     /// Now and then.

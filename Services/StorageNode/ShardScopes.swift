@@ -29,6 +29,18 @@ final class ShardScopes {
         let hold: HistoryHold?
         let openedAt: UInt64
         var bytes = 0
+        /// Where a SERIALIZABLE one has read.
+        var visited = CollectionSet()
+        /// Once it is sealed, and has read a whole shard: the entry that must be applied before that is looked at.
+        var settled: LogIndex?
+    }
+
+    /// A scope that is sealed, and waits until everything is applied that came before.
+    struct Sealing {
+        let id: PartID
+        let isOnly: Bool
+        let token: UInt64
+        let index: LogIndex
     }
 
     /// A statement that has its locks, and waits until the store shows what others have changed before.
@@ -46,6 +58,7 @@ final class ShardScopes {
     private var spare: [ScopeEvaluation] = []
     private var open: [PartID: Scope] = [:]
     private var parked: [Parked] = []
+    private var sealing: [Sealing] = []
     private(set) var bytes = 0
     /// Statements that were evaluated, and transactions that were open for too long.
     var statements: UInt64 = 0
@@ -85,8 +98,12 @@ final class ShardScopes {
         open[id]?.bytes = scope.evaluation.memoryUsed
     }
 
+    /// What a statement of a SERIALIZABLE transaction has read.
+    func visit(_ id: PartID, _ collections: CollectionSet) { open[id]?.visited.formUnion(collections) }
+
     func end(_ id: PartID) {
         guard let scope = open.removeValue(forKey: id) else { return }
+        if scope.settled != nil { sealing.removeAll { $0.id == id } }
         bytes -= scope.bytes
         if let hold = scope.hold { store.release(hold) }
         if spare.count < limits.spare, scope.bytes < limits.scope.memoryBytes * 4 { spare.append(scope.evaluation) }
@@ -95,7 +112,7 @@ final class ShardScopes {
     /// All of them are lost. Their statements that wait have been refused with all others.
     func removeAll() {
         for id in Array(open.keys) { end(id) }
-        parked = []
+        (parked, sealing) = ([], [])
     }
 
     /// Transactions that have been open for too long.
@@ -116,6 +133,20 @@ final class ShardScopes {
         guard !parked.isEmpty else { return [] }
         let ready = parked.filter { $0.index <= index }.map(\.token)
         parked.removeAll { $0.index <= index }
+        return ready
+    }
+
+    /// Nobody changes what the sealed scope has read any more: it is looked at when the entry is applied.
+    func park(_ scope: Sealing) {
+        open[scope.id]?.settled = scope.index
+        sealing.append(scope)
+    }
+
+    /// Those whose entry is applied.
+    func unparkSealed(upTo index: LogIndex) -> [Sealing] {
+        guard !sealing.isEmpty else { return [] }
+        let ready = sealing.filter { $0.index <= index }
+        sealing.removeAll { $0.index <= index }
         return ready
     }
 

@@ -169,7 +169,7 @@ extension ShardExecutor {
             case .put, .delete, .apply, .reread: break  // Done at once.
             case .dropScope(let part): dropScope(part)
             case .rollBack(let part, let statement): rollBack(part, to: statement)
-            case .seal(let part, let isOnly, _): seal(part, isOnly: isOnly)
+            case .seal(let part, let isOnly, let token): seal(part, isOnly: isOnly, token: token)
             }
         }
         transactions.isDraining = false

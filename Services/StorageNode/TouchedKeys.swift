@@ -2,6 +2,7 @@ import Actors
 import Base
 import Contracts
 import DataModel
+import Storage
 import Transactions
 
 /// Which keys calls change, and which they only look at: what has to be locked for them.
@@ -14,6 +15,8 @@ struct TouchedKeys {
     private(set) var read: [LockKey] = []
     private var collections: [LockKey] = []
     private var shard: LockMode?
+    /// Where the calls read, or more: `all` if that is not told by collections of records.
+    private(set) var visited = CollectionSet()
 
     /// Knows which keys of Redis name records.
     private let runtime: ActorRuntime
@@ -30,7 +33,9 @@ struct TouchedKeys {
     mutating func add(_ call: ActorCallView) {
         let method = call.method
         switch method.keys {
-        case .none: addShard(method.isWrite ? .exclusive : .shared)
+        case .none:
+            visited = .all
+            addShard(method.isWrite ? .exclusive : .shared)
         case .collection:
             add(collection: call.key)
             addShard(.shared)
@@ -57,7 +62,7 @@ struct TouchedKeys {
             row.withUnsafeBytes { add(collection: $0) }
             return LockKey(RowKey.database, row)
         }
-        if database == RowKey.database { add(collection: key) }
+        if database == RowKey.database { add(collection: key) } else { visited = .all }
         return LockKey(database, key.bytes)
     }
 
@@ -68,11 +73,13 @@ struct TouchedKeys {
     /// The collection whose id the bytes begin with.
     private mutating func add(collection bytes: ByteView) {
         guard bytes.count >= RowKey.prefixSize else { return }
+        if let id = RowKey.collection(prefix: bytes) { visited.insert(id) } else { visited = .all }
         let key = LockKey(RowKey.database, bytes[..<RowKey.prefixSize].map { $0 })
         if collections.last != key { collections.append(key) }
     }
 
     private mutating func addCatalog(_ call: ActorCallView) {
+        visited = .all
         guard call.method.isWrite else { return read.append(Self.catalog) }
         written.append(Self.catalog)
         if call.method == .schemaPut { addNames(call) }

@@ -19,10 +19,15 @@ struct HistoryLedger {
     private(set) var floor: Timestamp
     /// The newest commit timestamp in the store.
     private(set) var newest: Timestamp
+    /// The same, of each collection; not remembered over a restart.
+    private(set) var changes: ChangeTimes
     private var holds: [UInt64: Hold] = [:]
     private var lastNumber: UInt64 = 0
 
-    init(floor: Timestamp, newest: Timestamp) { (self.floor, self.newest) = (floor, newest) }
+    init(floor: Timestamp, newest: Timestamp) {
+        (self.floor, self.newest) = (floor, newest)
+        changes = ChangeTimes(newest)
+    }
 
     var holdCount: Int { holds.count }
 
@@ -44,7 +49,13 @@ struct HistoryLedger {
     }
 
     /// Other records have taken the place of all.
-    mutating func replaced(floor: Timestamp, newest: Timestamp) { (self.floor, self.newest) = (floor, newest) }
+    mutating func replaced(floor: Timestamp, newest: Timestamp) {
+        (self.floor, self.newest) = (floor, newest)
+        changes = ChangeTimes(newest)
+    }
+
+    /// The store has these changes, too.
+    mutating func wrote(_ changes: ChangeTimes) { self.changes.merge(changes) }
 
     mutating func hold(at timestamp: Timestamp, untilMilliseconds: UInt64) -> HistoryHold? {
         guard holds.count < Self.holdLimit else { return nil }

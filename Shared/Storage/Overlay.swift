@@ -99,6 +99,8 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
     private var timestamp = Timestamp.zero
     /// The newest commit timestamp of all effects.
     private(set) var newest = Timestamp.zero
+    /// The same, of each collection.
+    private(set) var changes = ChangeTimes()
     /// What was deleted by range is not to be seen in the past either, so nothing may be read below.
     private(set) var floor = Timestamp.zero
     private(set) var tombstones = RangeSet()
@@ -150,6 +152,7 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
                 set(key, UnsafeRawPointer(arena.anchor), Entry.deleted)
             case .deleteRange(let from, let to):
                 floor = max(floor, timestamp)
+                changes.noteAll(timestamp)
                 deleteRange(from, to)
             case .timestamp(let given):
                 timestamp = given
@@ -186,6 +189,7 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
     }
 
     private func set(_ key: ByteView, _ value: UnsafeRawPointer, _ state: UInt32) {
+        changes.note(key, timestamp)
         let hash = ByteHash.hash(key)
         let mask = slots.count - 1
         var slot = Int(truncatingIfNeeded: hash) & mask

@@ -32,6 +32,12 @@ extension ShardStore {
         max(history.newest, max(overlay.newest, frozen?.overlay.newest ?? .zero))
     }
 
+    /// The newest commit timestamp of what is applied in some collections, or a later one.
+    package func newestTimestamp(of collections: CollectionSet) -> Timestamp {
+        let layers = [history.changes, overlay.changes] + (frozen.map { [$0.overlay.changes] } ?? [])
+        return layers.map { $0.newest(of: collections) }.max() ?? .zero
+    }
+
     // MARK: Holds
 
     /// Keeps the floor at or below a time until the hold is released or expires (`expireHolds`). Nil when the floor is

@@ -101,6 +101,7 @@ package final class ShardStore {
         frozen = nil
         flushedIndex = job.index
         history.wrote(floor: job.floor, newest: job.newest)
+        history.wrote(job.overlay.changes)
         durableFloor = job.floor
         store.setHistoryFloor(durableFloor, buckets: buckets)
     }

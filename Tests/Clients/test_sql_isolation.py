@@ -10,6 +10,7 @@ import pytest
 
 from conftest import PATIENCE, Cluster, wait_until
 from faults import ask_admin
+from test_sql import connect
 
 RC, RR, SERIALIZABLE = "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"
 LEVELS = [RC, RR, SERIALIZABLE]
@@ -25,18 +26,6 @@ GIVEN_WAY = (
 def cluster(request):
     with Cluster("--shards", str(request.param)) as running:
         yield running
-
-
-def connect(cluster):
-    return psycopg.connect(
-        host="127.0.0.1",
-        port=5432 + cluster.offset,
-        user="orbit",
-        password=cluster.password,
-        dbname="orbit",
-        autocommit=True,
-        connect_timeout=60,
-    )
 
 
 class Later:
@@ -396,3 +385,20 @@ def test_no_write_skew_of_sums(cluster, rows):
 
     load(cluster, SERIALIZABLE, take)
     assert sum(value for _, value in rows.all()) == 0
+
+
+def test_one_session_alone_gives_way_to_nobody(rows):
+    """Neither to what it has done itself, a transaction before, nor to what others do to another table."""
+    rows.plain.execute("CREATE TABLE others (id int PRIMARY KEY)")
+    try:
+        (one,) = rows.begin(SERIALIZABLE, 1)
+        one.commit()
+        for number in range(20):
+            one.run(f"BEGIN ISOLATION LEVEL {SERIALIZABLE}")
+            assert one.all() == [(1, 10), (2, 20)]
+            one.run("INSERT INTO test VALUES (3, 30), (4, 40)")
+            rows.plain.execute(f"INSERT INTO others VALUES ({number})")
+            one.run("DELETE FROM test WHERE value > 20")
+            one.commit()
+    finally:
+        rows.plain.execute("DROP TABLE others")
