@@ -123,8 +123,7 @@ final class ShardExecutor {
     var versionInForce: UInt64 = 0
     /// Whom the map has asked to lead last.
     var lastTransfer: NodeID?
-    /// The history floor when there was last no garbage to collect.
-    var garbageFloor = Timestamp.zero
+    var garbage = GarbagePause()
     /// Invocations evaluated, and how many in the last second.
     private(set) var invocations: UInt64 = 0
     var countedInvocations: UInt64 = 0

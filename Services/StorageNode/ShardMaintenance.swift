@@ -1,5 +1,6 @@
 import Actors
 import Base
+import DataModel
 
 extension ShardExecutor {
     /// Work of the shard's own: expiry, collection of garbage, deactivation. Small steps, as effects of ordinary
@@ -24,11 +25,29 @@ extension ShardExecutor {
         tickSagas()
     }
 
-    /// What was deleted is collected once the floor has passed that: so nothing is looked for until it has moved.
     private func collectGarbage() throws(DatabaseError) {
-        let floor = store.historyFloor
-        guard floor < garbageFloor || floor.milliseconds >= garbageFloor.milliseconds &+ 1000 else { return }
-        let collected = try runtime.collectGarbage(entryIndex: openIndex, limit: Self.maintenanceStep)
-        if collected == 0 { garbageFloor = floor }
+        guard garbage.isOver(store.historyFloor) else { return }
+        garbage.found(
+            try runtime.collectGarbage(entryIndex: openIndex, limit: Self.maintenanceStep), store.historyFloor)
+    }
+}
+
+/// When garbage is looked for. What was deleted is collected once the history's floor has passed that: so nothing is
+/// looked for until the floor has moved. A look goes through all buckets, so the next one comes later the more often
+/// there was nothing.
+struct GarbagePause {
+    private static let shortest: UInt64 = 1000, longest: UInt64 = 16_000
+
+    /// The floor when there was last nothing.
+    private var floor = Timestamp.zero
+    /// By how much it must rise, in milliseconds.
+    private var length = shortest
+
+    func isOver(_ now: Timestamp) -> Bool { now < floor || now.milliseconds >= floor.milliseconds &+ length }
+
+    mutating func found(_ count: Int, _ now: Timestamp) {
+        guard count == 0 else { return length = Self.shortest }
+        floor = now
+        length = min(length &* 2, Self.longest)
     }
 }

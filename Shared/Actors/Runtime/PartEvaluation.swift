@@ -46,8 +46,9 @@ extension ActorRuntime {
             }
             writeCounters(sink)
         }
-        // There may be keys that expire and garbage that nobody here has made.
-        earliestExpiry = 0
+        // There may be keys that expire and garbage that nobody here has made. They are looked for in all buckets: not
+        // after each part, then, but within a second.
+        earliestExpiry = min(earliestExpiry, now &+ 1000)
         mayHaveGarbage = true
         garbageIndex = max(garbageIndex, entryIndex)
     }
