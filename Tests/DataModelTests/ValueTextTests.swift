@@ -82,6 +82,26 @@ struct ValueTextTests {
         }
     }
 
+    @Test("plain integers are what the general way reads, and nothing else is one")
+    func plainIntegers() throws {
+        let texts = [
+            "0", "-0", "7", "-7", "32767", "32768", "-32768", "-32769", "2147483647", "2147483648", "-2147483648",
+            "-2147483649", "999999999999999999", "-999999999999999999", "9223372036854775807", "+1", " 1", "1 ", "",
+            "-", "--1", "1.0", "0x1", "1_000", "a", "１",
+        ]
+        for type in [DataType.int16, .int32, .int64] {
+            for text in texts {
+                let plain = Array(text.utf8).withUnsafeBytes { ValueText.plainInteger($0, type) }
+                let general = try? ValueText.parse(text, as: type)
+                if let plain { #expect(general == .integer(plain), "\(text)") }
+                let both = Array(text.utf8).withUnsafeBytes { try? ValueText.parse($0, as: type) }
+                #expect(both == general, "\(text)")
+            }
+        }
+        #expect(Array("1".utf8).withUnsafeBytes { ValueText.plainInteger($0, .text) } == nil)
+        #expect(Array("1".utf8).withUnsafeBytes { ValueText.plainInteger($0, .int32.array) } == nil)
+    }
+
     @Test("dates and times in words depend on the time given")
     func words() throws {
         let settings = try Corpus.settings()

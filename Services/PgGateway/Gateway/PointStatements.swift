@@ -103,7 +103,7 @@ extension NodePlanRunner {
                 let value = parameter.value?.withUnsafeBytes { view in
                     parameter.isBinary
                         ? try? ValueBinary.decode(view, as: type)
-                        : try? ValueText.parse(try ValueBinary.text(view), as: type, Self.plainText)
+                        : try? ValueText.parse(view, as: type, Self.plainText)
                 }
                 guard let value, !value.isNull else { return nil }
                 key += KeyEncoding.encode([value.forKey(as: column)])

@@ -81,7 +81,7 @@ final class CopyInput {
         _ index: Int, _ type: DataType, _ writer: inout ColumnWriter
     ) throws(StatementError) {
         let number = UInt32(truncatingIfNeeded: index + 1)
-        if !isBinary, let whole = try reader.withField(index, { Self.integer($0, type) }), let whole {
+        if !isBinary, let whole = try reader.withField(index, { ValueText.plainInteger($0, type) }), let whole {
             return writer.append(integer: whole, column: number, into: &buffer)
         }
         guard let field = try reader.field(index) else { return }
@@ -89,22 +89,9 @@ final class CopyInput {
         let value = try field.withView { (view: ByteView) throws(StatementError) in
             isBinary
                 ? try ValueBinary.decode(view, as: type)
-                : try ValueText.parse(try ValueBinary.text(view), as: type, settings)
+                : try ValueText.parse(view, as: type, settings)
         }
         let fitted = try value.coerced(to: type, isExplicit: false)
         if !fitted.isNull { writer.append(fitted, column: number, into: &buffer) }
-    }
-
-    /// A number of few digits and nothing else: most of them.
-    private static func integer(_ view: ByteView, _ type: DataType) -> Int64? {
-        guard !type.isArray, type.kind == .int32 || type.kind == .int64 else { return nil }
-        let isNegative = view.first == UInt8(ascii: "-"), digits = isNegative ? view.count - 1 : view.count
-        guard digits > 0, digits < 10 else { return nil }
-        var number: Int64 = 0
-        for byte in view.dropFirst(isNegative ? 1 : 0) {
-            guard (0x30...0x39).contains(byte) else { return nil }
-            number = number &* 10 &+ Int64(byte &- 0x30)
-        }
-        return isNegative ? -number : number
     }
 }

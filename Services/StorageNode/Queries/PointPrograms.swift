@@ -131,7 +131,7 @@ final class PointPrograms: RowPrograms {
                 switch PointParameter(arguments[index + 1]) {
                 case .null: values.append(.null)
                 case .text(let view):
-                    values.append(try ValueText.parse(try ValueBinary.text(view), as: type, settings))
+                    values.append(try ValueText.parse(view, as: type, settings))
                 case .binary(let view): values.append(try ValueBinary.decode(view, as: type))
                 case nil: throw StatementError(.protocolViolation, "a parameter of a program is damaged")
                 }

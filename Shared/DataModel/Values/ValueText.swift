@@ -12,6 +12,34 @@ package enum ValueText {
         return try parseScalar(text, as: type, settings).coerced(to: type, isExplicit: false)
     }
 
+    /// The same of text as a client sent it. Throws also for what is not UTF-8.
+    package static func parse(
+        _ view: ByteView, as type: DataType, _ settings: TextSettings = TextSettings()
+    ) throws(StatementError) -> Value {
+        if let number = plainInteger(view, type) { return .integer(number) }
+        return try parse(try ValueBinary.text(view), as: type, settings)
+    }
+
+    /// A whole number of at most 18 digits, as most keys are, read without a string of them. Nil for anything else.
+    package static func plainInteger(_ view: ByteView, _ type: DataType) -> Int64? {
+        let range: ClosedRange<Int64>
+        switch type.kind {
+        case .int16: range = Int64(Int16.min)...Int64(Int16.max)
+        case .int32: range = Int64(Int32.min)...Int64(Int32.max)
+        case .int64: range = .min ... .max
+        case _: return nil
+        }
+        let isNegative = view.first == UInt8(ascii: "-"), digits = view.count - (isNegative ? 1 : 0)
+        guard (1...18).contains(digits), !type.isArray else { return nil }
+        var number: Int64 = 0
+        for byte in view[(view.count - digits)...] {
+            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
+            number = number &* 10 &+ Int64(byte &- UInt8(ascii: "0"))
+        }
+        if isNegative { number = -number }
+        return range.contains(number) ? number : nil
+    }
+
     private static func parseScalar(
         _ text: String, as type: DataType, _ settings: TextSettings
     ) throws(StatementError) -> Value {
