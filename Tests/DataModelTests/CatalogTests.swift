@@ -30,8 +30,9 @@ struct CatalogTests {
         users.columns[1].missing = .integer(18)
         users.statistics = .init(rows: 1_000_000)
         users.statistics?.columns = [.init(column: age.id, nulls: 3, distinct: 90)]
-        users.statistics?.columns[0].minimum = .integer(-4)
-        users.statistics?.columns[0].maximum = .text("z")
+        users.statistics?.columns[0].width = 4
+        users.statistics?.columns[0].common = [.init(value: .integer(18), rows: 7_000)]
+        users.statistics?.columns[0].bounds = [.integer(-4), .integer(30), .text("z")]
         users.checks = [.init(name: "positive", condition: StoredExpression(plan: [], text: "age > 0"))]
         users.foreignKeys = [
             .init(

@@ -6,7 +6,7 @@ import Base
 //
 // Numbers are varints, signed ones zig-zag; texts and lists have their length or count in front; what may be absent has
 // a byte 0 or 1 in front. A decoder trusts no length, and refuses what it does not know: a newer release wrote it.
-// Version 1 had no `Index.isConstraint`, no `Column.missing` and no statistics.
+// Version 1 had no `Index.isConstraint`, no `Column.missing` and no statistics, version 2 other statistics of columns.
 
 /// Writes the fields of one object.
 struct CatalogWriter: ~Copyable {
@@ -277,8 +277,12 @@ extension CollectionDescriptor.Statistics {
             writer.number(column.column.rawValue)
             writer.number(column.nulls)
             writer.number(column.distinct)
-            writer.optional(column.minimum) { $0.value($1) }
-            writer.optional(column.maximum) { $0.value($1) }
+            writer.number(column.width)
+            writer.list(column.common) { writer, common in
+                writer.value(common.value)
+                writer.number(common.rows)
+            }
+            writer.list(column.bounds) { $0.value($1) }
         }
     }
 
@@ -288,8 +292,17 @@ extension CollectionDescriptor.Statistics {
             var column = Column(
                 column: ColumnID(rawValue: try reader.number()), nulls: try reader.number(),
                 distinct: try reader.number())
-            column.minimum = try reader.optional { reader throws(DatabaseError) in try reader.value() }
-            column.maximum = try reader.optional { reader throws(DatabaseError) in try reader.value() }
+            guard reader.format >= 3 else {
+                // The least and the greatest, which nobody has ever written.
+                _ = try reader.optional { reader throws(DatabaseError) in try reader.value() }
+                _ = try reader.optional { reader throws(DatabaseError) in try reader.value() }
+                return column
+            }
+            column.width = try reader.number()
+            column.common = try reader.list { reader throws(DatabaseError) in
+                Common(value: try reader.value(), rows: try reader.number())
+            }
+            column.bounds = try reader.list { reader throws(DatabaseError) in try reader.value() }
             return column
         }
     }

@@ -147,11 +147,24 @@ package struct CollectionDescriptor: Hashable, Sendable {
             package var column: ColumnID
             /// Records without a value, and different values among the others.
             package var nulls: UInt64, distinct: UInt64
-            package var minimum: Value?, maximum: Value?
+            /// Bytes of a value, on the average.
+            package var width: UInt32 = 0
+            /// Values that many records have, the most frequent first.
+            package var common: [Common] = []
+            /// The least value, the greatest one, and between them some that divide all values into equal parts.
+            package var bounds: [Value] = []
 
             package init(column: ColumnID, nulls: UInt64, distinct: UInt64) {
                 (self.column, self.nulls, self.distinct) = (column, nulls, distinct)
             }
+        }
+
+        /// A value, and how many records have it.
+        package struct Common: Hashable, Sendable {
+            package var value: Value
+            package var rows: UInt64
+
+            package init(value: Value, rows: UInt64) { (self.value, self.rows) = (value, rows) }
         }
 
         package var rows: UInt64
