@@ -48,7 +48,8 @@ package struct PreparedPlan: Sendable {
         self.kind = options == nil ? kind : .select
         self.parameterTypes = binder.parameterTypes
         let optimized = SnapshotRule.apply(
-            try Optimizer.optimize(query.plan, needed: Set(query.outputs.map(\.attribute))))
+            try Optimizer.optimize(
+                query.plan, needed: Set(query.outputs.map(\.attribute)), avoidsScans: settings.avoidsScans))
         var attributes = binder.newAttribute().id
         let made = FragmentRule.apply(optimized, attributes: &attributes)
         if let options {

@@ -169,9 +169,9 @@ def test_plans_are_explained(cluster, jobs):
     def explain(text):
         return [line for (line,) in jobs.execute(text).fetchall()]
 
-    assert explain("EXPLAIN SELECT n FROM job WHERE id = 3")[0] == "Key Lookup on job"
+    assert explain("EXPLAIN (COSTS OFF) SELECT n FROM job WHERE id = 3")[0] == "Key Lookup on job"
     lines = explain("EXPLAIN ANALYZE UPDATE job SET n = 1 WHERE state = 'free' AND id < 4")
-    assert lines[0].startswith("Update on job (actual time=") and lines[-1].startswith("Execution Time: ")
+    assert lines[0].startswith("Update on job  (cost=0.00..") and lines[-1].startswith("Execution Time: ")
     assert jobs.execute("SELECT sum(n) FROM job").fetchone() == (3,)
     (tree,) = jobs.execute("EXPLAIN (FORMAT JSON) SELECT * FROM job ORDER BY id").fetchone()
     assert tree[0]["Plan"]["Node Type"] == "Sort"

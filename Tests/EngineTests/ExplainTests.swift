@@ -25,7 +25,7 @@ struct ExplainTests {
     func tree() {
         let database = database()
         #expect(
-            explain("EXPLAIN SELECT state FROM job WHERE id = 2", database) == [
+            explain("EXPLAIN (COSTS OFF) SELECT state FROM job WHERE id = 2", database) == [
                 "Key Lookup on job", "  Key Cond: (id = 2)", "  Filter: (id = 2)",
             ])
         #expect(
@@ -34,21 +34,23 @@ struct ExplainTests {
                     + "WHERE state = 'free' ORDER BY name DESC LIMIT 1",
                 database) == [
                     "Limit", "  ->  Top-N Sort", "        Sort Key: p.name DESC",
-                    "        ->  Hash Join", "              Hash Cond: (j.owner = p.id)",
-                    "              ->  Seq Scan on job j", "                    Filter: (j.state = 'free'::text)",
-                    "              ->  Seq Scan on person p",
+                    "        ->  Lookup Join", "              ->  Seq Scan on job j",
+                    "                    Filter: (j.state = 'free'::text)", "              ->  Key Lookup on person p",
+                    "                    Key Cond: (id = j.owner)",
                 ])
         #expect(
-            explain("EXPLAIN UPDATE job SET owner = NULL WHERE state = 'done'", database) == [
+            explain("EXPLAIN (COSTS OFF) UPDATE job SET owner = NULL WHERE state = 'done'", database) == [
                 "Update on job", "  ->  LockRows", "        Relations: job",
                 "        Recheck Cond: (state = 'done'::text)", "        ->  Seq Scan on job",
                 "              Filter: (state = 'done'::text)",
             ])
         #expect(
-            explain("EXPLAIN WITH c AS (SELECT owner, count(*) FROM job GROUP BY owner) SELECT * FROM c", database) == [
-                "CTE Scan on c", "  CTE c", "    ->  HashAggregate", "          Group Key: job.owner",
-                "          ->  Seq Scan on job",
-            ])
+            explain(
+                "EXPLAIN (COSTS OFF) WITH c AS (SELECT owner, count(*) FROM job GROUP BY owner) SELECT * FROM c",
+                database) == [
+                    "CTE Scan on c", "  CTE c", "    ->  HashAggregate", "          Group Key: job.owner",
+                    "          ->  Seq Scan on job",
+                ])
     }
 
     @Test("nothing is done unless ANALYZE says so, and then its rows are counted")
@@ -56,14 +58,15 @@ struct ExplainTests {
         let database = database()
         _ = explain("EXPLAIN DELETE FROM job", database)
         #expect(database.run("SELECT count(*) FROM job") == .rows(["3"]))
-        let lines = explain("EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) DELETE FROM job WHERE state = 'free'", database)
+        let lines = explain(
+            "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) DELETE FROM job WHERE state = 'free'", database)
         #expect(lines.first == "Delete on job (actual rows=0 loops=1)")
         #expect(
             lines.contains("        ->  Seq Scan on job (actual rows=2 loops=1)")
                 || lines.contains { $0.hasSuffix("Seq Scan on job (actual rows=2 loops=1)") })
         #expect(database.run("SELECT count(*) FROM job") == .rows(["1"]))
         let applied = explain(
-            "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) SELECT (SELECT name FROM person p WHERE p.id = o) "
+            "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT (SELECT name FROM person p WHERE p.id = o) "
                 + "FROM (VALUES (1), (2), (3)) v(o)",
             database)
         #expect(applied.contains { $0.contains("Key Lookup on person p (actual rows=1 loops=3)") }, "\(applied)")

@@ -83,6 +83,7 @@ final class MemoryRows: RowAccess {
         switch request.range {
         case .all: keys = collection.keys
         case .between(let from, let to): keys = Array(collection.keys(from: from, to: to))
+        case .ranges(let ranges): keys = ranges.flatMap { Array(collection.keys(from: $0.from, to: $0.to)) }
         case .keys(let wanted) where KeyspaceTables.table(request.collection) == .hashes:
             keys = wanted.flatMap { collection.keys(from: $0, to: KeyForms.successor($0)) }
         case .keys(let wanted): keys = wanted.filter { collection[$0] != nil }

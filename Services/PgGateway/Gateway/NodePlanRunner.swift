@@ -475,7 +475,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
             .init("search_path", context.searchPath.map(Identifiers.quoted).joined(separator: ", ")),
             .init("TimeZone", context.timeZone), .init("DateStyle", "ISO, \(context.dateOrder)"),
             .init("session_authorization", context.user), .init("database", context.database),
-        ]
+        ] + (context.avoidsScans ? [.init("enable_seqscan", "off")] : [])
     }
 }
 

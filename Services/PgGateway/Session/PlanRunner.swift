@@ -166,6 +166,8 @@ package struct SessionContext: Hashable, Sendable {
     package var timeZone = "UTC"
     /// The order of day and month in what is read: `MDY`, `DMY` or `YMD`.
     package var dateOrder = "MDY"
+    /// `enable_seqscan` is off.
+    package var avoidsScans = false
     /// Milliseconds; 0: none.
     package var statementTimeout: Int64 = 0, lockTimeout: Int64 = 0, idleInTransactionSessionTimeout: Int64 = 0
     /// Grows with every change of a setting: what equals a context of the same version need not be sent again.

@@ -46,6 +46,7 @@ package struct SettingsTable: Sendable {
             "backslash_quote", .choice(["safe_encoding", "on", "off"]), "safe_encoding", supported: ["safe_encoding"],
             "Whether \\' is a quote in strings with escapes."),
         Setting("search_path", .identifiers, "\"$user\", public", "Schemas in which names are looked up."),
+        Setting("enable_seqscan", .bool, "on", "off: a whole table is read only where there is no other way."),
         Setting(
             "statement_timeout", .integer(0...2_147_483_647, .milliseconds), "0",
             "A statement that takes longer is cancelled; 0: none is."),

@@ -60,6 +60,8 @@ protocol RowCalls: AnyObject {
     typealias Completion = (Result<[Bytes], DatabaseError>) -> Void
 
     var router: NodeRouter { get }
+    /// What reads committed records as of one time, if these calls see each shard as of another one.
+    func past() -> (any RowCalls)?
     func perform(
         _ shares: [Share], lock: InvocationScope.LockMode, wait: InvocationScope.WaitPolicy,
         completion: @escaping Completion)
@@ -82,6 +84,10 @@ final class TransactionCalls: RowCalls {
     private var mayWait = false, isCancelled = false
 
     init(_ run: InteractiveRun, _ router: NodeRouter) { (self.run, self.router) = (run, router) }
+
+    func past() -> (any RowCalls)? {
+        run.transaction.options.isolation == .readCommitted ? SnapshotCalls(router, connection: 0) : nil
+    }
 
     func perform(
         _ shares: [Share], lock: InvocationScope.LockMode, wait: InvocationScope.WaitPolicy,
@@ -151,6 +157,8 @@ final class SnapshotCalls: RowCalls, ReplyReceiver {
     init(_ router: NodeRouter, connection: UInt64, time: Timestamp? = nil) {
         (self.router, self.connection, self.time) = (router, connection, time)
     }
+
+    func past() -> (any RowCalls)? { nil }
 
     func perform(
         _ shares: [Share], lock: InvocationScope.LockMode, wait: InvocationScope.WaitPolicy,

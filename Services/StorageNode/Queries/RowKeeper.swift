@@ -13,6 +13,8 @@ final class RowKeeper: RowAccess {
     static let pageBytes: Int64 = 256 << 10
 
     let calls: any RowCalls
+    /// Reads what is committed as of one time, where `calls` do not; made when it is first asked for.
+    private lazy var past = calls.past()
     /// Called when something has come that an execution waits for; never from inside a call of the engine's.
     var onProgress: () -> Void = {}
     /// By which keys of Redis may name records; nil where none are asked for.
@@ -38,12 +40,19 @@ final class RowKeeper: RowAccess {
 
     func scan(_ request: ScanRequest) throws(StatementError) -> any RowCursor {
         if let table = KeyspaceTables.table(request.collection) { return scan(request, table) }
+        let newest = cursor(request, calls)
+        guard request.isOfOneTime, let past else { return newest }
+        return TwofoldRead(cursor(request, past), newest)
+    }
+
+    private func cursor(_ request: ScanRequest, _ calls: any RowCalls) -> any RowCursor {
         switch request.range {
-        case .all: return ShardScan(self, request, from: [], to: [])
-        case .between(let from, let to): return ShardScan(self, request, from: from, to: to ?? [])
+        case .all: return ShardScan(self, calls, request, [KeyRange(from: [], to: nil)])
+        case .between(let from, let to): return ShardScan(self, calls, request, [KeyRange(from: from, to: to)])
+        case .ranges(let ranges): return ShardScan(self, calls, request, ranges)
         case .keys(let keys):
             return KeyRead(
-                self, request.collection, keys, lock: request.isForUpdate ? .update : .none, wait: .wait,
+                self, calls, request.collection, keys, lock: request.isForUpdate ? .update : .none, wait: .wait,
                 keepsMissing: false)
         }
     }
@@ -53,6 +62,9 @@ final class RowKeeper: RowAccess {
         switch request.range {
         case .all: KeyspaceScan(self, table, request, from: [], to: [])
         case .between(let from, let to): KeyspaceScan(self, table, request, from: from, to: to ?? [])
+        case .ranges(let ranges):
+            // What lies between them is asked the conditions, and left out.
+            KeyspaceScan(self, table, request, from: ranges.first?.from ?? [], to: ranges.last?.to ?? [])
         case .keys(let keys):
             KeyspaceRead(
                 self, KeyspaceRecords(table, request.columns), keys, lock: request.isForUpdate ? .update : .none)
@@ -82,7 +94,7 @@ final class RowKeeper: RowAccess {
                 wait: wait, keepsMissing: true)
         }
         return KeyRead(
-            self, request.collection, request.keys, lock: request.isExclusive ? .update : .share, wait: wait,
+            self, calls, request.collection, request.keys, lock: request.isExclusive ? .update : .share, wait: wait,
             keepsMissing: true)
     }
 
@@ -124,11 +136,11 @@ final class RowKeeper: RowAccess {
     // MARK: Sending
 
     func perform(
-        _ shares: [InteractiveRun.Share], lock: InvocationScope.LockMode = .none,
+        _ shares: [InteractiveRun.Share], by other: (any RowCalls)? = nil, lock: InvocationScope.LockMode = .none,
         wait: InvocationScope.WaitPolicy = .wait,
         completion: @escaping (Result<[Bytes], StatementError>) -> Void
     ) {
-        calls.perform(shares, lock: lock, wait: wait) { [self] result in
+        (other ?? calls).perform(shares, lock: lock, wait: wait) { [self] result in
             completion(result.mapError(StatementError.init(ofShard:)))
             let ready = followers
             followers = []
@@ -204,6 +216,7 @@ final class RowKeeper: RowAccess {
 /// Reads, and perhaps locks, rows by their keys.
 final class KeyRead: RowCursor {
     private let keeper: RowKeeper
+    private let calls: any RowCalls
     private let collection: CollectionDescriptor
     private let keys: [Bytes]
     private let lock: InvocationScope.LockMode, wait: InvocationScope.WaitPolicy
@@ -213,10 +226,10 @@ final class KeyRead: RowCursor {
     private var result: Result<StoredRows, StatementError>?
 
     init(
-        _ keeper: RowKeeper, _ collection: CollectionDescriptor, _ keys: [Bytes], lock: InvocationScope.LockMode,
-        wait: InvocationScope.WaitPolicy, keepsMissing: Bool
+        _ keeper: RowKeeper, _ calls: any RowCalls, _ collection: CollectionDescriptor, _ keys: [Bytes],
+        lock: InvocationScope.LockMode, wait: InvocationScope.WaitPolicy, keepsMissing: Bool
     ) {
-        (self.keeper, self.collection, self.keys) = (keeper, collection, keys)
+        (self.keeper, self.calls, self.collection, self.keys) = (keeper, calls, collection, keys)
         (self.lock, self.wait, self.keepsMissing) = (lock, wait, keepsMissing)
     }
 
@@ -252,7 +265,7 @@ final class KeyRead: RowCursor {
             }
             return InteractiveRun.Share(slot: share.slot, body: builder.body, isWrite: false)
         }
-        keeper.perform(shares, lock: lock, wait: wait) { [self] result in
+        keeper.perform(shares, by: calls, lock: lock, wait: wait) { [self] result in
             self.result = result.flatMap { batches in
                 Result { () throws(StatementError) in try rows(batches, division.map(\.positions)) }
             }
@@ -274,6 +287,23 @@ final class KeyRead: RowCursor {
         if keepsMissing { return StoredRows(keys: keys, records: records) }
         let there = keys.indices.filter { records[$0] != nil }
         return StoredRows(keys: there.map { keys[$0] }, records: there.map { records[$0] })
+    }
+}
+
+/// Reads what is committed as of one time, and then what is there now, which the transaction itself may have written.
+private final class TwofoldRead: RowCursor {
+    private let past: any RowCursor, newest: any RowCursor
+    private var isPastDone = false
+
+    init(_ past: any RowCursor, _ newest: any RowCursor) { (self.past, self.newest) = (past, newest) }
+
+    func next() throws(StatementError) -> RowStep {
+        if !isPastDone {
+            let step = try past.next()
+            guard case .end = step else { return step }
+            isPastDone = true
+        }
+        return try newest.next()
     }
 }
 
@@ -321,7 +351,7 @@ private final class RowWrite: RowWriting {
             calls.append(runs)
             return InteractiveRun.Share(slot: share.slot, body: builder.body, isWrite: true)
         }
-        keeper.perform(shares) { [self] result in
+        keeper.perform(shares, by: keeper.calls) { [self] result in
             do throws(StatementError) {
                 try take(try result.get(), calls)
             } catch {
@@ -397,7 +427,8 @@ private final class RowWrite: RowWriting {
             return
         }
         let read = KeyRead(
-            keeper, collection, taken.map { changes[$0].key }, lock: .none, wait: .wait, keepsMissing: true)
+            keeper, keeper.calls, collection, taken.map { changes[$0].key }, lock: .none, wait: .wait,
+            keepsMissing: true)
         follow(read, taken, outcomes)
     }
 

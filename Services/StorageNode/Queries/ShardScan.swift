@@ -7,10 +7,11 @@ import GatewayKit
 /// Reads the rows of a collection from all shards, a page of each at a time; while the engine works on one, the next
 /// are under way.
 final class ShardScan: RowCursor {
-    /// What is left of a shard: ranges of buckets, of which the first is under way.
+    /// What is left of a range at a shard: buckets, of which the first are under way.
     private struct Part {
         let slot: UInt32
-        var ranges: ArraySlice<Range<Int>>
+        let keys: KeyRange
+        var buckets: ArraySlice<Range<Int>>
         var resume: Bytes = []
         /// Its leader does not know the fragment: it gives rows.
         var isPlain: Bool
@@ -24,8 +25,9 @@ final class ShardScan: RowCursor {
     }
 
     private let keeper: RowKeeper
+    private let calls: any RowCalls
     private let request: ScanRequest
-    private let from: Bytes, to: Bytes
+    private let ranges: [KeyRange]
     /// Of rows that will be written: those of a page, locked and read again as they are then.
     private var locking: KeyRead?
     private var parts: [Part] = []
@@ -36,9 +38,12 @@ final class ShardScan: RowCursor {
     private let limit: Int?
     private var failure: StatementError?
     private var rows = 0
+    private var bucketsRead = 0, allBuckets = 0
+    /// Of a call's reply, where several ranges are asked for at once.
+    private static let leastBytes: Int64 = 8 << 10
 
-    init(_ keeper: RowKeeper, _ request: ScanRequest, from: Bytes, to: Bytes) {
-        (self.keeper, self.request, self.from, self.to) = (keeper, request, from, to)
+    init(_ keeper: RowKeeper, _ calls: any RowCalls, _ request: ScanRequest, _ ranges: [KeyRange]) {
+        (self.keeper, self.calls, self.request, self.ranges) = (keeper, calls, request, ranges)
         if let call = request.fragment, let name = keeper.fragments?.name(of: call.fragment.number) {
             let parameters = call.parameters.enumerated().map { (column: UInt32($0 + 1), value: $1) }
             fragment = Fragment(call: call, name: name, parameters: RecordEncoding.encode(parameters))
@@ -55,9 +60,10 @@ final class ShardScan: RowCursor {
             let router = keeper.calls.router
             for index in router.shards.indices {
                 guard let slot = router.anySlot(ofShardIndex: index) else { continue }
-                parts.append(
-                    Part(
-                        slot: slot, ranges: router.buckets(ofShardIndex: index)[...], isPlain: fragment == nil))
+                var buckets = router.buckets(ofShardIndex: index)[...]
+                if request.sample != nil { buckets = buckets.flatMap { $0.map { $0..<$0 + 1 } }[...] }
+                allBuckets += buckets.count
+                parts += ranges.map { Part(slot: slot, keys: $0, buckets: buckets, isPlain: fragment == nil) }
             }
         }
         if let locking {
@@ -73,7 +79,7 @@ final class ShardScan: RowCursor {
             ask()
             guard request.isForUpdate, case .rows(let found) = page else { return page }
             locking = KeyRead(
-                keeper, request.collection, found.keys, lock: .update, wait: .wait, keepsMissing: false)
+                keeper, calls, request.collection, found.keys, lock: .update, wait: .wait, keepsMissing: false)
             return try next()
         }
         if let failure { throw failure }
@@ -89,25 +95,19 @@ final class ShardScan: RowCursor {
         var key = ByteBuffer(capacity: 4)
         key.append(bigEndian: request.collection.id.rawValue)
         let collection = key.readable.bytes
-        let asked = parts
-        let shares = asked.map { part in
-            let buckets = part.ranges.first ?? 0..<0, most = part.isPlain ? request.limit : limit
-            var builder = RowCallBuilder()
-            var numbers = [
-                Int64(bitPattern: request.collection.version), Int64(buckets.lowerBound), Int64(buckets.upperBound),
-                most.map { Int64(max($0 - rows, 1)) } ?? 0, RowKeeper.pageBytes,
-            ]
-            if let fragment, !part.isPlain {
-                numbers += [fragment.call.transactionTime, fragment.call.statementTime]
-                builder.append(
-                    .rowFragment, key: collection, numbers: numbers,
-                    arguments: [from, to, part.resume, fragment.name, fragment.parameters])
-            } else {
-                builder.append(.rowScan, key: collection, numbers: numbers, arguments: [from, to, part.resume])
-            }
-            return InteractiveRun.Share(slot: part.slot, body: builder.body, isWrite: false)
+        // Parts of one shard stand behind one another.
+        var asked: [[Part]] = []
+        for part in parts {
+            if asked.last?.first?.slot != part.slot { asked.append([]) }
+            asked[asked.count - 1].append(part)
         }
-        keeper.perform(shares) { [self] result in
+        let shares = asked.map { parts in
+            let bytes = max(RowKeeper.pageBytes / Int64(parts.count), Self.leastBytes)
+            var builder = RowCallBuilder()
+            for part in parts { append(part, collection, bytes, to: &builder) }
+            return InteractiveRun.Share(slot: parts[0].slot, body: builder.body, isWrite: false)
+        }
+        keeper.perform(shares, by: calls) { [self, asked] result in
             isAsking = false
             do throws(StatementError) {
                 try take(try result.get(), asked)
@@ -117,11 +117,30 @@ final class ShardScan: RowCursor {
         }
     }
 
-    private func take(_ batches: [Bytes], _ asked: [Part]) throws(StatementError) {
+    private func append(_ part: Part, _ collection: Bytes, _ bytes: Int64, to builder: inout RowCallBuilder) {
+        let buckets = part.buckets.first ?? 0..<0, most = part.isPlain ? request.limit : limit
+        let places = [part.keys.from, part.keys.to ?? [], part.resume]
+        let numbers = [
+            Int64(bitPattern: request.collection.version), Int64(buckets.lowerBound), Int64(buckets.upperBound),
+            most.map { Int64(max($0 - rows, 1)) } ?? 0, bytes,
+        ]
+        if let fragment, !part.isPlain {
+            builder.append(
+                .rowFragment, key: collection,
+                numbers: numbers + [fragment.call.transactionTime, fragment.call.statementTime],
+                arguments: places + [fragment.name, fragment.parameters])
+        } else {
+            builder.append(.rowScan, key: collection, numbers: numbers, arguments: places)
+        }
+    }
+
+    private func take(_ batches: [Bytes], _ asked: [[Part]]) throws(StatementError) {
         var left: [Part] = []
-        try RowKeeper.read(batches) { (share, _, reply) throws(StatementError) in
-            guard asked.indices.contains(share) else { throw RowKeeper.malformed }
-            var part = asked[share]
+        try RowKeeper.read(batches) { (share, call, reply) throws(StatementError) in
+            guard asked.indices.contains(share), asked[share].indices.contains(call) else {
+                throw RowKeeper.malformed
+            }
+            var part = asked[share][call]
             switch reply.kind {
             case .list: break
             case .null where !part.isPlain:
@@ -134,19 +153,24 @@ final class ShardScan: RowCursor {
             case .null, .data, .ok, .integer, .number, .batch, .error: throw RowKeeper.malformed
             }
             let (page, next, resume) = try part.isPlain ? readRows(reply) : readBlocks(reply)
-            guard let range = part.ranges.first else { throw RowKeeper.malformed }
+            guard let range = part.buckets.first else { throw RowKeeper.malformed }
             if let page { pages.append(page) }
             part.resume = resume
             if range.contains(next) {
-                part.ranges[part.ranges.startIndex] = next..<range.upperBound
+                part.buckets[part.buckets.startIndex] = next..<range.upperBound
             } else {
-                part.ranges.removeFirst()
+                part.buckets.removeFirst()
                 part.resume = []
+                bucketsRead += 1
             }
-            if !part.ranges.isEmpty { left.append(part) }
+            if !part.buckets.isEmpty { left.append(part) }
         }
+        // Buckets that were begun are read to their end.
+        if let sample = request.sample, rows >= sample { left.removeAll { $0.resume.isEmpty } }
         parts = left
     }
+
+    var share: Double { request.sample == nil ? 1 : Double(bucketsRead) / Double(max(allBuckets, 1)) }
 
     private typealias Page = (step: RowStep?, next: Int, resume: Bytes)
 
@@ -167,7 +191,7 @@ final class ShardScan: RowCursor {
         }
         guard let next else { throw RowKeeper.malformed }
         // Of rows that are filtered here, there may be any number.
-        if request.limit != nil { rows += page.keys.count }
+        if request.limit != nil || request.sample != nil { rows += page.keys.count }
         return (page.keys.isEmpty ? nil : .rows(page), next, resume)
     }
 

@@ -29,6 +29,7 @@ struct StatementSettings {
             switch setting.name {
             case "search_path": engine.searchPath = Self.names(setting.value)
             case "user": engine.user = setting.value
+            case "enable_seqscan": engine.avoidsScans = setting.value == "off"
             case "database": engine.database = setting.value
             case "TimeZone": engine.text.zone = try zones.rules(setting.value)
             case "DateStyle": engine.text.dateOrder = try Self.order(setting.value)

@@ -132,7 +132,14 @@ extension Binder {
                     name: column.name, expression: .attribute(attribute, column.type), collection: collection.id,
                     column: column.id))
         }
-        return (ScanPlan(collection: collection, outputs: outputs, key: newAttribute()), columns)
+        var scan = ScanPlan(collection: collection, outputs: outputs, key: newAttribute())
+        for index in collection.indexes where index.state == .ready {
+            guard let id = index.entries, let entries = catalog.collection(id) else { continue }
+            scan.indexes.append(
+                TableIndex(
+                    name: index.name, isUnique: index.isUnique, columns: index.parts.map(\.column), entries: entries))
+        }
+        return (scan, columns)
     }
 
     private func bindCommonTable(_ entry: CommonTableEntry, _ node: LogicalPlan.Node) throws(StatementError)

@@ -26,6 +26,8 @@ package struct EngineSettings: Sendable {
     package var sessionSettings: [QueryRequest.Setting] = []
     /// What currval() and lastval() know of.
     package var sequences = SessionSequences()
+    /// A whole table is read only where there is no other way: `enable_seqscan` is off.
+    package var avoidsScans = false
     /// What one statement may hold in memory.
     package var memoryLimit = 256 << 20
     /// After how many batches of work an execution gives way to others.

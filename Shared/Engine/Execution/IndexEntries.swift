@@ -15,7 +15,7 @@ struct EntryForm {
     let types: [DataType]
 
     /// Column of an entry that has the key of its row.
-    static let owner: UInt32 = 1
+    static let ownerColumn: UInt16 = 1
 
     struct Key: Hashable {
         let bytes: Bytes
@@ -31,13 +31,13 @@ struct EntryForm {
         return Key(bytes: encoded, isExclusive: true)
     }
 
-    static func record(owner key: Bytes) -> Bytes { RecordEncoding.encode([(owner, .bytes(key))]) }
+    static func record(owner key: Bytes) -> Bytes { RecordEncoding.encode([(UInt32(ownerColumn), .bytes(key))]) }
 
     /// The key of the row that an entry names; nil for what is no entry.
     static func owner(of record: Bytes) -> Bytes? {
         record.withUnsafeBytes { view in
             guard var reader = ColumnReader(view) else { return nil }
-            return reader.field(owner)?.bytes?.bytes
+            return reader.field(UInt32(ownerColumn))?.bytes?.bytes
         }
     }
 }

@@ -18,6 +18,9 @@ enum PlanCompiler {
         case .filter(let child, let condition): return try FilterOperator(compile(child, context), condition)
         case .project(let child, let projections): return try ProjectOperator(compile(child, context), projections)
         case .join(let kind, let left, let right, let condition):
+            if case .scan(let scan) = right, let lookup = scan.lookup, let condition {
+                return try lookupJoin(kind, compile(left, context), scan, lookup, condition, context)
+            }
             return try JoinOperator(kind, compile(left, context), compile(right, context), condition: condition)
         case .apply(let left, let right, let kind):
             let outer = try compile(left, context)
@@ -42,6 +45,19 @@ enum PlanCompiler {
             return try RecursiveOperator(plan, start: compile(plan.start, context), step: compile(plan.step, context))
         case .modify(let plan): return try ModifyOperator(plan, compile(plan.child, context))
         case .lock(let child, let plan): return try LockOperator(plan, compile(child, context))
+        }
+    }
+
+    private static func lookupJoin(
+        _ kind: JoinKind, _ left: Operator, _ scan: ScanPlan, _ lookup: ScanLookup, _ condition: BoundExpression,
+        _ context: ExecutionContext
+    ) throws(StatementError) -> Operator {
+        let number = context.probe?.enter()
+        return try LookupJoinOperator(kind, left, scan, lookup, condition: condition) {
+            places throws(StatementError) in
+            let rows = try ScanOperator(scan, context: context, places: places)
+            guard let number, let probe = context.probe else { return rows }
+            return MeasuredOperator(rows, probe, number)
         }
     }
 }

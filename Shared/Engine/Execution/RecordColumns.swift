@@ -152,6 +152,16 @@ enum KeyForms {
         KeyEncoding.encode(zip(values, types).map { $0.forKey(as: $1) })
     }
 
+    /// Behind the encoding of NULL, and before that of every value.
+    static let afterNull = successor(encode([.null], [.text])) ?? []
+
+    /// Of a text, whose bytes may end in the middle of a character.
+    static func encode(_ text: Bytes) -> Bytes {
+        var buffer = ByteBuffer(capacity: text.count + 8)
+        text.withUnsafeBytes { KeyEncoding.append(text: $0, into: &buffer) }
+        return buffer.readable.bytes
+    }
+
     /// The first key behind all that begin so; nil if there is none.
     static func successor(_ prefix: Bytes) -> Bytes? {
         var key = prefix

@@ -9,6 +9,8 @@ final class ScanOperator: Operator {
     private let table: SystemTable?
     private let limitEvaluator: Evaluator?
     private let pipeline: ScanPipeline
+    /// Where to look, instead of what the plan says: keys, or entries of the index that is looked up.
+    private let places: KeyRanges?
     private var cursor: (any RowCursor)?
     /// What shards have made of their rows, and nobody has asked for yet.
     private var blocks: ArraySlice<Bytes> = []
@@ -16,13 +18,14 @@ final class ScanOperator: Operator {
     private var hasRows = false
     private var isDone = false
 
-    init(_ plan: ScanPlan, context: ExecutionContext) throws(StatementError) {
+    init(_ plan: ScanPlan, context: ExecutionContext, places: KeyRanges? = nil) throws(StatementError) {
         table = SystemCatalogs.isComputed(plan.collection) ? SystemCatalogs.table(plan.collection.id) : nil
         guard context.access != nil || table != nil else {
             throw StatementError(.internalError, "rows are read where there are none")
         }
         self.plan = plan
         access = context.access
+        self.places = places
         limitEvaluator = if let limit = plan.limit { try Evaluator(limit, layout: Layout([])) } else { nil }
         pipeline = try ScanPipeline(plan, context)
         super.init(layout: Layout(plan.attributes), types: plan.types, context: context)
@@ -31,8 +34,8 @@ final class ScanOperator: Operator {
     override func next() throws(StatementError) -> OperatorStep {
         if isDone { return .end }
         if cursor == nil {
-            guard let range = try range() else { return try end() }
-            cursor = try begin(range)
+            guard let fresh = try begin() else { return try end() }
+            cursor = fresh
         }
         guard let cursor else { return .end }
         while true {
@@ -70,23 +73,6 @@ final class ScanOperator: Operator {
         return .batch(states)
     }
 
-    private func begin(_ range: ScanRequest.Range) throws(StatementError) -> (any RowCursor)? {
-        let columns = plan.outputs.compactMap(\.column)
-        if let table { return SystemCursor(table, columns, context.system) }
-        let limit = try LimitOperator.number(limitEvaluator, context, isLimit: true)
-        let fragment = ScanFragment(plan).map {
-            FragmentCall(
-                fragment: $0, parameters: context.parameters, limit: limit,
-                transactionTime: context.settings.transactionTime,
-                statementTime: context.settings.statementTime)
-        }
-        // Where the rows are filtered here, more may be needed than come out.
-        return try access?.scan(
-            ScanRequest(
-                collection: plan.collection, range: range, columns: columns,
-                limit: plan.filter == nil ? limit : nil, isForUpdate: plan.isForUpdate, fragment: fragment))
-    }
-
     private static func batch(_ columns: [[Value]], _ types: [DataType]) -> ColumnBatch {
         let count = columns.first?.count ?? 0
         var result: [Column] = []
@@ -99,46 +85,38 @@ final class ScanOperator: Operator {
         return ColumnBatch(result, count: count)
     }
 
-    /// Which keys; nil if none can be.
-    private func range() throws(StatementError) -> ScanRequest.Range? {
-        guard let condition = plan.keys else { return .all }
-        var prefixes: [Bytes] = [[]], known: Set<Bytes> = []
-        for (index, choices) in condition.equal.enumerated() {
-            guard let column = plan.collection.column(plan.collection.primaryKey[index]) else { return .all }
-            var fresh: [Bytes] = []
-            for choice in choices {
-                let value = try Evaluator(choice, layout: Layout([])).value(context)
-                if value.isNull { continue }
-                let part = KeyForms.encode([value], [column.type])
-                for prefix in prefixes where known.insert(prefix + part).inserted { fresh.append(prefix + part) }
-            }
-            prefixes = fresh
+    /// Begins to read; nil if no row can be meant.
+    private func begin() throws(StatementError) -> (any RowCursor)? {
+        let columns = plan.outputs.compactMap(\.column)
+        if let table { return SystemCursor(table, columns, context.system) }
+        guard let access else { return nil }
+        func types(_ columns: [ColumnID]) -> [DataType] { columns.map { plan.collection.column($0)?.type ?? .unknown } }
+        var index = plan.index?.index, found = KeyRanges(everywhere: ())
+        if let places {
+            (index, found) = (plan.lookup?.index, places)
+        } else if let use = plan.index {
+            found = try KeyRanges(use.condition, types(use.index.columns), isExact: use.index.isUnique, context)
+        } else if let condition = plan.keys {
+            found = try KeyRanges(condition, types(plan.collection.primaryKey), isExact: true, context)
         }
-        if prefixes.isEmpty { return nil }
-        if condition.isComplete { return .keys(prefixes.sorted { $0.lexicographicallyPrecedes($1) }) }
-        guard prefixes.count == 1 else { return .all }
-        let prefix = prefixes[0]
-        var lower = prefix, upper = KeyForms.successor(prefix)
-        let next = condition.equal.count
-        if next < plan.collection.primaryKey.count,
-            let column = plan.collection.column(plan.collection.primaryKey[next])
-        {
-            if let bound = condition.lower {
-                let value = try Evaluator(bound.expression, layout: Layout([])).value(context)
-                if value.isNull { return nil }
-                let key = prefix + KeyForms.encode([value], [column.type])
-                guard bound.isInclusive || KeyForms.successor(key) != nil else { return nil }
-                lower = bound.isInclusive ? key : KeyForms.successor(key) ?? key
-            }
-            if let bound = condition.upper {
-                let value = try Evaluator(bound.expression, layout: Layout([])).value(context)
-                if value.isNull { return nil }
-                let key = prefix + KeyForms.encode([value], [column.type])
-                upper = bound.isInclusive ? KeyForms.successor(key) : key
-            }
+        guard let range = found.range else { return nil }
+        if let index, !found.isEverywhere {
+            let rows = ScanRequest(
+                collection: plan.collection, range: .all, columns: columns, isForUpdate: plan.isForUpdate)
+            return try EntryCursor(context, access, index.entries, range, isSteady: found.isSteady, rows)
         }
-        if let upper, !lower.lexicographicallyPrecedes(upper) { return nil }
-        return .between(lower, upper)
+        let limit = try LimitOperator.number(limitEvaluator, context, isLimit: true)
+        let fragment = ScanFragment(plan).map {
+            FragmentCall(
+                fragment: $0, parameters: context.parameters, limit: limit,
+                transactionTime: context.settings.transactionTime,
+                statementTime: context.settings.statementTime)
+        }
+        // Where the rows are filtered here, more may be needed than come out.
+        return try access.scan(
+            ScanRequest(
+                collection: plan.collection, range: range, columns: columns,
+                limit: plan.filter == nil ? limit : nil, isForUpdate: plan.isForUpdate, fragment: fragment))
     }
 
     override func restart() throws(StatementError) {

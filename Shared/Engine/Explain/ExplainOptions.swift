@@ -7,6 +7,7 @@ struct ExplainOptions: Sendable {
     var isExecuted = false
     var isVerbose = false
     var isJSON = false
+    var showsCosts = true
     var showsTimes = true
     /// Planning and execution as a whole; nil: where it is executed.
     var showsSummary: Bool?
@@ -20,7 +21,7 @@ struct ExplainOptions: Sendable {
             switch option.name {
             case "analyze", "analyse": isExecuted = try flag()
             case "verbose": isVerbose = try flag()
-            case "costs": _ = try flag()
+            case "costs": showsCosts = try flag()
             case "summary": showsSummary = try flag()
             case "timing":
                 showsTimes = try flag()

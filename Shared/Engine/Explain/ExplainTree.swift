@@ -5,12 +5,21 @@ struct ExplainTree {
     /// Of the node among all of the plan (`ExplainProbe`).
     let number: Int
     var kind: String
+    /// What is thought of it before it is executed.
+    var estimate = Estimate()
     var relation: String?
     var alias: String?
     var details: [(label: String, value: String)] = []
     var children: [ExplainTree] = []
     /// What a part is called that does not simply feed the node above it: `CTE name`.
     var section: String?
+
+    struct Estimate {
+        /// Until the first row, and in all.
+        var start = 0.0, total = 0.0
+        var rows = 0.0
+        var width = 0
+    }
 
     var title: String {
         guard let relation else { return kind }
@@ -26,6 +35,7 @@ struct ExplainTree {
 /// Walks a plan from the root down, children in their order, as it is compiled.
 private struct ExplainBuilder {
     private var text: ShownExpression
+    private let estimator: Estimator
     private let isVerbose: Bool
     private let isQualified: Bool
     private var count = 0
@@ -33,12 +43,13 @@ private struct ExplainBuilder {
 
     init(_ plan: RelationalPlan, _ settings: EngineSettings, isVerbose: Bool) {
         text = ShownExpression(settings: settings)
+        estimator = Estimator(plan)
         self.isVerbose = isVerbose
         isQualified = isVerbose || plan.relationCount > 1
     }
 
     mutating func node(_ plan: RelationalPlan) -> ExplainTree {
-        var tree = ExplainTree(number: count, kind: "")
+        var tree = ExplainTree(number: count, kind: "", estimate: estimate(plan))
         count += 1
         switch plan {
         case .project(let child, let projections): return project(child, projections)
@@ -72,6 +83,19 @@ private struct ExplainBuilder {
             describe(plan, &tree)
         }
         return tree
+    }
+
+    private func estimate(_ plan: RelationalPlan) -> ExplainTree.Estimate {
+        var estimate = ExplainTree.Estimate(total: estimator.cost(plan), rows: estimator.rows(plan))
+        estimate.width = estimator.width(plan.attributes)
+        switch plan {
+        case .sort, .aggregate, .window: estimate.start = plan.children.reduce(0) { $0 + estimator.cost($1) }
+        case .single, .scan, .values, .input, .filter, .project, .join, .apply, .limit, .distinct, .combine, .rows,
+            .unroll, .with, .shared, .working, .recursive, .modify, .lock:
+            break
+        }
+        if case .modify(let modify) = plan, modify.returning.isEmpty { (estimate.rows, estimate.width) = (0, 0) }
+        return estimate
     }
 
     private mutating func name(_ outputs: [OutputColumn], _ relation: String?) {
@@ -148,7 +172,15 @@ private struct ExplainBuilder {
         for group in scan.partial?.groups ?? [] { text.name(group.attribute, text.text(group.expression)) }
         if let keys = scan.keys {
             tree.kind = keys.isComplete ? "Key Lookup" : "Key Range Scan"
-            tree.details.append(("Key Cond", condition(keys, scan)))
+            tree.details.append(("Key Cond", condition(keys, scan.collection.primaryKey, scan)))
+        } else if let use = scan.index {
+            tree.kind = "Index Scan using \(use.index.name)"
+            tree.details.append(("Index Cond", condition(use.condition, use.index.columns, scan)))
+        } else if let lookup = scan.lookup {
+            let known = KeyCondition(equal: lookup.values.map { [.value($0)] })
+            tree.kind = lookup.index.map { "Index Scan using \($0.name)" } ?? "Key Lookup"
+            let columns = lookup.index?.columns ?? scan.collection.primaryKey
+            tree.details.append((lookup.index == nil ? "Key Cond" : "Index Cond", condition(known, columns, scan)))
         } else {
             tree.kind = "Seq Scan"
         }
@@ -166,14 +198,9 @@ private struct ExplainBuilder {
         }
     }
 
-    private func condition(_ keys: KeyCondition, _ scan: ScanPlan) -> String {
-        let columns = scan.collection.primaryKey.compactMap { scan.collection.column($0)?.name }
-        var parts: [String] = []
-        for (column, choices) in zip(columns, keys.equal) {
-            parts.append(
-                choices.count == 1 ? "(\(column) = \(text.text(choices[0])))" : "(\(column) IN (\(text.list(choices))))"
-            )
-        }
+    private func condition(_ keys: KeyCondition, _ columns: [ColumnID], _ scan: ScanPlan) -> String {
+        let columns = columns.compactMap { scan.collection.column($0)?.name }
+        var parts = zip(columns, keys.equal).map { column, choices in self.choices(choices, of: column) }
         if columns.indices.contains(keys.equal.count) {
             let column = columns[keys.equal.count]
             if let lower = keys.lower {
@@ -182,8 +209,23 @@ private struct ExplainBuilder {
             if let upper = keys.upper {
                 parts.append("(\(column) \(upper.isInclusive ? "<=" : "<") \(text.text(upper.expression)))")
             }
+            if let pattern = keys.pattern { parts.append("(\(column) ~~ \(text.text(pattern)))") }
         }
         return parts.count == 1 ? parts[0] : "(\(parts.joined(separator: " AND ")))"
+    }
+
+    private func choices(_ choices: [KeyCondition.Choice], of column: String) -> String {
+        var values: [String] = [], others: [String] = []
+        for choice in choices {
+            switch choice {
+            case .value(let value): values.append(text.text(value))
+            case .elements(let array): others.append("(\(column) = ANY (\(text.text(array))))")
+            case .null: others.append("(\(column) IS NULL)")
+            }
+        }
+        if values.count == 1 { others.insert("(\(column) = \(values[0]))", at: 0) }
+        if values.count > 1 { others.insert("(\(column) IN (\(values.joined(separator: ", "))))", at: 0) }
+        return others.count == 1 ? others[0] : "(\(others.joined(separator: " OR ")))"
     }
 
     /// Of nodes whose children have been described.
@@ -244,7 +286,10 @@ private struct ExplainBuilder {
             case .semi: " Semi"
             case .anti: " Anti"
             }
-        if parts.equations.isEmpty {
+        if case .scan(let scan) = right, scan.lookup != nil {
+            // What the condition says is with the side that is looked up.
+            tree.kind = "Lookup\(word) Join"
+        } else if parts.equations.isEmpty {
             tree.kind = kind == .inner ? "Nested Loop" : "Nested Loop\(word) Join"
         } else {
             tree.kind = "Hash\(word) Join"

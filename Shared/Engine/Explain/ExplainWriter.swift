@@ -22,7 +22,7 @@ struct ExplainWriter {
 
     private func append(_ node: ExplainTree, indent: Int, isRoot: Bool, to lines: inout [String]) {
         let space = String(repeating: " ", count: indent)
-        lines.append(space + (isRoot ? "" : "->  ") + node.title + measured(node))
+        lines.append(space + (isRoot ? "" : "->  ") + node.title + estimated(node) + measured(node))
         let inside = indent + (isRoot ? 2 : 6)
         for (label, value) in node.details {
             lines.append(String(repeating: " ", count: inside) + "\(label): \(value)")
@@ -35,6 +35,21 @@ struct ExplainWriter {
                 append(child, indent: inside, isRoot: false, to: &lines)
             }
         }
+    }
+
+    private func estimated(_ node: ExplainTree) -> String {
+        guard options.showsCosts else { return "" }
+        let estimate = node.estimate
+        return "  (cost=\(hundredths(estimate.start))..\(hundredths(estimate.total)) "
+            + "rows=\(whole(estimate.rows)) width=\(estimate.width))"
+    }
+
+    private func whole(_ number: Double) -> Int64 { Int64(exactly: min(number, 1e18).rounded()) ?? 0 }
+
+    /// With two digits behind the point.
+    private func hundredths(_ number: Double) -> String {
+        let value = whole(min(number, 1e15) * 100), rest = String(value % 100)
+        return "\(value / 100)." + (rest.count < 2 ? "0" : "") + rest
     }
 
     private func measured(_ node: ExplainTree) -> String {
@@ -79,6 +94,13 @@ struct ExplainWriter {
         if let relation = node.relation { members.append("\"Relation Name\": \(Self.quoted(relation))") }
         if let alias = node.alias { members.append("\"Alias\": \(Self.quoted(alias))") }
         if let section = node.section { members.append("\"Subplan Name\": \(Self.quoted(section))") }
+        if options.showsCosts {
+            let estimate = node.estimate
+            members.append("\"Startup Cost\": \(hundredths(estimate.start))")
+            members.append("\"Total Cost\": \(hundredths(estimate.total))")
+            members.append("\"Plan Rows\": \(whole(estimate.rows))")
+            members.append("\"Plan Width\": \(estimate.width)")
+        }
         for (label, value) in node.details { members.append("\(Self.quoted(label)): \(Self.quoted(value))") }
         if let figure = figure(node) {
             let loops = max(figure.loops, 1), each = UInt64(loops)

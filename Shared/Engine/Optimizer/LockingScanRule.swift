@@ -12,7 +12,7 @@ enum LockingScanRule {
             let relation = lock.relations[0]
             let isEvery = scan.filter == nil && lock.limits.isEmpty
             guard relation.key == scan.key, relation.isExclusive, relation.wait == .wait,
-                isEvery || scan.keys?.isComplete == true
+                isEvery || scan.keys?.areValues == true
             else { return node }
             scan.isForUpdate = true
             return .scan(scan)

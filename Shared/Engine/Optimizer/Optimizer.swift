@@ -3,10 +3,16 @@ import DataModel
 
 /// Rules, one file each, put to a plan in a fixed order.
 enum Optimizer {
-    static func optimize(_ plan: RelationalPlan, needed: Set<Attribute>) throws(StatementError) -> RelationalPlan {
+    static func optimize(
+        _ plan: RelationalPlan, needed: Set<Attribute>, avoidsScans: Bool
+    ) throws(StatementError) -> RelationalPlan {
         var plan = try SemiJoinRule.apply(plan)
         plan = try PredicatePushdownRule.apply(plan)
         plan = try KeyLookupRule.apply(plan)
+        let estimator = Estimator(plan)
+        plan = try IndexLookupRule.apply(plan, estimator, avoidsScans: avoidsScans)
+        plan = JoinOrderRule.apply(plan, estimator)
+        plan = try LookupJoinRule.apply(plan, estimator)
         plan = try LockingScanRule.apply(plan)
         plan = TopRowsRule.apply(plan)
         return ColumnPruningRule.apply(plan, needed: needed)

@@ -62,6 +62,10 @@ enum SnapshotRule {
             let late = conditions.filter { !$0.attributes.isSubset(of: own) }
             scan.filter = BoundExpression.all(conditions.filter { $0.attributes.isSubset(of: own) })
             if scan.keys?.expressions.contains(where: { !$0.attributes.isEmpty }) == true { scan.keys = nil }
+            if scan.index?.condition.expressions.contains(where: { !$0.attributes.isEmpty }) == true {
+                scan.index = nil
+            }
+            scan.lookup = nil
             scan.limit = nil
             let table = CommonTable(
                 id: -1 - Int32(tables.count), name: scan.collection.name, plan: .scan(scan), outputs: outputs,

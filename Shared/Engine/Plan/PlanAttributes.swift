@@ -55,7 +55,8 @@ extension RelationalPlan {
         case .lock(_, let plan):
             plan.relations.map { .attribute($0.key, .bytes) } + (plan.condition.map { [$0] } ?? []) + plan.limits
         case .scan(let scan):
-            (scan.filter.map { [$0] } ?? []) + (scan.keys?.expressions ?? []) + (scan.limit.map { [$0] } ?? [])
+            (scan.filter.map { [$0] } ?? []) + (scan.keys?.expressions ?? [])
+                + (scan.index?.condition.expressions ?? []) + (scan.limit.map { [$0] } ?? [])
                 + (scan.partial?.expressions ?? [])
         case .values(let rows, _): rows.flatMap { $0 }
         case .filter(_, let condition): [condition]
@@ -143,7 +144,17 @@ extension RelationalPlan {
 
 extension KeyCondition {
     var expressions: [BoundExpression] {
-        equal.flatMap { $0 } + [lower?.expression, upper?.expression].compactMap { $0 }
+        equal.flatMap { $0 }.compactMap(\.expression)
+            + [lower?.expression, upper?.expression, pattern].compactMap { $0 }
+    }
+}
+
+extension KeyCondition.Choice {
+    var expression: BoundExpression? {
+        switch self {
+        case .value(let value), .elements(let value): value
+        case .null: nil
+        }
     }
 }
 

@@ -23,11 +23,10 @@ extension RelationalPlan {
         case .scan(var scan):
             scan.filter = try maybe(scan.filter, change)
             scan.limit = try maybe(scan.limit, change)
-            if var keys = scan.keys {
-                for index in keys.equal.indices { keys.equal[index] = try all(keys.equal[index], change) }
-                if let bound = keys.lower { keys.lower?.expression = try change(bound.expression) }
-                if let bound = keys.upper { keys.upper?.expression = try change(bound.expression) }
-                scan.keys = keys
+            if let keys = scan.keys { scan.keys = try rewritten(keys, change) }
+            if let use = scan.index { scan.index?.condition = try rewritten(use.condition, change) }
+            if let lookup = scan.lookup {
+                scan.lookup = ScanLookup(index: lookup.index, values: try all(lookup.values, change))
             }
             return .scan(scan)
         case .values(let rows, let outputs):
@@ -113,5 +112,22 @@ private func terms(_ list: [SortTerm], _ change: Change) throws(StatementError) 
 private func projections(_ list: [Projection], _ change: Change) throws(StatementError) -> [Projection] {
     var fresh = list
     for index in list.indices { fresh[index].expression = try change(list[index].expression) }
+    return fresh
+}
+
+private func rewritten(_ condition: KeyCondition, _ change: Change) throws(StatementError) -> KeyCondition {
+    var fresh = condition
+    for part in condition.equal.indices {
+        for (place, choice) in condition.equal[part].enumerated() {
+            switch choice {
+            case .value(let value): fresh.equal[part][place] = .value(try change(value))
+            case .elements(let array): fresh.equal[part][place] = .elements(try change(array))
+            case .null: break
+            }
+        }
+    }
+    if let bound = condition.lower { fresh.lower?.expression = try change(bound.expression) }
+    if let bound = condition.upper { fresh.upper?.expression = try change(bound.expression) }
+    fresh.pattern = try maybe(condition.pattern, change)
     return fresh
 }

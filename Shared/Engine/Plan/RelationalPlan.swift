@@ -79,6 +79,11 @@ struct ScanPlan: Sendable {
     var filter: BoundExpression?
     /// The primary key, or its first parts, is one of these: no scan, or a short one.
     var keys: KeyCondition?
+    /// The indexes that there are, and the one whose entries lead to the rows.
+    var indexes: [TableIndex] = []
+    var index: IndexUse?
+    /// Of the right side of a join: what may be looked up for the rows of the left side.
+    var lookup: ScanLookup?
     var limit: BoundExpression?
     /// Its number among the fragments of the statement: the shards may do all of this with their rows.
     var fragment: Int?
@@ -108,21 +113,71 @@ struct PartialPlan: Sendable {
     var expressions: [BoundExpression] { groups.map(\.expression) + calls.flatMap(\.operands) }
 }
 
-/// What is known of the primary key before a scan: its first columns' values, and bounds of the next one.
+/// An index that rows can be found by.
+struct TableIndex: Sendable {
+    let name: String
+    let isUnique: Bool
+    let columns: [ColumnID]
+    let entries: CollectionDescriptor
+}
+
+/// An index, and what is known of its first columns.
+struct IndexUse: Sendable {
+    let index: TableIndex
+    var condition: KeyCondition
+}
+
+/// The primary key, or the first columns of an index, as expressions over the other side of a join.
+struct ScanLookup: Sendable {
+    let index: TableIndex?
+    let values: [BoundExpression]
+}
+
+/// What is known of the first columns of a key, or of an index, before a scan: values, and bounds of the next column.
 struct KeyCondition: Sendable {
+    /// What a column may be.
+    enum Choice: Sendable {
+        case value(BoundExpression)
+        /// Any element of an array.
+        case elements(BoundExpression)
+        case null
+    }
+
     struct Bound: Sendable {
         var expression: BoundExpression
         var isInclusive: Bool
     }
 
     /// Of the first columns; each may be any of several (IN).
-    var equal: [[BoundExpression]]
+    var equal: [[Choice]] = []
+    /// Of the column behind them.
     var lower: Bound?
     var upper: Bound?
-    /// The whole key is known.
-    var isComplete: Bool
-    /// One key at most.
-    var isSingle: Bool { isComplete && equal.allSatisfy { $0.count == 1 } }
+    /// The column behind them begins as this pattern of LIKE does.
+    var pattern: BoundExpression?
+    /// Something is known of every column.
+    var isComplete = false
+
+    var isEmpty: Bool { equal.isEmpty && lower == nil && upper == nil && pattern == nil }
+    /// The keys are named one by one, and are not too many: nothing else is read.
+    var areValues: Bool {
+        guard isComplete, equal.reduce(1, { $0 * Double($1.count) }) <= Double(KeyRanges.keyLimit) else { return false }
+        return equal.allSatisfy { choices in
+            choices.allSatisfy { choice in
+                if case .value = choice { true } else { false }
+            }
+        }
+    }
+    /// The values, if they are one key at most.
+    var single: [BoundExpression]? {
+        guard isComplete else { return nil }
+        var values: [BoundExpression] = []
+        for choices in equal {
+            guard choices.count == 1, case .value(let value) = choices[0] else { return nil }
+            values.append(value)
+        }
+        return values
+    }
 }
 
 struct AggregatePlan: Sendable {

@@ -139,10 +139,10 @@ struct PointCompiler {
     // MARK: The key
 
     private func parts(ofScan scan: ScanPlan) -> [PointProgram.KeyPart]? {
-        guard let keys = scan.keys, keys.isSingle, !SystemCatalogs.isSystem(scan.collection) else { return nil }
+        guard let keys = scan.keys?.single, !SystemCatalogs.isSystem(scan.collection) else { return nil }
         var parts: [PointProgram.KeyPart] = []
-        for (id, choices) in zip(scan.collection.primaryKey, keys.equal) {
-            guard let column = scan.collection.column(id), let part = part(choices[0], column.type) else { return nil }
+        for (id, key) in zip(scan.collection.primaryKey, keys) {
+            guard let column = scan.collection.column(id), let part = part(key, column.type) else { return nil }
             parts.append(part)
         }
         return parts

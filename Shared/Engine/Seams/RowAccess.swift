@@ -23,6 +23,8 @@ package struct ScanRequest: Sendable {
         case all
         /// From, and up to and without; nil: no end.
         case between(Bytes, Bytes?)
+        /// Several such, none of which has a key of another.
+        case ranges([KeyRange])
         /// Exactly these; of `KeyspaceTables` also the rows of a hash, by what their keys begin with.
         case keys([Bytes])
     }
@@ -35,16 +37,30 @@ package struct ScanRequest: Sendable {
     package let limit: Int?
     /// The rows will be written by the same statement.
     package let isForUpdate: Bool
+    /// Records may move within the range while it is read, and none may be missed: what is there at some one time is
+    /// among what comes, beside what the transaction itself has written. One may come twice.
+    package let isOfOneTime: Bool
+    /// That many rows are enough, if they are a fair sample of all; more may come. The cursor says which part they are.
+    package let sample: Int?
     /// What may be done with the rows where they are: who does it answers blocks, who does not answers the rows.
     package let fragment: FragmentCall?
 
     package init(
         collection: CollectionDescriptor, range: Range, columns: [ColumnID], limit: Int? = nil,
-        isForUpdate: Bool = false, fragment: FragmentCall? = nil
+        isForUpdate: Bool = false, isOfOneTime: Bool = false, sample: Int? = nil, fragment: FragmentCall? = nil
     ) {
         (self.collection, self.range, self.columns) = (collection, range, columns)
-        (self.limit, self.isForUpdate, self.fragment) = (limit, isForUpdate, fragment)
+        (self.limit, self.isForUpdate, self.isOfOneTime) = (limit, isForUpdate, isOfOneTime)
+        (self.sample, self.fragment) = (sample, fragment)
     }
+}
+
+/// Keys from one on, up to another and without it; nil: no end.
+package struct KeyRange: Hashable, Sendable {
+    package let from: Bytes
+    package let to: Bytes?
+
+    package init(from: Bytes, to: Bytes?) { (self.from, self.to) = (from, to) }
 }
 
 /// SELECT … FOR UPDATE or SHARE.
@@ -69,6 +85,13 @@ package struct StoredRows: Sendable {
 package protocol RowCursor: AnyObject {
     /// The next rows; asked again after `waiting`, once there is something.
     func next() throws(StatementError) -> RowStep
+    /// At the end: which part of what was asked for was read, where a sample was enough.
+    var share: Double { get }
+}
+
+extension RowCursor {
+    /// All of it.
+    package var share: Double { 1 }
 }
 
 /// What a read answers.
