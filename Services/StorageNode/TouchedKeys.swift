@@ -82,6 +82,8 @@ struct TouchedKeys {
         visited = .all
         guard call.method.isWrite else { return read.append(Self.catalog) }
         written.append(Self.catalog)
+        // Who only puts statistics disturbs nobody.
+        if call.method == .schemaPut, call.flags & SchemaPutFlags.statistics.rawValue != 0 { return }
         if call.method == .schemaPut { addNames(call) }
         guard call.flags & 1 == 0 else { return }  // Namespaces.
         for start in stride(from: 0, to: call.key.count - call.key.count % RowKey.prefixSize, by: RowKey.prefixSize) {

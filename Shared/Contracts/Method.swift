@@ -176,8 +176,8 @@ import Base
     /// what `resume` must be there. It is over when that bucket is the end of buckets; it may be another shard's.
     case rowScan = 99
     /// Objects of the catalog, new or changed: numbers `[version of the catalog, version that it was made by]`,
-    /// arguments the objects (`CatalogObject`), `key` the ids of those that are collections (u32, big-endian). Ok. A
-    /// call for every shard, in a transaction.
+    /// arguments the objects (`CatalogObject`), `key` the ids of those that are collections (u32, big-endian); flags
+    /// `SchemaPutFlags`. Ok. A call for every shard, in a transaction.
     case schemaPut = 100
     /// Objects of the catalog go, and what the collections among them hold: numbers as of `schemaPut`, `key` the ids;
     /// flag 1: they are namespaces. Ok.
@@ -348,6 +348,16 @@ extension ActorCallView {
     @usableFromInline package static let ifLess = ExpireFlags(rawValue: 8)
     /// `numbers[0]` is milliseconds from now; else since 1970.
     @usableFromInline package static let relativeTime = ExpireFlags(rawValue: 16)
+}
+
+/// Flags of `Method.schemaPut`.
+package struct SchemaPutFlags: OptionSet, Hashable, Sendable {
+    package let rawValue: UInt32
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// The collections are as they are, with the versions that they have; only their statistics are others. So no
+    /// collection is locked.
+    package static let statistics = SchemaPutFlags(rawValue: 2)
 }
 
 /// Flags of `Method.rowPut`. Without any, a record is put whether there is one or not.

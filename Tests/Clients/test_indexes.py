@@ -159,3 +159,142 @@ def test_a_large_table_is_changed_in_steps(cluster, connection):
     with pytest.raises(psycopg.errors.UniqueViolation):
         connection.execute("INSERT INTO large VALUES (15999, 1, '')")
     connection.execute("DROP TABLE large")
+
+
+def plan_of(connection, statement):
+    return "\n".join(row[0] for row in connection.execute("EXPLAIN (COSTS OFF) " + statement))
+
+
+def test_a_transaction_sees_its_own_changes_by_an_index(connection):
+    connection.execute("CREATE TABLE own (id int PRIMARY KEY, a int, b text)")
+    connection.execute("CREATE INDEX own_a ON own (a)")
+    connection.execute("INSERT INTO own SELECT n, n % 10, 'x' FROM generate_series(1, 100) AS n")
+    assert "Index Scan using own_a on own" in plan_of(connection, "SELECT id FROM own WHERE a = 3")
+    find = "SELECT id FROM own WHERE a = 3 ORDER BY id LIMIT 2"
+    ranges = "SELECT count(*) FROM own WHERE a IN (3, 77)"
+    for level in ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"):
+        connection.execute(f"BEGIN ISOLATION LEVEL {level}")
+        connection.execute("UPDATE own SET a = 77 WHERE id = 3")
+        connection.execute("INSERT INTO own VALUES (1000, 3, 'y')")
+        connection.execute("SAVEPOINT s")
+        connection.execute("DELETE FROM own WHERE a = 3 AND id < 20")
+        assert connection.execute(find).fetchall() == [(23,), (33,)]
+        assert connection.execute(ranges).fetchone() == (10,)
+        connection.execute("ROLLBACK TO s")
+        assert connection.execute(find).fetchall() == [(13,), (23,)]
+        assert connection.execute(ranges).fetchone() == (11,)
+        connection.execute("ROLLBACK")
+        assert connection.execute(find).fetchall() == [(3,), (13,)]
+    # An index that only the transaction knows.
+    connection.execute("BEGIN")
+    connection.execute("CREATE TABLE fresh (id int PRIMARY KEY, a int)")
+    connection.execute("INSERT INTO fresh SELECT n, n % 10 FROM generate_series(1, 50) AS n")
+    connection.execute("CREATE INDEX fresh_a ON fresh (a)")
+    assert "fresh_a" in plan_of(connection, "SELECT id FROM fresh WHERE a IN (1, 2)")
+    assert connection.execute("SELECT count(*) FROM fresh WHERE a IN (1, 2)").fetchone() == (10,)
+    connection.execute("ROLLBACK")
+
+
+def test_serializable_sees_phantoms_of_an_index(cluster, connection):
+    connection.execute("CREATE TABLE shift (id int PRIMARY KEY, ward int, name text)")
+    connection.execute("CREATE INDEX shift_ward ON shift (ward)")
+    connection.execute("INSERT INTO shift SELECT n, n % 50, 'x' FROM generate_series(1, 200) AS n")
+    with connect(cluster) as one, connect(cluster) as other:
+        for open_connection in (one, other):
+            open_connection.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
+            assert "shift_ward" in plan_of(open_connection, "SELECT count(*) FROM shift WHERE ward = 7")
+            open_connection.execute("SELECT count(*) FROM shift WHERE ward = 7").fetchone()
+        failures = 0
+        for number, open_connection in ((1001, one), (1002, other)):
+            try:
+                open_connection.execute(f"INSERT INTO shift VALUES ({number}, 7, 'y')")
+                open_connection.execute("COMMIT")
+            except psycopg.errors.SerializationFailure:
+                failures += 1
+                open_connection.execute("ROLLBACK")
+        assert failures >= 1
+
+
+def test_rows_whose_entries_move_are_not_missed(cluster, connection):
+    connection.execute("CREATE TABLE moving (id int PRIMARY KEY, place int, note text)")
+    connection.execute("CREATE INDEX moving_place ON moving (place)")
+    connection.execute("INSERT INTO moving SELECT n, n, 'x' FROM generate_series(1, 6) AS n")
+    count = "SELECT count(*) FROM moving WHERE place >= 0 AND place < 40"
+    connection.execute("SET enable_seqscan = off")
+    assert "Index Scan using moving_place on moving" in plan_of(connection, count)
+
+    def move(open_connection, number):
+        for step in range(60):
+            open_connection.execute(
+                "UPDATE moving SET place = (place * 7 + %s) %% 40 WHERE id %% 3 = %s", (step, number))
+
+    def read(open_connection):
+        open_connection.execute("SET enable_seqscan = off")
+        for _ in range(60):
+            open_connection.execute("BEGIN")
+            assert open_connection.execute(count).fetchone() == (6,)
+            open_connection.execute("COMMIT")
+            assert open_connection.execute(count).fetchone() == (6,)
+
+    def work(number):
+        with connect(cluster) as open_connection:
+            move(open_connection, number) if number < 3 else read(open_connection)
+
+    in_threads(4, work)
+    connection.execute("RESET enable_seqscan")
+
+
+def test_a_row_is_asked_again_under_its_lock(cluster, connection):
+    connection.execute("CREATE TABLE ask (id int PRIMARY KEY, a int, n int)")
+    connection.execute("CREATE INDEX ask_a ON ask (a)")
+    connection.execute("INSERT INTO ask SELECT n, n % 100, 0 FROM generate_series(1, 300) AS n")
+    found = []
+    with connect(cluster) as holder, connect(cluster) as waiter:
+        holder.execute("BEGIN")
+        holder.execute("UPDATE ask SET a = 1000 WHERE a = 5 AND id = 105")
+
+        def work(number):
+            if number == 0:
+                holder.execute("COMMIT")
+            else:
+                found.extend(waiter.execute("UPDATE ask SET n = n + 1 WHERE a = 5 RETURNING id").fetchall())
+
+        in_threads(2, work)
+    # Whether it came before the commit, and waited, or after it.
+    assert sorted(found) == [(5,), (205,)]
+
+
+def test_statistics(connection):
+    connection.execute("CREATE TABLE fact (id int PRIMARY KEY, kind int, note text)")
+    connection.execute("INSERT INTO fact SELECT n, n % 4, CASE WHEN n % 2 = 0 THEN 'even' END FROM "
+                       "generate_series(1, 2000) AS n")
+    connection.execute("CREATE INDEX fact_kind ON fact (kind)")
+    tuples = "SELECT reltuples FROM pg_class WHERE relname = 'fact'"
+    assert connection.execute(tuples).fetchone() == (-1.0,)
+    with connection.transaction():
+        connection.execute("UPDATE fact SET kind = 3 WHERE id = 4")
+        assert connection.execute("ANALYZE fact").statusmessage == "ANALYZE"
+    assert connection.execute(tuples).fetchone() == (2000.0,)
+    rows = connection.execute(
+        "SELECT attname, null_frac, n_distinct, most_common_vals FROM pg_stats WHERE tablename = 'fact' ORDER BY 1"
+    ).fetchall()
+    assert rows == [("id", 0.0, -1.0, None), ("kind", 0.0, 4.0, "{3,1,2,0}"), ("note", 0.5, 1.0, "{even}")]
+    # A quarter of all rows is not looked up one by one; a few are.
+    assert "Seq Scan" in plan_of(connection, "SELECT note FROM fact WHERE kind = '2'")
+    assert "fact_kind" in plan_of(connection, "SELECT note FROM fact WHERE kind = '17'")
+    assert "rows=500 " in connection.execute("EXPLAIN SELECT note FROM fact WHERE kind = '2'").fetchone()[0]
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        connection.execute("VACUUM fact")
+
+
+def test_statistics_disturb_no_transaction(cluster, connection):
+    connection.execute("CREATE TABLE quiet (id int PRIMARY KEY, n int)")
+    connection.execute("INSERT INTO quiet SELECT n, n FROM generate_series(1, 100) AS n")
+    with connect(cluster) as other:
+        other.execute("BEGIN")
+        other.execute("UPDATE quiet SET n = 0 WHERE id = 1")
+        connection.execute("ANALYZE quiet")
+        other.execute("UPDATE quiet SET n = 0 WHERE id = 2")
+        other.execute("COMMIT")
+    assert connection.execute("SELECT count(*) FROM quiet WHERE n = 0").fetchone() == (2,)
+    assert connection.execute("SELECT reltuples FROM pg_class WHERE relname = 'quiet'").fetchone() == (100.0,)

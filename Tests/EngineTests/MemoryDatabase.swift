@@ -87,23 +87,33 @@ final class MemoryDatabase {
         apply(change.early + change.prepared + change.changes)
         for task in change.tasks {
             let access = MemoryRows(self, behaviour)
-            let execution = try task.execute(catalog: contents.catalog, settings: settings, access: access)
-            var waits = access.waits
-            run: while true {
-                switch try execution.next() {
-                case .batch: throw StatementError(.internalError, "work on rows gives rows")
-                case .waiting:
-                    guard access.waits > waits else { throw StatementError(.internalError, "it waits for nothing") }
-                    waits = access.waits
-                case .paused: continue run
-                case .end: break run
-                }
-            }
+            try finish(task.execute(catalog: contents.catalog, settings: settings, access: access), access)
             contents = access.contents
         }
         apply(change.finished)
         #expect(contents.catalog.version == change.version)
+        for analysis in change.analyses {
+            let access = MemoryRows(self, behaviour)
+            let run = try analysis.begin(settings: settings, access: access)
+            try finish(run.execution, access)
+            apply([.put(.collection(run.table))])
+        }
         return .done(tag: change.tag)
+    }
+
+    /// Has work on rows done that gives none.
+    private func finish(_ execution: Execution, _ access: MemoryRows) throws(StatementError) {
+        var waits = access.waits
+        while true {
+            switch try execution.next() {
+            case .batch: throw StatementError(.internalError, "work on rows gives rows")
+            case .waiting:
+                guard access.waits > waits else { throw StatementError(.internalError, "it waits for nothing") }
+                waits = access.waits
+            case .paused: continue
+            case .end: return
+            }
+        }
     }
 
     private func apply(_ changes: [CatalogChange]) {

@@ -8,7 +8,7 @@ import GatewayKit
 struct DefinitionCalls {
     /// A call for every shard: the objects that come and those that go, in their order. `version` is that of the
     /// catalog which the change was planned by.
-    static func body(_ changes: [CatalogChange], plannedBy version: UInt64) -> Bytes {
+    static func body(_ changes: [CatalogChange], plannedBy version: UInt64, areStatistics: Bool = false) -> Bytes {
         var builder = RowCallBuilder()
         var made = version
         var puts: [CatalogObject] = [], drops: [UInt32] = [], dropsNamespaces = false
@@ -23,7 +23,9 @@ struct DefinitionCalls {
                 let ids = puts.compactMap { object -> UInt32? in
                     if case .collection(let collection) = object { collection.id.rawValue } else { nil }
                 }
-                builder.append(.schemaPut, key: key(ids), numbers: numbers, arguments: puts.map { $0.encode() })
+                builder.append(
+                    .schemaPut, key: key(ids), flags: areStatistics ? SchemaPutFlags.statistics.rawValue : 0,
+                    numbers: numbers, arguments: puts.map { $0.encode() })
             }
             (puts, drops) = ([], [])
         }
@@ -62,7 +64,9 @@ extension Queries {
         let (change, settings) = try planned(source, request, by: catalog, principal)
         var reply = QueryReply()
         reply.tag = change.tag
-        reply.notices = change.notices.map { QueryReply.Notice(severity: "NOTICE", $0) }
+        reply.notices = change.notices.map { notice in
+            QueryReply.Notice(severity: notice.state == .warning ? "WARNING" : "NOTICE", notice)
+        }
         guard !change.isEmpty else { return answer(reply) }
         home.hasDefinitions = true
         let first = change.early + change.prepared + change.changes
@@ -73,11 +77,37 @@ extension Queries {
                 if let error { return answer(QueryReply(error: error)) }
                 apply(change.finished, to: after, calls) { result in
                     if let error = result.error { return answer(QueryReply(error: error)) }
-                    HiddenKeys.find(change, by: catalog, calls.router) { error in
-                        answer(error.map { QueryReply(error: $0) } ?? reply)
+                    HiddenKeys.find(change, by: catalog, calls.router) { [self] error in
+                        if let error { return answer(QueryReply(error: error)) }
+                        analyze(change.analyses[...], [], by: catalog, settings, calls) { error in
+                            answer(error.map { QueryReply(error: $0) } ?? reply)
+                        }
                     }
                 }
             }
+        }
+    }
+
+    /// Makes statistics of tables; then all shards take them over. `catalog` has no other changes of the statement.
+    private func analyze(
+        _ analyses: ArraySlice<TableAnalysis>, _ found: [CatalogChange], by catalog: Catalog,
+        _ settings: EngineSettings, _ calls: TransactionCalls, _ completion: @escaping (StatementError?) -> Void
+    ) {
+        guard let analysis = analyses.first else {
+            return apply(found, to: catalog, calls, areStatistics: true) { completion($0.error) }
+        }
+        do throws(StatementError) {
+            let keeper = RowKeeper(calls, draw: draw)
+            let work = try analysis.begin(settings: settings, access: keeper)
+            let run = StatementRun(work.execution, keeper, loop)
+            run.fetch(nil) { [self, run] page in
+                _ = run  // It must outlive the work.
+                if let failure = page.failure { return completion(failure) }
+                let change = CatalogChange.put(.collection(work.table))
+                analyze(analyses.dropFirst(), found + [change], by: catalog, settings, calls, completion)
+            }
+        } catch {
+            completion(error)
         }
     }
 
@@ -98,13 +128,13 @@ extension Queries {
 
     /// Makes changes at all shards, in a transaction; answers the catalog with them.
     func apply(
-        _ changes: [CatalogChange], to catalog: Catalog, _ calls: TransactionCalls,
+        _ changes: [CatalogChange], to catalog: Catalog, _ calls: TransactionCalls, areStatistics: Bool = false,
         _ completion: @escaping (Result<Catalog, StatementError>) -> Void
     ) {
         var after = catalog
         for step in changes { after.apply(step, version: after.version &+ 1) }
         guard !changes.isEmpty else { return completion(.success(after)) }
-        let body = DefinitionCalls.body(changes, plannedBy: catalog.version)
+        let body = DefinitionCalls.body(changes, plannedBy: catalog.version, areStatistics: areStatistics)
         let shares = calls.router.slotOfEachShard.map {
             InteractiveRun.Share(slot: $0, body: body, isWrite: true)
         }

@@ -29,6 +29,7 @@ extension ActorRuntime {
         // What is not named is not locked.
         guard !changes.isEmpty, ids.readable.equals(call.key) else { throw Failure.noCollection }
         try allowEffects(size &* buckets.count)
+        if SchemaPutFlags(rawValue: call.flags).contains(.statistics) { try admitStatistics(changes, catalog) }
         let version = UInt64(bitPattern: call.numbers[0])
         for bucket in buckets {
             let id = BucketID(rawValue: UInt16(truncatingIfNeeded: bucket))
@@ -42,6 +43,17 @@ extension ActorRuntime {
         entryBytes &+= size &* buckets.count
         change(catalog, changes, version)
         reply.ok()
+    }
+
+    /// Nothing but statistics may differ: the collections are not locked.
+    private func admitStatistics(_ changes: [CatalogChange], _ catalog: Catalog) throws(DatabaseError) {
+        for change in changes {
+            guard case .put(.collection(var fresh)) = change, let known = catalog.collection(fresh.id) else {
+                throw Failure.staleSchema
+            }
+            fresh.statistics = known.statistics
+            guard fresh == known else { throw Failure.staleSchema }
+        }
     }
 
     private func appendKey(of object: CatalogObject, _ bucket: BucketID) {

@@ -20,6 +20,8 @@ package struct SchemaChange: Hashable, Sendable {
     package var finished: [CatalogChange]
     /// What is to be done with the rows after the changes.
     package var tasks: [TableTask]
+    /// Tables whose statistics are made anew after all that.
+    package var analyses: [TableAnalysis] = []
     /// The version of the catalog with them; every change of an object has one version of its own.
     package var version: UInt64
     /// As PostgreSQL's CommandComplete says it.
@@ -31,7 +33,7 @@ package struct SchemaChange: Hashable, Sendable {
 
     /// All changes of the catalog, in their order.
     package var all: [CatalogChange] { early + prepared + changes + finished }
-    package var isEmpty: Bool { early.isEmpty && prepared.isEmpty && changes.isEmpty && finished.isEmpty }
+    package var isEmpty: Bool { all.isEmpty && analyses.isEmpty }
 }
 
 /// For whom and where things are defined.
@@ -61,6 +63,7 @@ struct DefinitionPlanner {
     private var tasks: [TableTask] = []
     var notices: [StatementError] = []
     var hidesKeys = false
+    var analyses: [TableAnalysis] = []
 
     init(_ plan: LogicalPlan, _ catalog: Catalog, _ context: DefinitionContext) {
         (self.plan, self.catalog, self.context) = (plan, catalog, context)
@@ -68,7 +71,7 @@ struct DefinitionPlanner {
 
     func finish(_ tag: String) -> SchemaChange {
         SchemaChange(
-            changes: changes, prepared: prepared, early: early, finished: finished, tasks: tasks,
+            changes: changes, prepared: prepared, early: early, finished: finished, tasks: tasks, analyses: analyses,
             version: catalog.version, tag: tag, notices: notices, hidesKeys: hidesKeys)
     }
 
@@ -230,7 +233,7 @@ extension SchemaChange {
     package static func isDefinition(_ plan: LogicalPlan) -> Bool {
         switch plan[plan.root].kind {
         case .createTable, .createSchema, .createSequence, .createView, .createIndex, .drop, .alter, .comment,
-            .truncate:
+            .truncate, .vacuum:
             true
         case _: false
         }
@@ -265,6 +268,9 @@ extension SchemaChange {
         case .createIndex:
             try planner.createIndex(root)
             tag = "CREATE INDEX"
+        case .vacuum:
+            try planner.analyze(root)
+            tag = "ANALYZE"
         case _: throw StatementError(.internalError, "\(root.kind) is no definition")
         }
         self = planner.finish(tag)

@@ -50,6 +50,7 @@ extension DefinitionPlanner {
 
     private mutating func empty(_ table: CollectionDescriptor, restartsIdentity: Bool) throws(StatementError) {
         var fresh = table
+        fresh.statistics = nil
         if restartsIdentity {
             for place in fresh.columns.indices {
                 guard let id = fresh.columns[place].sequence, let old = catalog.collection(id) else { continue }

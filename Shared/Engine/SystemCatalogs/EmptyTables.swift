@@ -339,14 +339,6 @@ enum EmptyTables {
             """
         ),
         (
-            "pg_stats", 12_053, true,
-            """
-            schemaname name, tablename name, attname name, inherited bool, null_frac float4, avg_width int4, \
-            n_distinct float4, most_common_vals text, most_common_freqs _float4, histogram_bounds text, \
-            correlation float4, most_common_elems text, most_common_elem_freqs _float4, elem_count_histogram _float4
-            """
-        ),
-        (
             "pg_subscription", 6100, false,
             """
             oid oid!, subdbid oid!, subskiplsn text!, subname name!, subowner oid!, subenabled bool!, subbinary bool!, \

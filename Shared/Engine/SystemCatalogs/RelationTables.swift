@@ -29,7 +29,9 @@ enum RelationTables {
         table.constant("reltablespace", .oid, .oid(0))
         table.constant("relpages", .int32, .integer(0))
         // -1: never counted.
-        table.add("reltuples", .float32) { row, _ in .float(row.kind == .table ? -1 : 0) }
+        table.add("reltuples", .float32) { row, _ in
+            .float(row.kind == .table ? row.collection.statistics.map { Double($0.rows) } ?? -1 : 0)
+        }
         table.constant("relallvisible", .int32, .integer(0))
         table.constant("reltoastrelid", .oid, .oid(0))
         table.add("relhasindex", .bool) { row, _ in .bool(row.hasIndex) }
