@@ -153,9 +153,11 @@ final class MemoryRows: RowAccess {
                 }
             if next.overflow || next.partialValue > terms.maximum || next.partialValue < terms.minimum {
                 guard terms.cycles else {
-                    throw StatementError(
-                        .sequenceGeneratorLimitExceeded,
-                        "nextval: reached maximum value of sequence \"\(descriptor.name)\" (\(terms.maximum))")
+                    let end =
+                        terms.increment > 0
+                        ? "maximum value of sequence \"\(descriptor.name)\" (\(terms.maximum))"
+                        : "minimum value of sequence \"\(descriptor.name)\" (\(terms.minimum))"
+                    throw StatementError(.sequenceGeneratorLimitExceeded, "nextval: reached \(end)")
                 }
                 database.drawn[sequence] = (terms.increment > 0 ? terms.minimum : terms.maximum, true)
             } else {

@@ -13,7 +13,7 @@ struct FlushTests {
     /// A session that is ready, and that has sent everything.
     private func session() -> PgSession {
         let session = server.admit(runner)
-        receive(session, "startup user=u")
+        receive(session, "startup user=orbit database=orbit")
         #expect(session.takesFlush())
         session.output.removeAll()
         return session
