@@ -46,7 +46,10 @@ struct GarbagePause {
     func isOver(_ now: Timestamp) -> Bool { now < floor || now.milliseconds >= floor.milliseconds &+ length }
 
     mutating func found(_ count: Int, _ now: Timestamp) {
-        guard count == 0 else { return length = Self.shortest }
+        guard count == 0 else {
+            length = Self.shortest
+            return
+        }
         floor = now
         length = min(length &* 2, Self.longest)
     }
