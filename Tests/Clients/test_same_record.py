@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import ResponseError, WatchError
 
 from conftest import PATIENCE, Cluster, kill, wait_until
+from test_sql import connect as sql
 
 SHARDS = 4
 
@@ -18,11 +19,6 @@ SHARDS = 4
 def cluster():
     with Cluster("--shards", str(SHARDS)) as running:
         yield running
-
-
-def sql(cluster, **more):
-    options = {"user": "orbit", "password": cluster.password, "dbname": "orbit", "autocommit": True, **more}
-    return psycopg.connect(host="127.0.0.1", port=5432 + cluster.offset, connect_timeout=60, **options)
 
 
 @pytest.fixture
