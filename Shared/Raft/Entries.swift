@@ -142,6 +142,18 @@ package struct EntryRun: Hashable, Sendable {
         return rest
     }
 
+    /// The entries before `index`.
+    package func prefix(upTo index: LogIndex) -> EntryRun {
+        guard index < end else { return self }
+        var start = EntryRun(first: first)
+        guard index > first else { return start }
+        start.firstTerm = firstTerm
+        start.laterTerms = laterTerms.filter { $0.first < index }
+        start.sizes = Array(sizes[..<Int(index.rawValue &- first.rawValue)])
+        start.specials = specials.filter { $0.index < index }
+        return start
+    }
+
     /// Whether what a peer sent is a run at all: terms ascend inside it and exceptions lie in it. What does not is
     /// dropped by the core.
     package var isWellFormed: Bool {

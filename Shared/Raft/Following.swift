@@ -46,6 +46,29 @@ extension RaftCore {
         acknowledge(.matched(LogIndex(rawValue: matched)), append, peer, &effects)
     }
 
+    /// The part of what a leader sends that can be heard without writing an entry: up to where this log and the
+    /// leader's agree. Nil when it would tell nothing new.
+    ///
+    /// For a disk that is full. What is committed is often known from these messages alone (a leader that does not know
+    /// what this log holds names no commit index in its heartbeats), and only what is known to be committed is applied,
+    /// flushed and cut from the log: a replica that heard nothing would stay full for good. Old news is not heard, or
+    /// leader and follower would answer each other without a pause.
+    package func hearable(_ append: Message.Append) -> Message.Append? {
+        var heard = append
+        guard append.entries.first == append.previous.index.next, append.entries.isWellFormed else { return nil }
+        guard log.term(at: append.previous.index) == append.previous.term else {
+            // Refused, so that the leader learns where this log ends; or older than what this log begins with.
+            heard.entries = EntryRun(first: append.entries.first)
+            return heard
+        }
+        var end = append.entries.first
+        while end < append.entries.end, end <= log.last.index, log.term(at: end) == append.entries.term(at: end) {
+            end = end.next
+        }
+        heard.entries = append.entries.prefix(upTo: end)
+        return min(append.commit, end.previous) > commitIndex ? heard : nil
+    }
+
     private func acknowledge(
         _ outcome: Message.AppendReply.Outcome, _ append: Message.Append, _ peer: NodeID, _ effects: inout Effects
     ) {

@@ -23,8 +23,16 @@ extension ReplicaGroup {
             step(.received(message))
             return
         }
-        // Refused before the core sees it, or it would answer for what is not in the log.
-        guard (try? writer.checkRoom()) != nil, installation == nil else { return }
+        guard installation == nil else { return }
+        guard (try? writer.checkRoom()) != nil else {
+            // Its new entries are refused before the core sees them, or it would answer for what is not in the log.
+            if let heard = core.hearable(append) {
+                var message = message
+                message.body = .append(heard)
+                step(.received(message))
+            }
+            return
+        }
         var payloads: [Bytes] = []
         payloads.reserveCapacity(append.entries.count)
         var reader = ByteReader(payload)

@@ -231,6 +231,37 @@ struct ReplicaGroupTests {
         #expect(small.store.applied == cluster.agreed && cluster.violation == nil)
     }
 
+    /// A replica that starts on a full disk, under a leader that does not know what it has: it must hear that its log
+    /// is committed though it can take nothing more, or it could never flush, cut the log and make room.
+    @Test(arguments: [false, true]) func aFullDiskIsLeftAfterARestart(isCut: Bool) throws {
+        let cluster = try Cluster(seed: 7) { $0.retainedBytes = 1 << 30 }
+        let first = try cluster.elect()
+        let small = try #require(cluster.replicas.first { $0 !== first })
+        let second = try #require(cluster.replicas.first { $0 !== first && $0 !== small })
+        small.disk.capacity = 3 * 4096
+        var number: UInt8 = 0
+        while !small.groups.writer.isFull, number < 200 {
+            try cluster.propose(Bytes(repeating: number, count: 100), at: first)
+            number += 1
+            cluster.settle(ticks: 1)
+        }
+        #expect(number < 200)
+        cluster.cutOff = small.id
+        try first.group.transferLeadership(to: second.id)
+        cluster.settle()
+        try #require(second.group.isLeading)
+        try small.restart(isCut: isCut)
+        cluster.cutOff = nil
+        for number in 0..<100 as Range<UInt8> {
+            small.flush()
+            try cluster.propose(Bytes(repeating: number, count: 100), at: second)
+            cluster.settle(ticks: 1)
+        }
+        cluster.settle()
+        #expect(!small.groups.writer.isFull)
+        #expect(small.store.applied == cluster.agreed && cluster.violation == nil)
+    }
+
     /// Its store holds an entry of a term that its log has lost: it must not be stuck there.
     @Test(arguments: [6_554_511_255_680_277_443, 13_314_283_977_983_957_855] as [UInt64])
     func aStoreAheadOfItsLogCatchesUp(run: UInt64) throws {
