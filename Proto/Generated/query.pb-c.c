@@ -457,7 +457,7 @@ void   orbit__v1__query_notice__free_unpacked
   assert(message->base.descriptor == &orbit__v1__query_notice__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_number[7] =
+static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_number[8] =
 {
   { "EXECUTE", "ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE", 0 },
   { "PREPARE", "ORBIT__V1__QUERY_REQUEST__KIND__PREPARE", 1 },
@@ -466,11 +466,12 @@ static const ProtobufCEnumValue orbit__v1__query_request__kind__enum_values_by_n
   { "CANCEL", "ORBIT__V1__QUERY_REQUEST__KIND__CANCEL", 4 },
   { "COMMAND", "ORBIT__V1__QUERY_REQUEST__KIND__COMMAND", 5 },
   { "AWAIT", "ORBIT__V1__QUERY_REQUEST__KIND__AWAIT", 6 },
+  { "RECLAIM", "ORBIT__V1__QUERY_REQUEST__KIND__RECLAIM", 7 },
 };
 static const ProtobufCIntRange orbit__v1__query_request__kind__value_ranges[] = {
-{0, 0},{0, 7}
+{0, 0},{0, 8}
 };
-static const ProtobufCEnumValueIndex orbit__v1__query_request__kind__enum_values_by_name[7] =
+static const ProtobufCEnumValueIndex orbit__v1__query_request__kind__enum_values_by_name[8] =
 {
   { "AWAIT", 6 },
   { "CANCEL", 4 },
@@ -479,6 +480,7 @@ static const ProtobufCEnumValueIndex orbit__v1__query_request__kind__enum_values
   { "EXECUTE", 0 },
   { "FETCH", 2 },
   { "PREPARE", 1 },
+  { "RECLAIM", 7 },
 };
 const ProtobufCEnumDescriptor orbit__v1__query_request__kind__descriptor =
 {
@@ -487,15 +489,15 @@ const ProtobufCEnumDescriptor orbit__v1__query_request__kind__descriptor =
   "Kind",
   "Orbit__V1__QueryRequest__Kind",
   "orbit.v1",
-  7,
+  8,
   orbit__v1__query_request__kind__enum_values_by_number,
-  7,
+  8,
   orbit__v1__query_request__kind__enum_values_by_name,
   1,
   orbit__v1__query_request__kind__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__query_request__field_descriptors[13] =
+static const ProtobufCFieldDescriptor orbit__v1__query_request__field_descriptors[14] =
 {
   {
     "kind",
@@ -653,6 +655,18 @@ static const ProtobufCFieldDescriptor orbit__v1__query_request__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "rewrites",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryRequest, rewrites),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__query_request__field_indices_by_name[] = {
   6,   /* field[6] = cursor */
@@ -662,6 +676,7 @@ static const unsigned orbit__v1__query_request__field_indices_by_name[] = {
   3,   /* field[3] = parameter_types */
   4,   /* field[4] = parameters */
   2,   /* field[2] = plan */
+  13,   /* field[13] = rewrites */
   5,   /* field[5] = row_limit */
   10,   /* field[10] = rows */
   12,   /* field[12] = sequences */
@@ -672,7 +687,7 @@ static const unsigned orbit__v1__query_request__field_indices_by_name[] = {
 static const ProtobufCIntRange orbit__v1__query_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 14 }
 };
 const ProtobufCMessageDescriptor orbit__v1__query_request__descriptor =
 {
@@ -682,7 +697,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_request__descriptor =
   "Orbit__V1__QueryRequest",
   "orbit.v1",
   sizeof(Orbit__V1__QueryRequest),
-  13,
+  14,
   orbit__v1__query_request__field_descriptors,
   orbit__v1__query_request__field_indices_by_name,
   1,  orbit__v1__query_request__number_ranges,

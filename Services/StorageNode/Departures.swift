@@ -74,6 +74,22 @@ final class Departures {
         }
     }
 
+    /// The same of what is superseded and nobody may read any more, or of more than that.
+    func reclaim(_ works: [Reclaiming], then done: @escaping (Result<Int, StoreError>) -> Void) {
+        let store = store
+        queue.submit { () -> Result<Int, StoreError> in
+            do throws(StoreError) {
+                var count = 0
+                for work in works { count += try work.run(in: store) }
+                return .success(count)
+            } catch {
+                return .failure(error)
+            }
+        } then: {
+            done($0)
+        }
+    }
+
     /// Before the store closes: what is under way ends.
     func close(then done: @escaping () -> Void) {
         store.stopReclaiming()

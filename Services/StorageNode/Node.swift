@@ -62,7 +62,7 @@ final class Node {
     let clock: NodeClock
     let log: NodeLog
     let workers = WorkerPool(threads: 2)
-    private var flusher: StoreFlusher?
+    private(set) var flusher: StoreFlusher?
     let history: HistoryRetention
     private var timer: LoopTimer?
     /// What the log knew of each shard when it was opened, and the shard's records with the log replayed.
@@ -257,6 +257,7 @@ final class Node {
             }
             return try executor.settledCatalog()
         }
+        queries?.reclaim = { [unowned self] in reclaim($0, rewrites: $1, then: $2) }
         if let adopted { homes.adopt(adopted.map, as: adopted.id) }
     }
 

@@ -26,7 +26,8 @@ extension ShardExecutor {
     }
 
     private func collectGarbage() throws(DatabaseError) {
-        guard garbage.isOver(store.historyFloor) else { return }
+        // What was collected last must be out of sight first.
+        guard garbage.isOver(store.historyFloor), !runtime.isCollecting else { return }
         garbage.found(
             try runtime.collectGarbage(entryIndex: openIndex, limit: Self.maintenanceStep), store.historyFloor)
     }
@@ -42,6 +43,11 @@ struct GarbagePause {
     private var floor = Timestamp.zero
     /// By how much it must rise, in milliseconds.
     private var length = shortest
+    /// Somebody waits until there is nothing.
+    private(set) var isDemanded = false
+
+    /// Has garbage looked for at once, until there is none.
+    mutating func demand() { (floor, isDemanded) = (.zero, true) }
 
     func isOver(_ now: Timestamp) -> Bool { now < floor || now.milliseconds >= floor.milliseconds &+ length }
 
@@ -50,6 +56,7 @@ struct GarbagePause {
             length = Self.shortest
             return
         }
+        isDemanded = false
         floor = now
         length = min(length &* 2, Self.longest)
     }

@@ -33,6 +33,8 @@ final class StoreFlusher {
     private var isRunning = false
     private var oldestUnflushed: UInt64?
     private var waiters: [() -> Void] = []
+    /// Who waits for one flush: that begins next; that runs.
+    private var next: [() -> Void] = [], current: [() -> Void] = []
     private(set) var flushes: UInt64 = 0
 
     init(
@@ -69,9 +71,19 @@ final class StoreFlusher {
         if !isRunning { begin() }
     }
 
+    /// Flushes what is applied now, and how far the past may be read, then calls `done`; what comes meanwhile waits for
+    /// the next flush.
+    func flushOnce(then done: @escaping () -> Void) {
+        next.append(done)
+        if !isRunning { begin() }
+    }
+
     private func begin() {
-        let all = shards(), budget = history.budget(for: all, now: loop.now)
-        let jobs = all.compactMap { shard in shard.beginFlush(historyBudget: budget).map { (shard, $0) } }
+        let all = shards(), budget = history.budget(for: all, now: loop.now), isAsked = !next.isEmpty
+        (current, next) = (next, [])
+        let jobs = all.compactMap { shard in
+            shard.beginFlush(historyBudget: budget, ofFloor: isAsked).map { (shard, $0) }
+        }
         guard !jobs.isEmpty else {
             finish()
             return
@@ -118,6 +130,11 @@ final class StoreFlusher {
     }
 
     private func finish() {
+        let ended = current
+        current = []
+        for waiter in ended { waiter() }
+        guard !isRunning else { return }
+        if !next.isEmpty { return begin() }
         guard !waiters.isEmpty else { return }
         // What came in while a flush ran belongs to the drain as well.
         if shards().contains(where: { $0.appliedIndex > $0.flushedIndex }) {

@@ -112,6 +112,11 @@ package final class NodeRouter {
         routes.shardOfBucket.firstIndex(of: index).map { UInt32($0 * routes.slotsPerBucket) }
     }
 
+    /// The nodes that have replicas of shards, in the order of their numbers.
+    package var replicaNodes: [NodeID] {
+        Set(routes.routes.flatMap(\.replicas)).sorted { $0.rawValue < $1.rawValue }
+    }
+
     /// The buckets of a shard, as ranges in their order.
     package func buckets(ofShardIndex index: Int) -> [Range<Int>] {
         var ranges: [Range<Int>] = []

@@ -172,7 +172,7 @@ package final class RocksDBStore: Store, @unchecked Sendable {
         guard let options = rocksdb_compactoptions_create() else { return }
         defer { rocksdb_compactoptions_destroy(options) }
         rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0)  // Flushes' own compactions go on beside it.
-        for range in ranges {
+        for range in joined(ranges) {
             range.from.withUnsafeBytes { from in
                 range.to.withUnsafeBytes { to in
                     rocksdb_compact_range_opt(
@@ -180,6 +180,40 @@ package final class RocksDBStore: Store, @unchecked Sendable {
                 }
             }
         }
+    }
+
+    /// Ranges in order, those made one that lie so near to each other that they share table files: every one costs
+    /// the reading and writing of the files that it touches.
+    private func joined(_ ranges: [KeyRange]) -> [KeyRange] {
+        var joined: [KeyRange] = []
+        for range in ranges {
+            if let last = joined.last, !range.from.lexicographicallyPrecedes(last.from),
+                size(from: last.to, to: range.from) < UInt64(options.memtableBytes)
+            {
+                let end = last.to.lexicographicallyPrecedes(range.to) ? range.to : last.to
+                joined[joined.count - 1] = KeyRange(from: last.from, to: end)
+            } else {
+                joined.append(range)
+            }
+        }
+        return joined
+    }
+
+    /// About how many bytes of table files lie between two keys.
+    private func size(from: Bytes, to: Bytes) -> UInt64 {
+        guard from.lexicographicallyPrecedes(to) else { return 0 }
+        var size: UInt64 = 0, message: UnsafeMutablePointer<CChar>?
+        from.withUnsafeBytes { start in
+            to.withUnsafeBytes { end in
+                var first: UnsafePointer<CChar>? = Self.characters(start),
+                    last: UnsafePointer<CChar>? =
+                        Self.characters(end)
+                var (firstSize, lastSize) = (start.count, end.count)
+                rocksdb_approximate_sizes(database, 1, &first, &firstSize, &last, &lastSize, &size, &message)
+            }
+        }
+        if let message { rocksdb_free(message) }  // An estimate: without one they are near.
+        return size
     }
 
     package func setHistoryFloor(_ floor: Timestamp, buckets: Range<Int>) {

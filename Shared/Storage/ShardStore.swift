@@ -81,8 +81,10 @@ package final class ShardStore {
     /// Freezes the overlay for a worker to write; nil when a flush or an install is under way, or nothing is
     /// new. `historyBudget`: if there were more changes than that, the flush keeps no superseded versions: the history
     /// floor rises to the newest timestamp, or as far as holds allow.
-    package func beginFlush(historyBudget: Int = .max) -> FlushJob? {
-        guard frozen == nil, installing == nil, appliedIndex > flushedIndex else { return nil }
+    ///
+    /// `ofFloor`: also where nothing is new but how far the past may be read.
+    package func beginFlush(historyBudget: Int = .max, ofFloor: Bool = false) -> FlushJob? {
+        guard frozen == nil, installing == nil, appliedIndex > flushedIndex || ofFloor && isFloorNew else { return nil }
         let newest = newestTimestamp
         var floor = historyFloor
         if overlay.changeCount > historyBudget { floor = max(floor, history.oldestHold(above: floor) ?? newest) }
@@ -93,6 +95,15 @@ package final class ShardStore {
         overlay = Overlay(expected: job.overlay.count)
         frozen = job
         return job
+    }
+
+    /// The floor is higher than a restart would find it.
+    package var isFloorNew: Bool { historyFloor > durableFloor }
+
+    /// What the store may let go of in some collections of the shard; nil: in all of them. `rewrites`: what is left
+    /// is to be written anew as well.
+    package func reclaiming(_ collections: [CollectionID]?, rewrites: Bool) -> Reclaiming {
+        Reclaiming(buckets: buckets, floor: durableFloor, collections: collections, rewrites: rewrites)
     }
 
     /// Ends a flush whose `write` and the store's `flush` have succeeded.

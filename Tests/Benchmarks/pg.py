@@ -136,15 +136,14 @@ def fill(server, scale, rows):
         copy(connection, "COPY pgbench_accounts FROM STDIN", accounts)
         big = (f"{n}\t{n * 7919 % 100}\t{n * 104729 % 1000}\n" for n in range(rows))
         copy(connection, "COPY big FROM STDIN", big)
-        if server.name == "PostgreSQL":
-            connection.execute("VACUUM ANALYZE")
+        connection.execute("VACUUM ANALYZE")
 
 
 def pgbench(server, options, seconds, scale, folder):
     """Transactions per second, and mean milliseconds of one."""
     words = [str(folder / word) if word.endswith(".sql") else word for word in options]
     command = [
-        str(BINARIES / "pgbench"), "-n", "-h", "127.0.0.1", "-p", str(server.port), "-U", "orbit", "-c", str(CLIENTS),
+        str(BINARIES / "pgbench"), "-h", "127.0.0.1", "-p", str(server.port), "-U", "orbit", "-c", str(CLIENTS),
         "-j", str(THREADS), "-T", str(seconds), "-s", str(scale), *words, server.database,
     ]  # fmt: skip
     # PostgreSQL has no TLS as `initdb` leaves it: like is compared with like.

@@ -283,8 +283,37 @@ def test_statistics(connection):
     assert "Seq Scan" in plan_of(connection, "SELECT note FROM fact WHERE kind = '2'")
     assert "fact_kind" in plan_of(connection, "SELECT note FROM fact WHERE kind = '17'")
     assert "rows=500 " in connection.execute("EXPLAIN SELECT note FROM fact WHERE kind = '2'").fetchone()[0]
-    with pytest.raises(psycopg.errors.FeatureNotSupported):
-        connection.execute("VACUUM fact")
+
+
+def test_vacuum(cluster, connection):
+    connection.execute("CREATE TABLE swept (id int PRIMARY KEY, n int)")
+    connection.execute("CREATE INDEX swept_n ON swept (n)")
+    connection.execute("INSERT INTO swept SELECT n, n FROM generate_series(1, 500) AS n")
+    connection.execute("UPDATE swept SET n = n + 1000")
+    connection.execute("DELETE FROM swept WHERE id > 400")
+    rows = "SELECT count(*), sum(n) FROM swept WHERE n > 1000"
+    for statement in ("VACUUM swept", "VACUUM (FULL) swept", "VACUUM ANALYZE swept", "VACUUM", "VACUUM FULL"):
+        assert connection.execute(statement).statusmessage == "VACUUM"
+        assert connection.execute(rows).fetchone() == (400, 480200)
+    assert connection.execute("SELECT reltuples FROM pg_class WHERE relname = 'swept'").fetchone() == (400.0,)
+    # Nothing waits for it, and it waits for nobody.
+    with connect(cluster) as other, other.transaction():
+        other.execute("UPDATE swept SET n = 0 WHERE id = 1")
+        assert connection.execute("VACUUM FULL swept").statusmessage == "VACUUM"
+    heard = []
+    connection.add_notice_handler(lambda notice: heard.append((notice.severity, notice.message_primary)))
+    connection.execute("CREATE VIEW swept_view AS SELECT id FROM swept")
+    assert connection.execute("VACUUM ANALYZE swept_view, swept").statusmessage == "VACUUM"
+    assert heard == [("WARNING", 'skipping "swept_view" --- cannot vacuum non-tables or special system tables')]
+    # Never in a transaction: neither a block, nor several statements of one message.
+    refused = pytest.raises(psycopg.errors.ActiveSqlTransaction, match="VACUUM cannot run inside a transaction block")
+    with refused, connection.transaction():
+        connection.execute("VACUUM swept")
+    for text in (b"SELECT 1; VACUUM swept", b"VACUUM swept; SELECT 1"):
+        result = connection.pgconn.exec_(text)
+        assert b"VACUUM cannot run inside a transaction block" in result.error_message
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="VACUUM option FREEZE is not supported"):
+        connection.execute("VACUUM FREEZE swept")
 
 
 def test_statistics_disturb_no_transaction(cluster, connection):

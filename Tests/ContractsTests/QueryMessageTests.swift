@@ -15,7 +15,7 @@ struct QueryMessageTests {
         request.cursor = .max
         request.wantsColumns = true
         request.settings = [.init("TimeZone", "Europe/Zürich")]
-        (request.statement, request.lockTimeout) = (.max, 7)
+        (request.statement, request.lockTimeout, request.rewrites) = (.max, 7, true)
         request.sequences = [SequenceNumber(1001, .min, isDrawn: true), SequenceNumber(1002, 5, isDrawn: false)]
         return request
     }()

@@ -77,6 +77,10 @@ final class MemoryDatabase {
         if let tag = try control(root) { return .done(tag: tag) }
         if transaction?.hasFailed == true { throw Self.failedTransaction }
         guard SchemaChange.isDefinition(plan) else { return try execute(plan) }
+        if SchemaChange.isVacuum(plan), transaction != nil {
+            _ = try VacuumOptions(plan)
+            throw VacuumOptions.inTransaction
+        }
         var path: [NamespaceID] = []
         for name in settings.searchPath {
             if let found = contents.catalog.namespace(named: name) { path.append(found.id) }

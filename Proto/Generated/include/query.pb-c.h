@@ -57,7 +57,12 @@ typedef enum _Orbit__V1__QueryRequest__Kind {
   /*
    * the reply to `statement`, which was answered with `is_pending`
    */
-  ORBIT__V1__QUERY_REQUEST__KIND__AWAIT = 6
+  ORBIT__V1__QUERY_REQUEST__KIND__AWAIT = 6,
+  /*
+   * The stores of the node's replicas let go of what nobody may read any more: of the collections that `rows` name
+   * (u32, big-endian), or of all.
+   */
+  ORBIT__V1__QUERY_REQUEST__KIND__RECLAIM = 7
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__QUERY_REQUEST__KIND)
 } Orbit__V1__QueryRequest__Kind;
 typedef enum _Orbit__V1__QueryParameter__Format {
@@ -129,10 +134,14 @@ struct  Orbit__V1__QueryRequest
    */
   size_t n_sequences;
   Orbit__V1__SequenceNumber **sequences;
+  /*
+   * of RECLAIM: what is left is written anew as well
+   */
+  protobuf_c_boolean rewrites;
 };
 #define ORBIT__V1__QUERY_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_request__descriptor) \
-    , ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE, {0,NULL}, {0,NULL}, 0,NULL, 0,NULL, 0, 0, 0, 0,NULL, 0, 0,NULL, 0, 0,NULL }
+    , ORBIT__V1__QUERY_REQUEST__KIND__EXECUTE, {0,NULL}, {0,NULL}, 0,NULL, 0,NULL, 0, 0, 0, 0,NULL, 0, 0,NULL, 0, 0,NULL, 0 }
 
 
 /*

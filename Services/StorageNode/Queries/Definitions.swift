@@ -64,9 +64,7 @@ extension Queries {
         let (change, settings) = try planned(source, request, by: catalog, principal)
         var reply = QueryReply()
         reply.tag = change.tag
-        reply.notices = change.notices.map { notice in
-            QueryReply.Notice(severity: notice.state == .warning ? "WARNING" : "NOTICE", notice)
-        }
+        reply.notices = change.notices.map(Self.notice)
         guard !change.isEmpty else { return answer(reply) }
         home.hasDefinitions = true
         let first = change.early + change.prepared + change.changes

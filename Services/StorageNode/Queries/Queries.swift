@@ -54,11 +54,13 @@ final class Queries {
     private let programs: PointPrograms
     private let fragments: Fragments
     private var plans: [PlanKey: Plan] = [:]
-    private let underWay: StatementsUnderWay
+    let underWay: StatementsUnderWay
     let cursors: StatementCursors
     let zones = ZoneTable()
     private(set) var running = 0
     var counts = Counts()
+    /// Has the stores of this node's replicas let go of what nobody may read any more.
+    var reclaim: (([CollectionID]?, Bool, @escaping (StatementError?) -> Void) -> Void)?
 
     struct Counts {
         var statements: UInt64 = 0, failed: UInt64 = 0, bound: UInt64 = 0, definitions: UInt64 = 0
@@ -98,6 +100,8 @@ final class Queries {
             underWay.cancel(request.statement, principal: principal)
             return later(QueryReply())
         case .wait: return underWay.wait(request.statement, on: stream, principal, later)
+        case .reclaim:
+            return reclaimHere(request, underWay.begin(request.statement, on: stream, principal, later), later)
         case .command: return command(request, in: home, principal, later)
         case .prepare, .execute: break
         }
@@ -249,6 +253,7 @@ final class Queries {
         let isDefinition = SchemaChange.isDefinition(source)
         guard request.kind != .prepare || !isDefinition else { return answer(QueryReply()) }
         withCatalog(answer) { [self] catalog throws(StatementError) in
+            if SchemaChange.isVacuum(source) { return try vacuum(source, request, by: catalog, principal, answer) }
             guard !isDefinition else { return try runWhole(source, request, principal, attempt, answer) }
             let bound = try bind(source, request, catalog, principal)
             if request.kind == .prepare { return answer(describe(bound)) }
@@ -262,7 +267,7 @@ final class Queries {
     }
 
     /// In a transaction of its own.
-    private func runWhole(
+    func runWhole(
         _ source: LogicalPlan, _ request: QueryRequest, _ principal: String, _ attempt: Int, _ answer: @escaping Answer
     ) throws(StatementError) {
         var options = InteractiveTransaction.Options()
@@ -275,7 +280,7 @@ final class Queries {
             throw StatementError(error)
         }
         var isTold = false
-        run(source, request, in: home, principal) { [self] reply in
+        run(source, request, in: home, principal, isOwn: true) { [self] reply in
             // What is rolled back refuses the statement that asked for it, too.
             guard !isTold else { return }
             isTold = true
@@ -392,7 +397,7 @@ final class Queries {
 
     private func run(
         _ source: LogicalPlan, _ request: QueryRequest, in home: HomeTransaction, _ principal: String,
-        _ answer: @escaping Answer
+        isOwn: Bool = false, _ answer: @escaping Answer
     ) {
         guard request.kind != .prepare || !SchemaChange.isDefinition(source) else { return answer(QueryReply()) }
         let handle = underWay[request.statement]
@@ -410,6 +415,7 @@ final class Queries {
             if handle?.isCancelled == true { return finish(QueryReply(error: StatementHandle.cancelled)) }
             catalog(of: home, calls, finish) { [self] catalog throws(StatementError) in
                 if SchemaChange.isDefinition(source) {
+                    if !isOwn { try Self.refuseVacuum(source) }
                     try define(source, request, by: catalog, in: home, calls, principal, finish)
                 } else {
                     let isShared = !home.hasDefinitions

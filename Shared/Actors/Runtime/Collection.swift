@@ -95,11 +95,13 @@ extension ActorRuntime {
         (due, earliest) = (found, next)
     }
 
+    /// What was collected last is not committed yet.
+    package var isCollecting: Bool { collectIndex > committed }
+
     /// Removes the sub-records of up to `limit` generations whose key is gone, for reads of the past too. Returns how
     /// many.
     package func collectGarbage(entryIndex: LogIndex, limit: Int) throws(DatabaseError) -> Int {
-        // What was collected last must be out of sight first.
-        guard mayHaveGarbage, collectIndex <= committed else { return 0 }
+        guard mayHaveGarbage, !isCollecting else { return 0 }
         self.entryIndex = entryIndex
         var found: [(bucket: BucketID, generation: Timestamp, record: GarbageRecord, key: Bytes)] = []
         var isWaiting = false

@@ -52,7 +52,7 @@ package struct SequenceNumber: Hashable, Sendable {
 /// What a gateway wants of a statement (Proto/query.proto says what the fields mean).
 package struct QueryRequest: Hashable, Sendable {
     package enum Kind: UInt32, Hashable, Sendable {
-        case execute = 0, prepare = 1, fetch = 2, close = 3, cancel = 4, command = 5, wait = 6
+        case execute = 0, prepare = 1, fetch = 2, close = 3, cancel = 4, command = 5, wait = 6, reclaim = 7
     }
 
     /// The value of a parameter, as the client wrote it.
@@ -87,6 +87,7 @@ package struct QueryRequest: Hashable, Sendable {
     package var rows: [Bytes] = []
     package var lockTimeout: UInt32 = 0
     package var sequences: [SequenceNumber] = []
+    package var rewrites = false
 
     package init(_ kind: Kind) { self.kind = kind }
 
@@ -127,6 +128,7 @@ package struct QueryRequest: Hashable, Sendable {
                 message.lock_timeout = lockTimeout
                 message.sequences = arena.array(sequences)
                 message.n_sequences = sequences.count
+                message.rewrites = rewrites ? 1 : 0
             }
         }
     }
@@ -162,6 +164,7 @@ package struct QueryRequest: Hashable, Sendable {
             request.rows = Protobuf.byteStrings(message.rows, message.n_rows)
             request.lockTimeout = message.lock_timeout
             request.sequences = Protobuf.messages(message.sequences, message.n_sequences).map(SequenceNumber.init)
+            request.rewrites = message.rewrites != 0
             return request
         }
     }

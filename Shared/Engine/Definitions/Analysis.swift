@@ -5,22 +5,21 @@ import DataModel
 /// ANALYZE: which tables are looked at, and which columns of them.
 extension DefinitionPlanner {
     mutating func analyze(_ node: LogicalPlan.Node) throws(StatementError) {
-        guard node.flags.contains(.isMarked) else {
-            throw StatementError(
-                .featureNotSupported, "VACUUM is not supported",
-                hint: "What was removed is reclaimed by itself; statistics are made by ANALYZE.",
-                position: Int(node.position))
-        }
         for index in plan.list(node.children[1]) { try checkOption(plan[index]) }
         let targets = plan.list(node.children[0])
         guard !targets.isEmpty else {
-            let tables = catalog.collections.values.filter { $0.kind == .table && $0.entriesOf == nil }
-            for table in tables.sorted(by: { $0.id < $1.id }) {
-                analyses.append(TableAnalysis(table: table, columns: table.columns.map(\.id)))
-            }
+            for table in tables { analyses.append(TableAnalysis(table: table, columns: table.columns.map(\.id))) }
             return
         }
-        for index in targets { try analyze(target: plan[index]) }
+        for index in targets {
+            if let table = try table(of: plan[index], for: "analyze") { try analyze(table, plan[index]) }
+        }
+    }
+
+    /// All tables, in the order in which they were made.
+    var tables: [CollectionDescriptor] {
+        let tables = catalog.collections.values.filter { $0.kind == .table && $0.entriesOf == nil }
+        return tables.sorted { $0.id < $1.id }
     }
 
     /// Options that ask for something are refused: nothing is told beside errors, and locks are waited for.
@@ -29,30 +28,32 @@ extension DefinitionPlanner {
             throw StatementError(
                 .syntaxError, "unrecognized ANALYZE option \"\(option.name)\"", position: Int(option.position))
         }
-        let value = plan[option.children.first ?? 0]
-        let isOff =
-            switch value.kind {
-            case .boolean, .integer: value.number == 0
-            case _: ["off", "false"].contains(value.name.lowercased())
-            }
-        guard isOff else {
+        guard try !plan.isOn(option) else {
             throw StatementError(
                 .featureNotSupported, "ANALYZE option \(option.name.uppercased()) is not supported",
                 position: Int(option.position))
         }
     }
 
-    private mutating func analyze(target: LogicalPlan.Node) throws(StatementError) {
+    /// The table that a target names; nil for what is none, which is skipped.
+    mutating func table(
+        of target: LogicalPlan.Node, for action: String
+    ) throws(StatementError) -> CollectionDescriptor? {
         let name = try qualifiedName(target.children[0])
-        guard let table = try find(name), table.entriesOf == nil else {
-            throw StatementError(.undefinedTable, "relation \"\(name.text)\" does not exist", position: name.position)
+        guard let table = try find(name) else {
+            throw StatementError(.undefinedTable, "relation \"\(name.text)\" does not exist")
         }
-        guard table.kind == .table else {
+        guard table.kind == .table, table.entriesOf == nil else {
             notices.append(
                 StatementError(
-                    .warning, "skipping \"\(table.name)\" --- cannot analyze non-tables or special system tables"))
-            return
+                    .warning, "skipping \"\(table.name)\" --- cannot \(action) non-tables or special system tables"))
+            return nil
         }
+        return table
+    }
+
+    /// Statistics of a table are made, of the columns that the target names.
+    mutating func analyze(_ table: CollectionDescriptor, _ target: LogicalPlan.Node) throws(StatementError) {
         var columns: [ColumnID] = []
         for index in plan.list(target.children[1]) {
             let wanted = plan[index].name

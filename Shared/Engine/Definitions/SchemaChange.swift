@@ -22,6 +22,8 @@ package struct SchemaChange: Hashable, Sendable {
     package var tasks: [TableTask]
     /// Tables whose statistics are made anew after all that.
     package var analyses: [TableAnalysis] = []
+    /// What is to be done before that, outside of the transaction.
+    package var vacuum: TableVacuum?
     /// The version of the catalog with them; every change of an object has one version of its own.
     package var version: UInt64
     /// As PostgreSQL's CommandComplete says it.
@@ -64,6 +66,7 @@ struct DefinitionPlanner {
     var notices: [StatementError] = []
     var hidesKeys = false
     var analyses: [TableAnalysis] = []
+    var vacuum: TableVacuum?
 
     init(_ plan: LogicalPlan, _ catalog: Catalog, _ context: DefinitionContext) {
         (self.plan, self.catalog, self.context) = (plan, catalog, context)
@@ -72,7 +75,7 @@ struct DefinitionPlanner {
     func finish(_ tag: String) -> SchemaChange {
         SchemaChange(
             changes: changes, prepared: prepared, early: early, finished: finished, tasks: tasks, analyses: analyses,
-            version: catalog.version, tag: tag, notices: notices, hidesKeys: hidesKeys)
+            vacuum: vacuum, version: catalog.version, tag: tag, notices: notices, hidesKeys: hidesKeys)
     }
 
     // MARK: Changing
@@ -268,9 +271,12 @@ extension SchemaChange {
         case .createIndex:
             try planner.createIndex(root)
             tag = "CREATE INDEX"
-        case .vacuum:
+        case .vacuum where root.flags.contains(.isMarked):
             try planner.analyze(root)
             tag = "ANALYZE"
+        case .vacuum:
+            try planner.vacuum(root)
+            tag = "VACUUM"
         case _: throw StatementError(.internalError, "\(root.kind) is no definition")
         }
         self = planner.finish(tag)
