@@ -95,7 +95,7 @@ final class HomeTransactions {
         guard transactions.count < limits.transactions else {
             throw DatabaseError(.busy, "Too many transactions are open at this node")
         }
-        for limit in [options.timeLimit, options.idleLimit, UInt64(options.lockTimeout)] {
+        for limit in [options.timeLimit, options.idleLimit] {
             guard limit <= limits.longestMilliseconds else {
                 throw DatabaseError(.invalidArgument, "A time-out is at most a day")
             }

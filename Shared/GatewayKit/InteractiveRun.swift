@@ -30,8 +30,11 @@ package final class InteractiveRun: ReplyReceiver {
     let connection: UInt64
     private var shares: [Share] = []
     private var lock = InvocationScope.LockMode.none, wait = InvocationScope.WaitPolicy.wait
-    /// Milliseconds that statements wait for a lock from now on; 0: as the transaction was begun.
+    /// Milliseconds that statements wait for a lock from now on; 0: as the transaction was begun; `.max`: as long as it
+    /// takes.
     package var lockTimeout: UInt32 = 0
+    /// Until when the statement under way waits; nil: as long as the shards like.
+    private var waitsUntil: UInt64?
     /// By slot.
     private var replies: [UInt32: Bytes] = [:]
     private var onAnswer: ((Outcome) -> Void)?
@@ -71,7 +74,10 @@ package final class InteractiveRun: ReplyReceiver {
             placed.append(Share(slot: slot, body: share.body, isWrite: share.isWrite))
             wanted.append(.init(slot: slot, isWrite: share.isWrite, isLocking: lock != .none))
         }
-        try transaction.execute(wanted, now: router.milliseconds, into: &duties)
+        let now = router.milliseconds, patience = lockTimeout == 0 ? transaction.options.lockTimeout : lockTimeout
+        let waitsUntil = patience == .max ? UInt64.max : patience == 0 ? nil : now &+ UInt64(patience)
+        try transaction.execute(wanted, now: now, waitsUntil: wait == .wait ? waitsUntil : nil, into: &duties)
+        self.waitsUntil = waitsUntil
         (self.shares, self.lock, self.wait, replies, onAnswer) = (placed, lock, wait, [:], completion)
         carryOut()
     }
@@ -183,7 +189,10 @@ package final class InteractiveRun: ReplyReceiver {
         guard let share = shares.first(where: { $0.slot == slot }) else { return }
         // A write for the router, whatever it is: nobody knows of one that is lost whether it has opened a scope.
         var scope = transaction.scope(of: participant, lock: lock, wait: wait)
-        if lockTimeout != 0, !transaction.options.needsNoScopes { scope.lockTimeoutMilliseconds = lockTimeout }
+        if let waitsUntil, !transaction.options.needsNoScopes {
+            let now = router.milliseconds, left = waitsUntil > now ? waitsUntil &- now : 1
+            scope.lockTimeoutMilliseconds = UInt32(clamping: min(left, router.longestLockWait))
+        }
         share.body.withView { body in
             router.scoped(
                 connection: connection, slot: slot, transaction: transaction.scopedID, scope: scope, .batch(body),

@@ -35,7 +35,7 @@ package struct InteractiveTransaction: Sendable {
         package var asOf: Timestamp?
         package var refusals = RefusalPolicy.statement
         /// The transaction may be open for so long, the client silent for so long, a lock waited for so long; 0: as
-        /// long as it takes (the first two), as the node is set (the last).
+        /// long as it takes (the first two), as the node is set (the last, where `.max` is as long as it takes).
         package var timeLimit: UInt64 = 0, idleLimit: UInt64 = 0, lockTimeout: UInt32 = 0
         package init() {}
 
@@ -147,6 +147,10 @@ package struct InteractiveTransaction: Sendable {
     var undoers: Set<Int> = []
     /// Times that the statement was given.
     private var samples = 0
+    /// Until when the statement may wait for locks, whatever a shard has patience for at a time; nil: no longer.
+    private var waitsUntil: UInt64?
+    /// What is being undone will be done once more: the locks were not free in time.
+    private var isAgain = false
     /// A statement was done.
     private var hasAnswered = false
     let startedAt: UInt64
@@ -225,9 +229,10 @@ package struct InteractiveTransaction: Sendable {
 
     // MARK: Statements
 
-    /// Begins a statement: `answer` follows. Throws when it is refused as it is; then nothing follows.
+    /// Begins a statement: `answer` follows. Throws when it is refused as it is; then nothing follows. Where a shard
+    /// gives up the wait for a lock before `waitsUntil`, the statement is done once more, by another number.
     package mutating func execute(
-        _ shares: [Share], now: UInt64, into duties: inout [Duty]
+        _ shares: [Share], now: UInt64, waitsUntil: UInt64? = nil, into duties: inout [Duty]
     ) throws(DatabaseError) {
         try admit(now)
         if options.isReadOnly || options.asOf != nil, shares.contains(where: { $0.isWrite || $0.isLocking }) {
@@ -238,7 +243,7 @@ package struct InteractiveTransaction: Sendable {
         }
         statement += 1
         guard !shares.isEmpty else { return duties.append(.answer(nil)) }
-        (self.shares, samples) = (shares, 0)
+        (self.shares, samples, self.waitsUntil, isAgain) = (shares, 0, waitsUntil, false)
         proceed(now, &duties)
     }
 
@@ -343,11 +348,14 @@ package struct InteractiveTransaction: Sendable {
         }
         if pieces.values.contains(.lost) { return die(Self.lost, answering: true, &duties) }
         guard let worst = refusals.max(by: { Gravity(of: $0) < Gravity(of: $1) }) else { return end(nil, now, &duties) }
+        let isLate = refusals.allSatisfy { $0.code == .lockTimeout }
         switch Gravity(of: worst) {
+        case .statement where isLate && now < waitsUntil ?? 0 && statement < .max:
+            isAgain = true
+            undo(to: statement - 1, at: traces, worst, now, &duties)
         // Who has gone by an old schema asks again by the newest: no client hears of it.
         case .statement where options.refusals == .statement || worst.code == .staleSchema:
-            let done = pieces.filter { $0.value == .done }.keys.sorted()
-            undo(to: statement - 1, at: done.filter { leavesTrace($0) }, worst, now, &duties)
+            undo(to: statement - 1, at: traces, worst, now, &duties)
         case .stale where mayRestart: restart(now, &duties)
         case .stale:
             fail(
@@ -382,9 +390,20 @@ package struct InteractiveTransaction: Sendable {
         static func < (left: Gravity, right: Gravity) -> Bool { left.rawValue < right.rawValue }
     }
 
-    /// The statement has done more there than read.
-    private func leavesTrace(_ position: Int) -> Bool {
-        shares.contains { $0.slot == participants[position].slot && ($0.isWrite || $0.isLocking) }
+    /// Where the statement was done, and has done more than read.
+    private var traces: [Int] {
+        let done = pieces.filter { $0.value == .done }.keys.sorted()
+        return done.filter { position in
+            shares.contains { $0.slot == participants[position].slot && ($0.isWrite || $0.isLocking) }
+        }
+    }
+
+    /// What had to be undone is. What others have changed while the locks were waited for is seen now.
+    private mutating func undone(_ error: DatabaseError?, _ now: UInt64, _ duties: inout [Duty]) {
+        guard isAgain else { return end(error, now, &duties) }
+        isAgain = false
+        statement += 1
+        proceed(now, &duties)
     }
 
     /// Nobody has seen anything of the transaction, and its time is not told by the client.
@@ -403,7 +422,7 @@ package struct InteractiveTransaction: Sendable {
     /// The command under way is over, and the transaction goes on.
     mutating func end(_ error: DatabaseError?, _ now: UInt64, _ duties: inout [Duty]) {
         phase = .idle
-        (shares, pieces, undoers) = ([], [:], [])
+        (shares, pieces, undoers, isAgain) = ([], [:], [], false)
         if error == nil { hasAnswered = true }
         participants.removeAll { $0.incarnation == 0 && !$0.isUnnamed }  // It has refused to open a scope.
         activeAt = now
@@ -449,7 +468,7 @@ package struct InteractiveTransaction: Sendable {
     private mutating func undo(
         to target: UInt32, at positions: [Int], _ error: DatabaseError?, _ now: UInt64, _ duties: inout [Duty]
     ) {
-        guard !positions.isEmpty else { return end(error, now, &duties) }
+        guard !positions.isEmpty else { return undone(error, now, &duties) }
         phase = .undoing(error)
         undoers = Set(positions)
         for position in positions { rollBack(position, to: target, &duties) }
@@ -473,7 +492,7 @@ package struct InteractiveTransaction: Sendable {
         case (.rollbackTo, .done):
             guard case .undoing(let error) = phase, undoers.remove(participant) != nil else { return }
             participants[participant].heardAt = now
-            if undoers.isEmpty { end(error, now, &duties) }
+            if undoers.isEmpty { undone(error, now, &duties) }
         case (.rollbackTo, .gone), (.rollbackTo, .unknown):
             guard case .undoing = phase, undoers.contains(participant) else { return }
             die(Self.lost, answering: true, &duties)
@@ -517,7 +536,7 @@ package struct InteractiveTransaction: Sendable {
         health = .dead(error)
         release(&duties)
         (participants, savepoints, phase) = ([], [], .idle)
-        (shares, pieces, undoers) = ([], [:], [])
+        (shares, pieces, undoers, isAgain) = ([], [:], [], false)
         if answering { duties.append(.answer(error)) }
     }
 

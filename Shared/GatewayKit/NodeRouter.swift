@@ -32,6 +32,9 @@ package final class NodeRouter {
     private let tls: TLSContext?
     let session: UInt64
     private let callTimeout: UInt64
+    /// For how long a shard is asked to wait for a lock at a time, in milliseconds: no call is left unanswered for as
+    /// long as one may wait.
+    package var longestLockWait: UInt64 = 20_000
     private let connectPatience: UInt64
     private var routes = Routes()
     private var addresses: [NodeID: SocketAddress] = [:]

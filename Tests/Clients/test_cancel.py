@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from conftest import Cluster, wait_until
+from test_interactive import waiting
 from test_sql import connect
 
 LONG = "SELECT count(*) FROM generate_series(1, 2000000000) a"
@@ -106,6 +107,20 @@ def test_a_lock_timeout_within_a_transaction(cluster, connection):
                     connection.execute("UPDATE t SET b = 2 WHERE a = 12")
             connection.execute("UPDATE t SET b = 3 WHERE a = 13")
     assert connection.execute("SELECT b FROM t WHERE a = 13").fetchone() == (3,)
+
+
+def test_a_lock_is_waited_for_without_a_limit(cluster, connection):
+    assert connection.execute("SHOW lock_timeout").fetchone() == ("0",)
+    with connect(cluster) as other:
+        other.execute("BEGIN")
+        other.execute("UPDATE t SET b = 1 WHERE a = 14")
+        update = "UPDATE t SET b = b + 1 WHERE a IN (14, 15)"
+        thread = threading.Thread(target=connection.execute, args=(update,))
+        thread.start()
+        waiting(cluster)
+        other.execute("COMMIT")
+        thread.join()
+    assert connection.execute("SELECT b FROM t WHERE a = 14").fetchone() == (2,)
 
 
 def test_a_wait_for_a_lock_is_cancelled(cluster, connection):

@@ -25,12 +25,14 @@ struct InteractiveTransactionTests {
     }
 
     /// Begins a statement; what it writes is at these slots, what it reads at those.
-    private mutating func execute(writes: [UInt32] = [], reads: [UInt32] = [], now: UInt64 = 1) throws -> [Duty] {
+    private mutating func execute(
+        writes: [UInt32] = [], reads: [UInt32] = [], now: UInt64 = 1, waitsUntil: UInt64? = nil
+    ) throws -> [Duty] {
         var duties: [Duty] = []
         let shares =
             writes.map { InteractiveTransaction.Share(slot: $0, isWrite: true) }
             + reads.map { InteractiveTransaction.Share(slot: $0, isWrite: false) }
-        try transaction.execute(shares, now: now, into: &duties)
+        try transaction.execute(shares, now: now, waitsUntil: waitsUntil, into: &duties)
         return duties
     }
 
@@ -130,6 +132,54 @@ struct InteractiveTransactionTests {
             ])
         #expect(transaction.isOver && tick(90_000) == [])
         #expect(throws: DatabaseError.self) { try self.commit() }
+    }
+
+    @Test("a lock that a shard has waited for long enough is waited for once more, until the statement's time is over")
+    mutating func waitsOn() throws {
+        begin { $0.refusals = .transaction }
+        let both = [Self.first, Self.second]
+        #expect(try execute(writes: both, waitsUntil: 100) == [.execute(statement: 1, participants: [0, 1])])
+        #expect(replied(0, .done(incarnation: 100)) == [])
+        // What was done elsewhere is undone first; nobody hears of it.
+        let undo = Self.send(.rollbackTo, Self.first, incarnation: 100, statement: 0, awaited: 0)
+        #expect(replied(1, .refused(Self.inTheWay, incarnation: 0), now: 20) == [undo])
+        #expect(stepped(.rollbackTo, 0, .done, now: 21) == [.execute(statement: 2, participants: [0, 1])])
+        // Late.
+        var late: [Duty] = []
+        transaction.replied(1, statement: 1, .done(incarnation: 7), now: 22, into: &late)
+        #expect(late == [] && transaction.scope(of: 0, lock: .none, wait: .wait).statement == 2)
+        #expect(replied(0, .refused(Self.inTheWay, incarnation: 0), now: 40) == [])
+        #expect(
+            replied(1, .refused(Self.inTheWay, incarnation: 0), now: 40) == [
+                .execute(statement: 3, participants: [0, 1])
+            ])
+        #expect(replied(0, .done(incarnation: 100), now: 60) == [])
+        #expect(replied(1, .done(incarnation: 101), now: 60) == [.answer(nil)])
+        #expect(try commit() == [.commit(participants: [0, 1])])
+        #expect(transaction.participants.map(\.lastStatement) == [3, 3])
+    }
+
+    @Test("a wait ends when its time is over, by another refusal, and when the statement is given up")
+    mutating func waitsNoLonger() throws {
+        _ = try execute(writes: [Self.first], waitsUntil: 100)
+        #expect(
+            replied(0, .refused(Self.inTheWay, incarnation: 100), now: 99) == [
+                .execute(statement: 2, participants: [0])
+            ])
+        #expect(replied(0, .refused(Self.inTheWay, incarnation: 100), now: 100) == [.answer(Self.inTheWay)])
+        // The next statement has a time of its own.
+        _ = try execute(writes: [Self.first], now: 100)
+        #expect(replied(0, .refused(Self.inTheWay, incarnation: 100), now: 101) == [.answer(Self.inTheWay)])
+        let full = DatabaseError(.busy, "full")
+        _ = try execute(writes: [Self.first], now: 102, waitsUntil: .max)
+        #expect(replied(0, .refused(full, incarnation: 100), now: 103) == [.answer(full)])
+        _ = try execute(writes: [Self.first, Self.second], now: 104, waitsUntil: .max)
+        _ = replied(0, .done(incarnation: 100), now: 105)
+        _ = replied(1, .refused(Self.inTheWay, incarnation: 0), now: 106)
+        var duties: [Duty] = []
+        transaction.cancel(full, into: &duties)
+        #expect(duties.last == .answer(full) && transaction.isDead)
+        #expect(stepped(.rollbackTo, 0, .done, now: 107) == [])
     }
 
     @Test("several that wrote are prepared, the others go when that is decided")

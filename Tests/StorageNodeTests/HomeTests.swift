@@ -19,10 +19,10 @@ struct HomeTests {
 
         init(_ link: HomeLink) { self.link = link }
 
-        static func beginning(_ stage: Stage, connection: UInt64 = 71) -> Client {
-            Client(
-                HomeLink(
-                    stage.router, beginning: HomeOperation.Options(), principal: "ann", connection: connection))
+        static func beginning(_ stage: Stage, connection: UInt64 = 71, lockTimeout: UInt32 = 0) -> Client {
+            var options = HomeOperation.Options()
+            options.lockTimeout = lockTimeout
+            return Client(HomeLink(stage.router, beginning: options, principal: "ann", connection: connection))
         }
 
         static func joining(
@@ -133,6 +133,38 @@ struct HomeTests {
             play.when({ stage.caller.isSettled }) {
                 #expect(reads.map { stage.caller[$0] } == [.reply(.text("15")), .reply(.text("10"))])
             }
+        }
+    }
+
+    @Test("a lock is waited for longer than a shard is asked to at a time, until it is free")
+    func longWait() throws {
+        try tell { stage, play in
+            func timeouts() -> UInt64 {
+                stage.node.executors.reduce(0) { $0 + $1.transactions.participant.counts.lockTimeouts }
+            }
+            do throws(DatabaseError) {
+                try stage.node.homes?.openRouter().longestLockWait = 5
+            } catch {
+                Issue.record(error)
+            }
+            let one = Client.beginning(stage), other = Client.beginning(stage, connection: 72, lockTimeout: .max)
+            let third = Client.beginning(stage, connection: 73, lockTimeout: 20)
+            one.add("k", 5)
+            play.when({ one.isSettled }) { other.add("k", 1) }
+            play.when({ timeouts() >= 3 }) {
+                #expect(other.answers.isEmpty)
+                third.add("k", 1)
+            }
+            play.when({ third.isSettled }) {
+                #expect(third.answers == ["lockTimeout"] && other.answers.isEmpty)
+                one.commit()
+            }
+            play.when({ one.isSettled && other.isSettled }) {
+                #expect(one.last == "ok" && other.answers == ["6"])
+                other.commit()
+            }
+            play.when({ other.isSettled }) { third.rollBack() }
+            play.when({ third.isSettled && Self.scopes(stage) == 0 }) { #expect(other.last == "ok") }
         }
     }
 

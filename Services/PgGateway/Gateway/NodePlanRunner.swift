@@ -263,9 +263,9 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         }
     }
 
-    /// PostgreSQL waits for ever; a home hears nothing for half a minute at most before it gives a shard up.
+    /// As a home is told: 0 would leave it to the shards.
     static func lockTimeout(_ context: SessionContext) -> UInt32 {
-        context.lockTimeout == 0 ? 25_000 : UInt32(clamping: min(context.lockTimeout, 25_000))
+        context.lockTimeout == 0 ? .max : UInt32(clamping: context.lockTimeout)
     }
 
     func open(_ terms: TransactionTerms, _ context: SessionContext) {
