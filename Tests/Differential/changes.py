@@ -134,14 +134,16 @@ class Changes:
             values = [Node("int4", [f"o.id + {base}"])]
             values += [self.expressions.make(kind, 2) for _, kind in table.columns[1:]]
             source = Node("rows", ["SELECT ", *self.targets(values, None), f" FROM {other.name} AS o"])
-        conflict = self.conflict(table, columns)
+        conflict = self.conflict(table, columns, is_ordered=form < 0.7)
         return Node("change", [f"INSERT INTO {table.name} {names}", source, conflict, self.returning(columns)])
 
-    def conflict(self, table, columns):
+    def conflict(self, table, columns, is_ordered):
         random = self.random
         choice = random.random()
         if choice < 0.3:
-            return " ON CONFLICT DO NOTHING" if choice < 0.1 else " ON CONFLICT (id) DO NOTHING"
+            # Which of several rows stays is open where their order is.
+            is_any = choice < 0.1 and is_ordered
+            return " ON CONFLICT DO NOTHING" if is_any else " ON CONFLICT (id) DO NOTHING"
         if choice > 0.6:
             return ""
         self.expressions.columns = columns + [(f"excluded.{name}", kind) for name, kind in table.columns]

@@ -104,10 +104,11 @@ class Run:
         return all(answer[1:3] in told for answer in (theirs, ours) if answer[0] == "error")
 
     def query(self, again=True):
-        if self.random.random() < 0.2:
+        # What of several faults is told can be asked only where a statement may be repeated.
+        if again and self.random.random() < 0.2:
             node, is_ordered = self.catalogue.call(), False
         else:
-            node, is_ordered = self.queries.statement()
+            node, is_ordered = self.queries.statement(is_daring=again)
         return self.judge(node, *self.both(node), is_ordered, again)
 
     def change(self, in_transaction=False):

@@ -15,13 +15,20 @@ struct DateTimeParser {
     private var isTimeNext = false, isJulianNext = false, hasDaylight = false, hasDayOfYear = false
     /// Digits are a time, where the text may be a time alone and no date comes first.
     private let isTimeFirst: Bool
+    /// The text may be a time alone; the number of the field that is read.
+    private let isTime: Bool
+    private var place = 0
 
     init(_ fields: [DateTimeScanner.Field], _ settings: TextSettings, isTime: Bool) throws(Failure) {
         self.settings = settings
         let hasDateFirst = fields.count >= 2 && (fields[1].kind == .time || fields[fields.count - 1].kind == .date)
+        self.isTime = isTime
         isTimeFirst = isTime && !hasDateFirst
         if isTime, hasDateFirst, fields[0].kind == .number { throw .malformed }
-        for field in fields { try add(field) }
+        for field in fields {
+            try add(field)
+            place += 1
+        }
         guard !isTimeNext, !isJulianNext else { throw .malformed }
         try finish()
     }
@@ -111,8 +118,7 @@ struct DateTimeParser {
 
     private mutating func addDate(_ field: DateTimeScanner.Field) throws(Failure) {
         let isNumber = field.text.first?.isDigit ?? false
-        if !isNumber, hasMonthAndDay || DateTimeWord.find(Self.leadingWord(field.text)) == nil || isZoneWord(field.text)
-        {
+        if !isNumber, isTime ? isTimeFirst || place > 0 : hasMonthAndDay {
             // A name of a zone with punctuation in it.
             guard offset == nil, rules == nil else { throw .malformed }
             let name = field.string
@@ -149,15 +155,6 @@ struct DateTimeParser {
 
     /// Three parts, not two.
     private static func isDate(_ text: [UInt8]) -> Bool { pieces(text).count > 2 }
-
-    private static func leadingWord(_ text: [UInt8]) -> String {
-        String(decoding: text.prefix { $0.isLetter }, as: UTF8.self)
-    }
-
-    private func isZoneWord(_ text: [UInt8]) -> Bool {
-        if case .zone = DateTimeWord.find(Self.leadingWord(text)) { return true }
-        return false
-    }
 
     /// Runs of digits and runs of letters.
     private static func pieces(_ text: [UInt8]) -> [ArraySlice<UInt8>] {
@@ -298,7 +295,8 @@ struct DateTimeParser {
     /// `+hh`, `+hh:mm`, `+hhmm`, `+hh:mm:ss`; seconds east.
     static func zone(_ text: [UInt8]) throws(Failure) -> Int32 {
         let parts = text.dropFirst().split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
-        guard (1...3).contains(parts.count), let first = number(parts[0]) else { throw .malformed }
+        guard (1...3).contains(parts.count), !parts[0].isEmpty, parts[0].allSatisfy(\.isDigit) else { throw .malformed }
+        guard let first = number(parts[0]) else { throw .zoneOutOfRange }
         var hour = first, minute = 0, second = 0
         if parts.count > 1 {
             guard let value = number(parts[1]) else { throw .malformed }

@@ -30,7 +30,7 @@ package enum DateTimeUnit: String, CaseIterable, Sendable {
     /// The unit, or PostgreSQL's complaint.
     static func find(_ name: String, _ type: DataType) throws(StatementError) -> DateTimeUnit {
         guard let unit = DateTimeUnit(named: name) else {
-            let name = name.lowercasedASCII
+            let name = name.lowercasedASCII.limited(toBytes: 63)
             throw StatementError(
                 .invalidParameterValue, "unit \"\(name)\" not recognized for type \(type.title)")
         }

@@ -34,17 +34,17 @@ struct PosixRule: Sendable {
 
     init?(_ text: String) {
         var parser = Parser(Array(text.utf8))
-        guard let name = parser.name(), let west = parser.seconds(limit: 24) else { return nil }
+        guard let name = parser.name(), let west = parser.seconds(limit: 167) else { return nil }
         standard = ZoneRules.Period(offset: Int32(-west), abbreviation: name)
         // Where no dates are given, those of the United States hold, as in PostgreSQL.
         var begin = Change(day: .weekday(month: 3, week: 2, day: 0), seconds: 7200)
         var end = Change(day: .weekday(month: 11, week: 1, day: 0), seconds: 7200)
         var daylight: ZoneRules.Period?
         if !parser.isAtEnd {
-            guard let name = parser.name() else { return nil }
+            guard let name = parser.name(), !name.isEmpty else { return nil }
             var offset = -west + 3600
             if !parser.isAtEnd, !parser.isAt(UInt8(ascii: ",")) {
-                guard let west = parser.seconds(limit: 24) else { return nil }
+                guard let west = parser.seconds(limit: 167) else { return nil }
                 offset = -west
             }
             daylight = ZoneRules.Period(offset: Int32(offset), isDaylight: true, abbreviation: name)
@@ -97,15 +97,18 @@ struct PosixRule: Sendable {
             return true
         }
 
-        /// Three letters or more, or anything in angle brackets.
+        /// What comes before a number, a sign or a comma, be it nothing; or anything in angle brackets.
         mutating func name() -> String? {
             let isQuoted = take(UInt8(ascii: "<")), start = position
-            while position < bytes.count, isQuoted ? bytes[position] != UInt8(ascii: ">") : bytes[position].isLetter {
-                position += 1
-            }
+            while position < bytes.count, isQuoted ? !isAt(UInt8(ascii: ">")) : !isAtEndOfName { position += 1 }
             let name = bytes[start..<position]
-            guard isQuoted ? take(UInt8(ascii: ">")) && !name.isEmpty : name.count >= 3 else { return nil }
+            if isQuoted, !take(UInt8(ascii: ">")) { return nil }
             return String(decoding: name, as: UTF8.self)
+        }
+
+        private var isAtEndOfName: Bool {
+            bytes[position].isDigit
+                || [UInt8(ascii: ","), UInt8(ascii: "-"), UInt8(ascii: "+")].contains(bytes[position])
         }
 
         mutating func number(limit: Int) -> Int? {

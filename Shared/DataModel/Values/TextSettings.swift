@@ -26,8 +26,6 @@ package struct TextSettings: Sendable {
         if case .zone(let seconds) = DateTimeWord.find(name.lowercasedASCII) {
             return ZoneRules(name: name, offset: seconds)
         }
-        // A bare offset is one of POSIX: to the west.
-        let posix = name.hasPrefix("+") || name.hasPrefix("-") ? "AAA" + name : name
-        return zoneNamed(name) ?? ZoneRules(posix: posix)
+        return zoneNamed(name) ?? ZoneRules(posix: name.uppercased())
     }
 }

@@ -192,7 +192,7 @@ extension String {
     }
 
     /// The longest beginning of whole characters that fits.
-    func limited(toBytes limit: Int) -> String {
+    package func limited(toBytes limit: Int) -> String {
         guard utf8.count > limit else { return self }
         var count = 0
         return String(

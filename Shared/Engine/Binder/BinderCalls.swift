@@ -53,7 +53,8 @@ extension Binder {
             }
             return try bindRows(function, arguments, at: node.position)
         }
-        return try bindFunction(node.name, arguments, at: node.position)
+        let isBuiltIn = node.flags.contains(.isBuiltIn) || qualifier == ["pg_catalog"]
+        return try bindFunction(node.name, arguments, isBuiltIn: isBuiltIn, at: node.position)
     }
 
     /// Arguments in the order of the parameters: those that are named go to their places, 0 stands for a default.

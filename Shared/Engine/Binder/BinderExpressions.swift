@@ -10,17 +10,17 @@ extension Binder {
         throws(StatementError) -> BoundExpression
     {
         let bound = try bindExpression(index, scope, place)
-        return try requireBool(bound, clause, at: plan[index].position)
+        return try requireBool(bound, clause, at: plan.leftmost(index))
     }
 
-    func requireBool(_ expression: BoundExpression, _ clause: String, at position: Int32) throws(StatementError)
-        -> BoundExpression
+    func requireBool(_ expression: BoundExpression, _ clause: String, at position: @autoclosure () -> Int32)
+        throws(StatementError) -> BoundExpression
     {
         let expression = try resolveUnknown(expression, as: .bool)
         guard expression.type == .bool else {
             throw StatementError(
                 .datatypeMismatch, "argument of \(clause) must be type boolean, not type \(expression.type.title)",
-                position: position)
+                position: position())
         }
         return expression
     }
@@ -122,9 +122,7 @@ extension Binder {
         case .nullIf:
             let left = try operand(0), right = try operand(1)
             let isEqual = try bindOperator("=", left, right, at: node.position)
-            // Of the type in which it is compared: text for varchar.
-            var value = left.type.kind == .unknown ? try resolveUnknown(left, as: .text) : left
-            if case .call(_, let sides) = isEqual.form { value = sides[0] }
+            let value = try asCompared(left, right)
             let null = BoundExpression.constant(.null, value.type)
             return BoundExpression(form: .choice([(isEqual, null)], otherwise: value), type: value.type)
         case .collate:
@@ -154,6 +152,18 @@ extension Binder {
             throw StatementError(.syntaxError, "DEFAULT is not allowed in this context")
         case _: throw unsupported("this expression", at: node.position)  // Not an expression.
         }
+    }
+
+    /// The left side of an equality as PostgreSQL compares it: varchar as text, say.
+    private func asCompared(_ left: BoundExpression, _ right: BoundExpression) throws(StatementError) -> BoundExpression
+    {
+        // Of these PostgreSQL has equalities with other types.
+        let isKept = !left.type.isArray && [.date, .timestamp, .name].contains(left.type.kind)
+        let chosen = try? resolve(Registry.operators("=", 2), [left.type, right.type], isOperator: true)
+        guard !isKept, case .of(let type)? = chosen?.parameters[0], left.type.unconstrained != type else {
+            return try resolveUnknown(left, as: .text)
+        }
+        return try coerce(left, to: type, .implicit, at: left.position)
     }
 
     private func bindLiteral(_ node: LogicalPlan.Node) throws(StatementError) -> BoundExpression {
@@ -351,7 +361,7 @@ extension Binder {
         if node.children[2] != 0 || isSimilar {
             let escape = node.children[2] == 0 ? [] : [try bindExpression(node.children[2], scope, place)]
             let name = isSimilar ? "similar_to_escape" : "like_escape"
-            pattern = try bindFunction(name, [pattern] + escape, at: node.position)
+            pattern = try bindFunction(name, [pattern] + escape, isBuiltIn: true, at: node.position)
         }
         if isSimilar {
             let name = node.flags.contains(.isNegated) ? "!~" : "~"
@@ -517,7 +527,8 @@ extension Binder {
             return BoundExpression(form: .coalesce(parts), type: type, position: node.position)
         }
         let function = node.kind == .greatest ? ConditionalFunctions.greatest : ConditionalFunctions.least
-        return BoundExpression(form: .call(function, parts), type: type, position: node.position)
+        let typed = function.specialized(parts.map(\.type), type)
+        return BoundExpression(form: .call(typed, parts), type: type, position: node.position)
     }
 
     private func bindArray(

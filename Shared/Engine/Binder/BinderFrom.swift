@@ -338,10 +338,11 @@ extension Binder {
         for (name, position) in names {
             let mine = try columnForUsing(name, in: left.columns, side: "left")
             let theirs = try columnForUsing(name, in: right.columns, side: "right")
+            // Compared as they are, shown as what they have in common.
+            conditions.append(try bindOperator("=", mine.expression, theirs.expression, at: position))
             let type = try commonType([mine.expression, theirs.expression], place: "JOIN/USING", at: position)
             let leftValue = try coerce(mine.expression, to: type, .implicit, at: position)
             let rightValue = try coerce(theirs.expression, to: type, .implicit, at: position)
-            conditions.append(try bindOperator("=", leftValue, rightValue, at: position))
             var column = kind == .right ? theirs : mine
             switch kind {
             case .right: column.expression = rightValue
@@ -390,10 +391,15 @@ extension Binder {
                 .invalidColumnReference, "invalid reference to FROM-clause entry",
                 detail: "The combining JOIN type must be INNER or LEFT for a LATERAL reference.", position: position)
         }
+        // The other way round, the condition's subqueries may read both sides.
+        if kind == .right, !left.freeAttributes.isDisjoint(with: right.attributes) {
+            return join(right, left, .left, condition)
+        }
         return join(left, right, kind, condition)
     }
 
-    /// Subqueries in a condition of a join become columns of the side that they read.
+    /// Subqueries in a condition of a join become columns of the side that they read. What reads both becomes one of
+    /// the side that may have no partner, which is then made for each row of the other.
     private func takeSubqueries(
         of condition: inout BoundExpression?, _ kind: JoinKind, _ left: inout RelationalPlan,
         _ right: inout RelationalPlan, at position: Int32
@@ -407,7 +413,13 @@ extension Binder {
             let read = expression.attributes
             if read.isDisjoint(with: leftSide) { return try self.extractSubqueries(expression, &right) }
             if read.isDisjoint(with: rightSide) { return try self.extractSubqueries(expression, &left) }
-            throw self.unsupported("a subquery over both sides of a join in its condition", at: expression.position)
+            guard kind != .full else {
+                throw StatementError(
+                    .featureNotSupported,
+                    "FULL JOIN is only supported with merge-joinable or hash-joinable join conditions")
+            }
+            return try kind == .right
+                ? self.extractSubqueries(expression, &left) : self.extractSubqueries(expression, &right)
         }
     }
 

@@ -183,13 +183,10 @@ extension Binder {
             // What it reads of this query are columns of groups from here on.
             let read = subquery.plan.freeAttributes.intersection(grouping.own)
             var renamed: [Attribute: BoundExpression] = [:]
-            for attribute in read.sorted(by: { $0.id < $1.id }) {
-                guard let key = grouping.expressions.firstIndex(where: { $0.attribute == attribute }) else {
-                    throw StatementError(
-                        .groupingError,
-                        "subquery uses ungrouped column \"\(name(of: attribute, grouping.scope))\" from outer query",
-                        position: expression.position)
-                }
+            let open = read.filter { own in !grouping.expressions.contains { $0.attribute == own } }
+            if !open.isEmpty { throw ungrouped(open, in: subquery.plan, grouping.scope, at: expression.position) }
+            for attribute in read {
+                guard let key = grouping.expressions.firstIndex(where: { $0.attribute == attribute }) else { continue }
                 renamed[attribute] = .attribute(grouping.keys[key].attribute, grouping.expressions[key].type)
             }
             let plan = try subquery.plan.substituting(renamed)
@@ -230,6 +227,18 @@ extension Binder {
             .groupingError,
             "column \"\(name(of: attribute, scope))\" must appear in the GROUP BY clause or be used in an aggregate "
                 + "function", position: position)
+    }
+
+    /// Columns that a subquery reads; the first of them is told.
+    private func ungrouped(
+        _ attributes: Set<Attribute>, in plan: RelationalPlan, _ scope: Scope, at position: Int32
+    ) -> StatementError {
+        let first = plan.firstReading(of: attributes)
+        let attribute = first?.attribute ?? attributes.min { $0.id < $1.id }
+        return StatementError(
+            .groupingError,
+            "subquery uses ungrouped column \"\(attribute.map { name(of: $0, scope) } ?? "?")\" from outer query",
+            position: first?.position ?? position)
     }
 
     // MARK: GROUPING()

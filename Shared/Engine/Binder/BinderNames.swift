@@ -2,6 +2,19 @@ import Contracts
 
 // Names of columns that are made, and numbers whose sign belongs to them.
 
+extension LogicalPlan {
+    /// Where the text of an expression begins: that of its parts may come before its own operator.
+    func leftmost(_ index: Int32) -> Int32 {
+        let node = self[index]
+        var first = node.position > 0 ? node.position : .max
+        for child in node.children where child != 0 {
+            let position = leftmost(child)
+            if position > 0, position < first { first = position }
+        }
+        return first == .max ? 0 : first
+    }
+}
+
 extension Binder {
     /// -2147483648 and -9223372036854775808: an integer and a bigint, though without their signs they are neither.
     func leastInteger(_ node: LogicalPlan.Node) -> BoundExpression? {

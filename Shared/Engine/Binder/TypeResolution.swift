@@ -135,9 +135,9 @@ extension Binder {
         return try call(found, arguments, at: position)
     }
 
-    /// A call of a function by name, of ordinary arguments.
-    func bindFunction(_ name: String, _ arguments: [BoundExpression], at position: Int32) throws(StatementError)
-        -> BoundExpression
+    /// A call of a function by name, of ordinary arguments; `isBuiltIn` if it was meant to be PostgreSQL's own.
+    func bindFunction(_ name: String, _ arguments: [BoundExpression], isBuiltIn: Bool = false, at position: Int32)
+        throws(StatementError) -> BoundExpression
     {
         let rows = Registry.functions(name)
         let found: ScalarFunction
@@ -151,7 +151,8 @@ extension Binder {
             {
                 return try coerce(arguments[0], to: type, .explicit, at: position)
             }
-            throw failure(error, name, arguments.map(\.type), at: position)
+            let written = isBuiltIn ? "pg_catalog.\(name)" : name
+            throw failure(error, written, arguments.map(\.type), at: position)
         }
         return try call(found, arguments, at: position)
     }
@@ -337,30 +338,35 @@ private func narrowUnknowns<Row: Overload>(_ candidates: inout [Row], _ types: [
         if case .of(let type) = row.parameters[min(index, row.parameters.count - 1)] { return type }
         return nil
     }
-    var hasConflict = false
-    for index in types.indices where isUnknown[index] {
-        let taken = candidates.map { type($0, index) }
-        let categories = Set(taken.map { $0?.category ?? "P" })
-        let category: Character
-        if categories.contains("S") {
-            category = "S"
-        } else if categories.count == 1, let only = categories.first {
-            category = only
-        } else {
-            hasConflict = true
-            continue
-        }
-        let kept = candidates.indices.filter { (taken[$0]?.category ?? "P") == category }
-        let hasPreferred = kept.contains { taken[$0]?.isPreferred == true }
-        candidates = kept.filter { !hasPreferred || taken[$0]?.isPreferred == true }.map { candidates[$0] }
+    if let kept = candidatesOfCategories(candidates, isUnknown, type) {
+        candidates = kept
+        if candidates.count == 1 { return }
     }
-    if candidates.count == 1, !hasConflict { return }
     let known = Set(types.indices.filter { !isUnknown[$0] }.map { types[$0] })
     if known.count == 1, let same = known.first {
-        let matching = candidates.filter { row in
-            accepts(row, types.map { _ in same })
-                && types.indices.allSatisfy { isUnknown[$0] ? type(row, $0).map { $0 == same } ?? true : true }
-        }
+        let matching = candidates.filter { accepts($0, types.map { _ in same }) }
         if matching.count == 1 { candidates = matching }
     }
+}
+
+/// Those that take at every literal what the literal is seen as: a text if one of them takes that, else what they all
+/// take. Nil where that is open for some literal, or none is left.
+private func candidatesOfCategories<Row: Overload>(
+    _ candidates: [Row], _ isUnknown: [Bool], _ type: (Row, Int) -> DataType?
+) -> [Row]? {
+    var kept = candidates
+    for index in isUnknown.indices where isUnknown[index] {
+        let categories = Set(candidates.map { type($0, index)?.category ?? "P" })
+        guard let category = categories.contains("S") ? "S" : categories.count == 1 ? categories.first : nil else {
+            return nil
+        }
+        let hasPreferred = candidates.contains {
+            type($0, index).map { $0.category == category && $0.isPreferred } ?? false
+        }
+        kept = kept.filter { row in
+            let taken = type(row, index)
+            return (taken?.category ?? "P") == category && (!hasPreferred || taken?.isPreferred == true)
+        }
+    }
+    return kept.isEmpty ? nil : kept
 }

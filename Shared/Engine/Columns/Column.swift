@@ -119,6 +119,8 @@ package struct Column: Sendable {
     }
 
     /// The same values under another type of the same form.
+    func labelled(_ type: DataType) -> Column { self.type == type ? self : retyped(type) }
+
     func retyped(_ type: DataType) -> Column {
         isConstant
             ? Column(constant: storage, type: type, isNull: validity != nil, count: count)

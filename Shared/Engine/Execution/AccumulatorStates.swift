@@ -116,7 +116,7 @@ extension FloatSumAccumulator: PartialAccumulator {
                 return (count, bits)
             })
         else { throw damagedState }
-        add(Double(bitPattern: bits), count: count, to: group)
+        try add(Double(bitPattern: bits), count: count, to: group)
     }
 }
 

@@ -73,22 +73,26 @@ final class FloatSumAccumulator: Accumulator {
 
     func grow(to groups: Int) {
         while sums.count < groups {
-            sums.append(0)
+            // A sum is the first value, and others: of negative zeros it is one.
+            sums.append(isAverage ? 0 : -0.0)
             counts.append(0)
         }
     }
 
-    func add(_ arguments: [Column], rows: [Int32], groups: [Int32], context: ExecutionContext) {
+    func add(_ arguments: [Column], rows: [Int32], groups: [Int32], context: ExecutionContext) throws(StatementError) {
         guard case .floats(let values) = arguments[0].storage else { return }
         for (row, group) in zip(rows, groups) {
-            add(values[Int(row)], count: 1, to: Int(group))
+            try add(values[Int(row)], count: 1, to: Int(group))
         }
     }
 
     @inline(__always)
-    func add(_ sum: Double, count: Int64, to group: Int) {
-        sums[group] += sum
-        if kind == .float32, !isAverage { sums[group] = Double(Float(sums[group])) }
+    func add(_ value: Double, count: Int64, to group: Int) throws(StatementError) {
+        let before = sums[group]
+        var sum = before + value
+        if kind == .float32, !isAverage { sum = Double(Float(sum)) }
+        if sum.isInfinite, before.isFinite, value.isFinite { throw FloatArithmetic.overflow }
+        sums[group] = sum
         counts[group] &+= count
     }
 

@@ -5,6 +5,8 @@ import DataModel
 final class Evaluator {
     private indirect enum Step {
         case column(Int)
+        /// A column whose trailing blanks do not count here, whatever it is where it comes from.
+        case padded(Int)
         case outer(Attribute)
         case constant(Column)
         case parameter(Int)
@@ -32,7 +34,7 @@ final class Evaluator {
         let areSafe = parts.allSatisfy(\.isSafe)
         switch expression.form {
         case .attribute(let attribute):
-            if let place = layout.place(of: attribute) { step = .column(place) } else { step = .outer(attribute) }
+            step = Self.step(attribute, layout.place(of: attribute), expression.type)
             isSafe = true
         case .constant(let value):
             step = .constant(.constant(value, expression.type, count: 1))
@@ -54,6 +56,11 @@ final class Evaluator {
                 .internalError, "an expression was not taken apart before its execution",
                 position: expression.position)
         }
+    }
+
+    private static func step(_ attribute: Attribute, _ place: Int?, _ type: DataType) -> Step {
+        guard let place else { return .outer(attribute) }
+        return type.kind == .char && !type.isArray ? .padded(place) : .column(place)
     }
 
     /// The value for every row, flat.
@@ -97,7 +104,9 @@ final class Evaluator {
         let count = batch.count
         switch step {
         case .column(let place): return batch.columns[place]
-        case .outer(let attribute): return context.outerColumn(attribute, type, count: count)
+        case .padded(let place):
+            return batch.columns[place].labelled(type)
+        case .outer(let attribute): return context.outerColumn(attribute, type, count: count).labelled(type)
         case .constant(let column): return column.recounted(count)
         case .parameter(let index):
             let value = index < context.parameters.count ? context.parameters[index] : .null
@@ -147,7 +156,7 @@ final class Evaluator {
         let isFixed = function.volatility != .volatile && columns.allSatisfy(\.isConstant)
         if let kernel = function.kernel, !isFixed {
             let column = try kernel(columns, batch.count)
-            return column.type == type ? column : column.retyped(type)
+            return column.labelled(type)
         }
         var arguments = [Value](repeating: .null, count: columns.count)
         var builder = ColumnBuilder(type)
@@ -243,7 +252,7 @@ final class Evaluator {
         var results: [(rows: [Int32], column: Column)] = []
         for part in parts where !open.isEmpty {
             let column = try part.compute(open.count == batch.count ? batch : batch.gathered(open), context)
-            if column.validity == nil, results.isEmpty { return column }
+            if column.validity == nil, results.isEmpty { return column.labelled(type) }
             var rest: [Int32] = [], taken: [Int32] = [], places: [Int32] = []
             for (place, row) in open.enumerated() {
                 if column.isNull(at: place) {
@@ -261,7 +270,7 @@ final class Evaluator {
 
     /// Puts results for some rows each together; the others are NULL.
     private func scatter(_ results: [(rows: [Int32], column: Column)], count: Int) -> Column {
-        if results.count == 1, results[0].rows.count == count { return results[0].column }
+        if results.count == 1, results[0].rows.count == count { return results[0].column.labelled(type) }
         var source = [(piece: Int32, place: Int32)](repeating: (-1, 0), count: count)
         for (piece, result) in results.enumerated() {
             for (place, row) in result.rows.enumerated() { source[Int(row)] = (Int32(piece), Int32(place)) }

@@ -87,21 +87,21 @@ extension AggregateFunction {
                         )
                     ) { arguments, result in
                         if result.form == .integers { return IntegerExtremeAccumulator(isMax: isMax, type: result) }
-                        return extreme(isMax: isMax)
+                        return extreme(isMax: isMax, result)
                     })
             }
             rows.append(
                 AggregateFunction(
                     name, [.anyArray], .array,
                     example: ("(\(name)(ARRAY[x]))[1]", "(1,0), (2,0)", isMax ? "2" : "1")
-                ) { _, _ in extreme(isMax: isMax) })
+                ) { _, result in extreme(isMax: isMax, result) })
         }
         return rows
     }()
 
-    private static func extreme(isMax: Bool) -> FoldAccumulator {
+    private static func extreme(isMax: Bool, _ type: DataType) -> FoldAccumulator {
         FoldAccumulator { left, right throws(StatementError) in
-            (Value.compare(left, right) < 0) == isMax ? right : left
+            (Value.compare(left.forKey(as: type), right.forKey(as: type)) < 0) == isMax ? right : left
         }
     }
 

@@ -135,7 +135,9 @@ enum ArrayFunctions {
         guard case .array(let right) = a[1] else { return a[0] }
         if left.elements.isEmpty { return a[1] }
         if right.elements.isEmpty { return a[0] }
-        func extents(_ dimensions: ArraySlice<ArrayValue.Dimension>) -> [Int32] { dimensions.map(\.count) }
+        func extents(_ dimensions: ArraySlice<ArrayValue.Dimension>) -> [Int32] {
+            dimensions.flatMap { [$0.count, $0.lowerBound] }
+        }
         var dimensions: [ArrayValue.Dimension]
         if left.dimensions.count == right.dimensions.count,
             extents(left.dimensions.dropFirst()) == extents(right.dimensions.dropFirst())

@@ -94,8 +94,7 @@ enum BytesFunctions {
             switch try encoding(a[1].string, "source") {
             case .utf8:
                 guard let text = String(validating: a[0].octets, as: UTF8.self), !text.utf8.contains(0) else {
-                    throw StatementError(
-                        .characterNotInRepertoire, "invalid byte sequence for encoding \"UTF8\"")
+                    throw invalidCharacter(in: a[0].octets)
                 }
                 return .text(text)
             case .latin1:
@@ -293,9 +292,29 @@ enum BytesFunctions {
         return low < high ? Bytes(bytes[low..<high]) : []
     }
 
+    /// The bytes of the first character that is none.
+    private static func invalidCharacter(in octets: Bytes) -> StatementError {
+        func width(_ first: UInt8) -> Int {
+            first & 0xe0 == 0xc0 ? 2 : first & 0xf0 == 0xe0 ? 3 : first & 0xf8 == 0xf0 ? 4 : 1
+        }
+        var rest = octets[...]
+        while let first = rest.first {
+            let character = rest.prefix(width(first))
+            if first == 0 || String(validating: character, as: UTF8.self) == nil {
+                let words = character.map { "0x" + ($0 < 16 ? "0" : "") + String($0, radix: 16) }
+                return StatementError(
+                    .characterNotInRepertoire,
+                    "invalid byte sequence for encoding \"UTF8\": \(words.joined(separator: " "))")
+            }
+            rest = rest.dropFirst(character.count)
+        }
+        return StatementError(.characterNotInRepertoire, "invalid byte sequence for encoding \"UTF8\"")
+    }
+
     private static func overlaid(_ a: [Value], _ count: Int) throws(StatementError) -> Value {
         let start = Int(a[2].int)
         guard start > 0 else { throw StatementError(.substringError, "negative substring length not allowed") }
+        guard start + count <= Int(Int32.max) else { throw Casts.outOfRange(.int32) }
         let whole = a[0].octets
         return .bytes(
             slice(whole, from: 1, end: start) + a[1].octets + slice(whole, from: max(start + count, 1), end: .max))

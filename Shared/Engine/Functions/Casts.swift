@@ -140,6 +140,17 @@ enum Casts {
             if let found = DateTimeCasts.body(from: source.kind, to: target.kind) { return (found.0, nil, found.1) }
             if let body = other(from: source.kind, to: target.kind) { return (body, nil, .immutable) }
         }
+        if texts.contains(source.kind), !source.isArray, target == .regclass {
+            // A number is a name here.
+            let body: ScalarBody = { arguments, context throws(StatementError) in
+                let text = arguments[0].string
+                guard text != "-", !text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) || text.isEmpty else {
+                    throw StatementError(.undefinedTable, "relation \"\(text)\" does not exist")
+                }
+                return try TextForms.parse(text, .regclass, context)
+            }
+            return (body, nil, .stable)
+        }
         // By way of the text.
         let bare = target.unconstrained
         let body: ScalarBody = { arguments, context throws(StatementError) in
@@ -235,7 +246,7 @@ enum Casts {
             return { arguments, _ throws(StatementError) in
                 let value: Double
                 switch arguments[0] {
-                case .decimal(let decimal): value = decimal.double
+                case .decimal(let decimal): return .float(try float(decimal, to))
                 case .float(let double): value = double
                 case _: return .null
                 }
@@ -256,6 +267,15 @@ enum Casts {
             }
         }
         return nil
+    }
+
+    private static func float(_ number: Decimal, _ kind: DataType.Kind) throws(StatementError) -> Double {
+        let value = number.double, fitted = kind == .float32 ? Double(Float(value)) : value
+        guard !number.isFinite || fitted.isFinite && (fitted != 0 || number.isZero) else {
+            throw StatementError(
+                .numericValueOutOfRange, "\"\(number.text)\" is out of range for type \(DataType(kind).title)")
+        }
+        return fitted
     }
 
     private static func numericKernel(from: DataType.Kind, to: DataType.Kind) -> Kernel? {
@@ -304,7 +324,7 @@ enum Casts {
         case (.text, .name), (.varchar, .name):
             return { arguments, _ throws(StatementError) in
                 guard case .text(let text) = arguments[0] else { return .null }
-                return .text(text.utf8.count < 64 ? text : String(decoding: text.utf8.prefix(63), as: UTF8.self))
+                return .text(text.limited(toBytes: 63))
             }
         case _: return nil  // All others go by way of the text.
         }

@@ -73,7 +73,7 @@ enum ComparisonFunctions {
     {
         ScalarFunction(
             comparison.rawValue, [.of(type), .of(type)], .of(.bool), isSafe: true,
-            kernel: type.form == .values ? nil : kernel(comparison),
+            kernel: type.form == .values ? nil : kernel(comparison, isPadded: type == .char),
             example: ("\(literals.0) \(comparison.rawValue) \(literals.1)", answer(comparison)),
             body: type == .char ? paddedBody(comparison) : body(comparison))
     }
@@ -105,7 +105,7 @@ enum ComparisonFunctions {
 
     // MARK: Kernels
 
-    static func kernel(_ comparison: Comparison) -> Kernel {
+    static func kernel(_ comparison: Comparison, isPadded: Bool = false) -> Kernel {
         { columns, count throws(StatementError) in
             let left = columns[0], right = columns[1]
             let validity = Bitmap.both(left.validity, right.validity)
@@ -120,7 +120,6 @@ enum ComparisonFunctions {
                     comparison.holds((mine[row * left.stride] ? 1 : 0) - (theirs[row * right.stride] ? 1 : 0))
                 }
             case (.bytes(let mine), .bytes(let theirs)):
-                let isPadded = left.type.kind == .char
                 flags = compareBytes(comparison, mine, theirs, left.stride, right.stride, count, isPadded: isPadded)
             case _:
                 throw StatementError(.internalError, "columns of different forms were compared")
@@ -201,15 +200,15 @@ enum ConditionalFunctions {
     static let greatest = extreme("greatest", isMax: true), least = extreme("least", isMax: false)
 
     private static func extreme(_ name: String, isMax: Bool) -> ScalarFunction {
-        ScalarFunction(name, [.anyCompatible], .common, isStrict: false, isVariadic: true, example: nil) {
-            arguments, _ throws(StatementError) in
-            var best = Value.null
-            for argument in arguments where !argument.isNull {
-                if best.isNull || (isMax ? Value.compare(argument, best) > 0 : Value.compare(argument, best) < 0) {
-                    best = argument
+        ScalarFunction(name, [.anyCompatible], .common, isStrict: false, isVariadic: true, example: nil) { _, type in
+            { arguments, _ throws(StatementError) in
+                var best = Value.null
+                for argument in arguments where !argument.isNull {
+                    let order = best.isNull ? 0 : Value.compare(argument.forKey(as: type), best.forKey(as: type))
+                    if best.isNull || (isMax ? order > 0 : order < 0) { best = argument }
                 }
+                return best
             }
-            return best
         }
     }
 }

@@ -40,6 +40,12 @@ struct DateParts {
     /// The year as people count: there is none between 1 BC and 1.
     var shownYear: Int { isInterval || year > 0 ? year : 1 - year }
 
+    /// What a calendar of whole years would count to here, as PostgreSQL has it.
+    var julianOfInterval: Int {
+        let isLate = month > 2, year = isLate ? year + 4800 : year + 4799, century = year / 100
+        return year * 365 - 32_167 + year / 4 - century + century / 4 + 7834 * (month + (isLate ? 1 : 13)) / 256 + day
+    }
+
     /// The ISO week and its year.
     var isoWeek: (year: Int, week: Int) {
         let thursday = dayNumber - (weekday + 6) % 7 + 3
@@ -328,8 +334,8 @@ extension DatePicture {
     private func roman(_ parts: DateParts, _ padded: (String, Int) -> String) -> String {
         guard parts.month != 0 || parts.year != 0 else { return "" }
         // Of intervals, no month is the last one; negative ones count back.
-        let month = ((parts.month - 1) % 12 + 12) % 12
-        return padded(Self.romans[month], 4)
+        let month = parts.month > 0 ? parts.month : parts.month < 0 ? 13 + parts.month : parts.year >= 0 ? 12 : 1
+        return padded(Self.romans[(month + 11) % 12], 4)
     }
 
     private func dateText(_ place: Place, _ parts: DateParts, _ number: (Int, Int) -> String)
@@ -338,8 +344,9 @@ extension DatePicture {
         let year = parts.shownYear
         switch place.field {
         case .month: return number(parts.month, 2)
-        case .dayOfMonth: return number(parts.day, 2)
-        case .dayOfYear: return number(parts.dayOfYear, 3)
+        // Of these a sign is one of the places.
+        case .dayOfMonth: return Self.padded(parts.day, place.isBare ? 0 : 2)
+        case .dayOfYear: return Self.padded(parts.dayOfYear, place.isBare ? 0 : 3)
         case .yearComma: return "\(year / 1000)," + Self.padded(year % 1000, 3)
         case .year4: return number(year, 4)
         case .year3: return number(year % 1000, 3)
@@ -354,7 +361,7 @@ extension DatePicture {
                 ? (parts.isInterval ? parts.year / 100 : (parts.year - 1) / 100 + 1) : parts.year / 100 - 1
             return (-99...99).contains(century) ? number(century, 2) : "\(century)"
         case .julian:
-            return "\(parts.isInterval ? parts.day : parts.dayNumber - Calendar.firstDay)"
+            return "\(parts.isInterval ? parts.julianOfInterval : parts.dayNumber - Calendar.firstDay)"
         case _: break  // Fields of ISO weeks.
         }
         try refuseInterval(parts)

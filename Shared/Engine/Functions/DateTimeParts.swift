@@ -60,6 +60,8 @@ enum DateTimeParts {
             ("date_trunc('day', '2024-02-29 02:20+00'::timestamptz, 'EST')", "2024-02-28 05:00:00+00"),
             volatility: .stable
         ) { a, context throws(StatementError) in
+            // Of infinity no zone is asked.
+            if a[1].moment == .max || a[1].moment == .min { return a[1] }
             let zone = try rules(a[2].string, context)
             return .timestamp(try DateTimeArithmetic.truncated(a[1].moment, to: a[0].string, zone: zone))
         },
@@ -156,7 +158,8 @@ enum DateTimeParts {
             "make_timestamptz", [.int32, .int32, .int32, .int32, .int32, .float64, .text], .timestampWithZone,
             ("make_timestamptz(2024, 2, 29, 8, 15, 23.5, 'CET')", "2024-02-29 07:15:23.5+00"), volatility: .stable
         ) { a, context throws(StatementError) in
-            .timestamp(try rules(a[6].string, context).moment(ofLocal: try local(a)))
+            let local = try local(a)
+            return .timestamp(try rules(a[6].string, context).moment(ofLocal: local))
         },
         .row(
             "make_interval", [.int32, .int32, .int32, .int32, .int32, .int32, .float64], .interval,
@@ -186,24 +189,25 @@ enum DateTimeParts {
         return isOver ? nil : DateTimeFields.checked(sum)
     }
 
-    private static func date(_ a: [Value]) throws(StatementError) -> Int32 {
+    private static func date(_ a: [Value], isWhole: Bool = true) throws(StatementError) -> Int32 {
         let month = a[1].int, day = a[2].int
         // A negative year is one before Christ; there is no year 0.
         let year = a[0].int < 0 ? a[0].int + 1 : a[0].int
         func pad(_ number: Int64) -> String { number >= 0 && number < 10 ? "0\(number)" : "\(number)" }
-        guard a[0].int != 0, (1...12).contains(month), day >= 1,
+        let isLeast = a[0].int == Int64(Int32.min)
+        guard a[0].int != 0, !isLeast, (1...12).contains(month), day >= 1,
             day <= Int64(Calendar.length(ofMonth: Int(month), year: Int(year)))
         else {
             throw StatementError(
                 .datetimeFieldOverflow,
-                "date field value out of range: \(a[0].int == Int64(Int32.min) ? a[0].int : year)-"
+                "date field value out of range: \(isLeast ? a[0].int : year)-"
                     + "\(pad(month))-\(pad(day))")
         }
         let isNear = year.magnitude < 10_000_000
         let number = isNear ? Calendar.days(year: Int(year), month: Int(month), day: Int(day)) : Calendar.endOfDates
         guard number >= Calendar.firstDay, number < Calendar.endOfDates else {
             throw StatementError(
-                .datetimeFieldOverflow, "date out of range: \(a[0].int)-\(pad(month))-\(pad(day))")
+                .datetimeFieldOverflow, "date out of range: \(isWhole ? year : a[0].int)-\(pad(month))-\(pad(day))")
         }
         return Int32(clamping: number)
     }
@@ -222,7 +226,7 @@ enum DateTimeParts {
     }
 
     private static func local(_ a: [Value]) throws(StatementError) -> Int64 {
-        let midnight = try DateTimeArithmetic.timestamp(of: try date(a))
+        let midnight = try DateTimeArithmetic.timestamp(of: try date(a, isWhole: false))
         let time = try time(a[3].int, a[4].int, a[5].double)
         guard let moment = checkedSum(midnight, time) else {
             throw StatementError(.datetimeFieldOverflow, "timestamp out of range")

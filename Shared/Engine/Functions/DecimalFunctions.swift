@@ -282,12 +282,8 @@ enum DecimalFunctions {
                 throw StatementError(.numericValueOutOfRange, "factorial of a negative number is undefined")
             }
             guard count <= 32_177 else { throw overflow }
-            guard count <= 5000 else {
-                throw StatementError(.featureNotSupported, "factorial of more than 5000 is not supported")
-            }
-            var result = Decimal(1)
-            for number in 0..<count { result = try ArithmeticFunctions.compute(.multiply, result, Decimal(number + 1)) }
-            return .decimal(result)
+            let digits = factorial(UInt64(count))
+            return .decimal(try translated { () throws(DatabaseError) in try Decimal(parsing: digits) })
         },
         .row("scale", [.decimal], .int32, ("scale(8.4100)", "4")) { a, _ throws(StatementError) in
             a[0].exact.isFinite ? .integer(Int64(a[0].exact.scale)) : .null
@@ -305,6 +301,32 @@ enum DecimalFunctions {
             return try ArithmeticFunctions.compute(.multiply, quotient, y).magnitude.rounded(to: scale)
         },
     ]
+
+    /// The digits of a factorial. Two factors at a time: of numbers that are allowed, their product has 30 bits.
+    private static func factorial(_ count: UInt64) -> String {
+        let base: UInt64 = 1_000_000_000
+        // The lowest nine digits first.
+        var groups: [UInt64] = [1]
+        for first in stride(from: 1, through: count, by: 2) {
+            let factor = first < count ? first * (first + 1) : first
+            var carry: UInt64 = 0
+            for index in groups.indices {
+                let product = groups[index] &* factor &+ carry
+                carry = product / base
+                groups[index] = product &- carry &* base
+            }
+            while carry > 0 {
+                groups.append(carry % base)
+                carry /= base
+            }
+        }
+        var text = String(groups.removeLast())
+        for group in groups.reversed() {
+            let digits = String(group)
+            text += String(repeating: "0", count: 9 - digits.utf8.count) + digits
+        }
+        return text
+    }
 
     private static func checkSize(_ x: Decimal, _ y: Decimal) throws(StatementError) {
         guard max(exponent(x), exponent(y), x.scale, y.scale) < 1000 else { throw tooLong }

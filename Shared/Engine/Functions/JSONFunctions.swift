@@ -319,7 +319,11 @@ enum JSONFunctions {
                 ("\(name)_object('{a,b}', '{1,2}')", "{\"a\"\(separator)\"1\", \"b\"\(separator)\"2\"}")
             ) {
                 a, _ throws(StatementError) in
-                let keys = ArrayFunctions.elements(a[0]), values = ArrayFunctions.elements(a[1])
+                guard case .array(let first) = a[0], case .array(let second) = a[1] else { return .null }
+                guard first.dimensions.count <= 1, first.dimensions.count == second.dimensions.count else {
+                    throw StatementError(.arraySubscriptError, "wrong number of array subscripts")
+                }
+                let keys = first.elements, values = second.elements
                 guard keys.count == values.count else {
                     throw StatementError(.arraySubscriptError, "mismatched array dimensions")
                 }

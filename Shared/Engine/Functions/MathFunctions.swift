@@ -56,8 +56,12 @@ enum MathFunctions {
                 let low = context.settings.random() & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000
                 return .uuid(high: high, low: low)
             },
-            float("degrees", ("degrees(0)", "0")) { x throws(StatementError) in x / 0.0174532925199432957692 },
-            float("radians", ("radians(0)", "0")) { x throws(StatementError) in x * 0.0174532925199432957692 },
+            float("degrees", ("degrees(0)", "0")) { x throws(StatementError) in
+                try FloatArithmetic.compute(.divide, x, 0.0174532925199432957692, .float64)
+            },
+            float("radians", ("radians(0)", "0")) { x throws(StatementError) in
+                try FloatArithmetic.compute(.multiply, x, 0.0174532925199432957692, .float64)
+            },
             pair("atan2", ("atan2(0, 1)", "0")) { y, x throws(StatementError) in Glibc.atan2(y, x) },
             pair("power", ("power(2, 10)", "1024")) { x, y throws(StatementError) in try power(x, y) },
             pair("pow", ("pow(3, 2)", "9")) { x, y throws(StatementError) in try power(x, y) },
@@ -221,7 +225,7 @@ enum MathFunctions {
                     example: ("\(name)(42.4382, 2)", "42.4\(name == "round" ? 4 : 3)")
                 ) { a, _ throws(StatementError) in
                     guard case .decimal(let value) = a[0], case .integer(let digits) = a[1] else { return .null }
-                    let places = Int(min(max(digits, -2000), 2000))
+                    let places = Int(min(max(digits, -131_073), 16_383))
                     return .decimal(name == "round" ? value.rounded(to: places) : value.truncated(to: places))
                 })
         }

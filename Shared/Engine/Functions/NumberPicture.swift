@@ -9,6 +9,13 @@ struct NumberPicture {
     enum Item {
         case nine, zero, point, group, sign, minus, plus, either, currency, ending(isUpper: Bool), roman(isUpper: Bool)
         case text(String)
+
+        var isPlace: Bool {
+            switch self {
+            case .nine, .zero, .point: true
+            case .group, .sign, .minus, .plus, .either, .currency, .ending, .roman, .text: false
+            }
+        }
     }
 
     private(set) var items: [Item] = []
@@ -16,6 +23,7 @@ struct NumberPicture {
     private(set) var before = 0, after = 0
     /// The first place before the point where a zero is written for nothing; and the last one behind it.
     private(set) var zeroStart: Int?, zeroEnd = 0
+    var hasFraction: Bool { after > 0 }
     private(set) var isBare = false, hasPoint = false, isBracketed = false
     private(set) var isScientific = false
     /// S: where the sign goes. Nil: before the number, a blank for a plus.
@@ -142,97 +150,65 @@ struct NumberPicture {
         let width = before + shift
         guard value.isFinite else {
             let word = number.kind == .nan ? "NaN" : "Infinity", isTooLong = word.utf8.count > width
-            return laidOut(
-                isTooLong ? String(repeating: "#", count: width) : word,
-                isTooLong ? String(repeating: "#", count: after) : "", number.kind == .negativeInfinity, width)
+            if isTooLong { return overflowing(number.kind == .negativeInfinity, width, after) }
+            return laidOut(word, "", number.kind == .negativeInfinity, width, after: 0)
         }
         let rounded = value.rounded(to: after)
         let digits = Array(rounded.magnitude.text.split(separator: ".", omittingEmptySubsequences: false))
         let whole = String(digits[0]), fraction = digits.count > 1 ? String(digits[1]) : ""
         let isNegative = rounded.signum < 0
-        if whole.utf8.count > width, whole != "0" {
-            return laidOut(
-                String(repeating: "#", count: width), String(repeating: "#", count: after), isNegative, width)
-        }
-        return laidOut(whole, fraction, isNegative, width)
+        if whole.utf8.count > width { return overflowing(isNegative, width, after) }
+        return laidOut(whole, fraction, isNegative, width, after: after)
     }
 
-    /// A floating-point number, of so many digits, by the picture; with EEEE it is rounded as C does it.
+    /// A floating-point number, of so many digits, by the picture; it is rounded as C does it.
     func text(of number: Double, digits: Int) throws(StatementError) -> String {
-        guard isScientific, number.isFinite else { return try text(of: Decimal(number, significantDigits: digits)) }
-        let size = after + 400
-        var bytes = [CChar](repeating: 0, count: size)
-        _ = withVaList([number]) { vsnprintf(&bytes, size, "%+.\(after)e", $0) }
-        let text = String(decoding: bytes.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        return text.hasPrefix("+") ? " " + text.dropFirst() : text
+        if romanCasing != nil || isScientific && !number.isFinite {
+            return try text(of: Decimal(number, significantDigits: digits))
+        }
+        if isScientific {
+            let text = Self.printed(number, "%+.\(after)e", size: after + 400)
+            return text.hasPrefix("+") ? " " + text.dropFirst() : text
+        }
+        var value = number
+        if shift > 0 {
+            let factor = Glibc.pow(10, Double(shift))
+            value = digits == 6 ? Double(Float(value) * Float(factor)) : value * factor
+        }
+        let width = before + shift
+        let magnitude = value.isFinite ? Self.printed(value.magnitude, "%.0f", size: 400) : ""
+        let length = value.isNaN ? 3 : value.isInfinite ? 8 : magnitude.utf8.count
+        // No more digits are shown than the number has for certain.
+        let after = max(min(self.after, digits - length), 0)
+        guard value.isFinite else {
+            if length > width { return overflowing(value < 0, width, after) }
+            return laidOut(value.isNaN ? "NaN" : "Infinity", "", value < 0, width, after: 0)
+        }
+        let shown = Self.printed(value, "%.\(after)f", size: after + 400)
+        let isNegative = shown.hasPrefix("-")
+        let parts = shown.drop { $0 == "-" }.split(separator: ".", omittingEmptySubsequences: false)
+        if parts[0].utf8.count > width { return overflowing(isNegative, width, after) }
+        return laidOut(String(parts[0]), parts.count > 1 ? String(parts[1]) : "", isNegative, width, after: after)
     }
 
-    /// Puts the digits into their places.
-    private func laidOut(_ whole: String, _ fraction: String, _ isNegative: Bool, _ width: Int) -> String {
-        var whole = Array(whole.utf8), fraction = Array(fraction.utf8)
-        // A zero in front of a fraction is not shown where blanks may stand.
-        if whole == [UInt8(ascii: "0")], zeroStart == nil, after > 0 { whole = [] }
-        if isBare {
-            while fraction.count > zeroEnd, fraction.last == UInt8(ascii: "0") { fraction.removeLast() }
-            if whole.isEmpty, fraction.isEmpty, width > 0 { whole = [UInt8(ascii: "0")] }
-        }
-        let lead = max(width - whole.count, 0)
-        // Where the number begins: its first digit, a zero in front of it, or the point.
-        let first = min(zeroStart ?? lead, lead)
-        var output = "", place = 0, behind = 0, isSigned = false, hasDigit = false, isBehind = false
-        func sign() {
-            guard !isSigned else { return }
-            isSigned = true
-            if isBracketed {
-                output += isNegative ? "<" : isBare ? "" : " "
-            } else if signPlace == .start {
-                output += isNegative ? "-" : "+"
-            } else if signPlace == nil, !hasLooseSign {
-                output += isNegative ? "-" : isBare ? "" : " "
-            }
-        }
-        func digit() {
-            if isBehind {
-                if behind < fraction.count { output.unicodeScalars.append(Unicode.Scalar(fraction[behind])) }
-                behind += 1
-                return
-            }
-            if place >= first || place >= lead { sign() }
-            if place >= lead {
-                output.unicodeScalars.append(Unicode.Scalar(whole[place - lead]))
-                hasDigit = true
-            } else if place >= first {
-                output += "0"
-                hasDigit = true
-            } else if !isBare {
-                output += " "
-            }
-            place += 1
-        }
-        for item in items {
-            switch item {
-            case .nine, .zero: digit()
-            case .point:
-                sign()
-                isBehind = true
-                output += isBare && fraction.isEmpty && after > 0 && zeroEnd == 0 && !whole.isEmpty ? "." : "."
-            case .group:
-                if hasDigit { output += "," } else if !isBare { output += " " }
-            case .sign: if signPlace == .end { output += isNegative ? "-" : "+" }
-            case .minus: output += isNegative ? "-" : isBare ? "" : " "
-            case .plus: output += isNegative ? (isBare ? "" : " ") : "+"
-            case .either: output += isNegative ? "-" : "+"
-            case .currency: output += " "
-            case .ending(let isUpper):
-                guard !isNegative, after == 0 else { continue }
-                let text = String(decoding: whole, as: UTF8.self)
-                output += DatePicture.ending(of: text, isUpper: isUpper)
-            case .roman: break
-            case .text(let text): output += text
-            }
-        }
-        if isBracketed { output += isNegative ? ">" : isBare ? "" : " " }
-        return output
+    private static func printed(_ number: Double, _ format: String, size: Int) -> String {
+        var bytes = [CChar](repeating: 0, count: size)
+        _ = withVaList([number]) { vsnprintf(&bytes, size, format, $0) }
+        return String(decoding: bytes.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
+    /// Signs for the digits that the picture has no place for.
+    private func overflowing(_ isNegative: Bool, _ width: Int, _ after: Int) -> String {
+        laidOut(
+            String(repeating: "#", count: width), String(repeating: "#", count: after), isNegative, width, after: after,
+            hasPoint: true)
+    }
+
+    private func laidOut(
+        _ whole: String, _ fraction: String, _ isNegative: Bool, _ width: Int, after: Int, hasPoint: Bool = false
+    ) -> String {
+        var layout = NumberLayout(self, whole, fraction, isNegative, width, after, hasPoint: hasPoint || after > 0)
+        return layout.text()
     }
 
     private func roman(_ number: Decimal, _ isUpper: Bool) -> String {

@@ -314,8 +314,8 @@ enum RegexFunctions {
                 guard ends == 0 || ends == 1 else {
                     throw StatementError(.invalidParameterValue, "invalid value for parameter \"endoption\": \(ends)")
                 }
-                let options = try options(count > 5 ? a[5] : nil, global: "regexp_instr")
                 let group = count > 6 ? try notNegative(a[6], "subexpr") : 0
+                let options = try options(count > 5 ? a[5] : nil, global: "regexp_instr")
                 let text = Bytes(a[0].string.utf8)
                 guard let range = try range(text, a[1].string, options, start, number, group, context) else {
                     return .integer(0)
@@ -333,8 +333,8 @@ enum RegexFunctions {
             ) { a, context throws(StatementError) in
                 let start = count > 2 ? try positive(a[2], "start") : 1
                 let number = count > 3 ? try positive(a[3], "n") : 1
-                let options = try options(count > 4 ? a[4] : nil, global: "regexp_substr")
                 let group = count > 5 ? try notNegative(a[5], "subexpr") : 0
+                let options = try options(count > 4 ? a[4] : nil, global: "regexp_substr")
                 let text = Bytes(a[0].string.utf8)
                 return piece(text, try range(text, a[1].string, options, start, number, group, context))
             }

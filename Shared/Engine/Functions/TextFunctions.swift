@@ -298,6 +298,7 @@ enum TextFunctions {
     private static func overlaid(_ a: [Value], count: Int) throws(StatementError) -> Value {
         let start = integer(a[2])
         guard start > 0 else { throw StatementError(.substringError, "negative substring length not allowed") }
+        guard start + count <= Int(Int32.max) else { throw Casts.outOfRange(.int32) }
         let whole = text(a[0])
         return .text(
             slice(whole, from: 1, end: start) + text(a[1]) + slice(whole, from: max(start + count, 1), end: .max))

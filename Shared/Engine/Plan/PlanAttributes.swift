@@ -107,6 +107,26 @@ extension RelationalPlan {
         return used.subtracting(made)
     }
 
+    /// Which of these attributes is read first in the text of the statement, and where.
+    func firstReading(of wanted: Set<Attribute>) -> (attribute: Attribute, position: Int32)? {
+        var first: (attribute: Attribute, position: Int32)?
+        func look(_ plan: RelationalPlan) {
+            for expression in plan.expressions {
+                _ = expression.contains { part in
+                    guard case .attribute(let attribute) = part.form, wanted.contains(attribute), part.position > 0,
+                        part.position < first?.position ?? .max
+                    else { return false }
+                    first = (attribute, part.position)
+                    return false
+                }
+            }
+            for child in plan.children { look(child) }
+            if case .shared(let table, _) = plan { look(table.plan) }
+        }
+        look(self)
+        return first
+    }
+
     /// The same node over other plans, as many as `children` has.
     func replacingChildren(_ fresh: [RelationalPlan]) -> RelationalPlan {
         switch self {
