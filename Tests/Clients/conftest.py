@@ -159,6 +159,14 @@ class Cluster:
     def wait_ready(self):
         wait_until(lambda: self.status()["ready"], f"readiness of {self.data}")
 
+    def answers(self):
+        """Whether all shards are served: the status may not have heard yet of a node that was killed."""
+        try:
+            with self.client() as client:
+                return self.status()["ready"] and client.dbsize() >= 0
+        except redis.RedisError:
+            return False
+
     @property
     def port(self):
         return 6379 + self.offset

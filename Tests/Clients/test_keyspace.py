@@ -259,7 +259,7 @@ def test_rows_survive_the_nodes_end(cluster, both):
     connection.execute("INSERT INTO redis.strings (key, value) SELECT 'k' || n, n::text FROM generate_series(1, 20) n")
     client.hset("h", "f", "v")
     kill(cluster.pids()["storage-node-1"], signal.SIGKILL)
-    wait_until(lambda: cluster.status()["ready"] and cluster.client().ping(), "the node's return")
+    wait_until(cluster.answers, "the node's return")
     with sql(cluster) as own:
         found = own.execute("SELECT count(*), sum(value::int) FROM redis.strings").fetchone()
         assert found == (20, 210)

@@ -263,7 +263,7 @@ def test_everything_is_there_after_all_processes_were_killed(three):
     for pid in three.pids().values():
         kill(pid, signal.SIGKILL)
     three.wait_ready()
-    wait_until(lambda: three.client().ping(), what="the gateway")
+    wait_until(three.answers, what="the gateway")
     load.check()
 
 

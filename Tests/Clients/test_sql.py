@@ -189,7 +189,7 @@ def test_rows_survive_the_death_of_a_node():
             connection.execute("INSERT INTO kept (v) VALUES ('a'), ('b')")
             connection.execute("INSERT INTO kept DEFAULT VALUES")
         kill(cluster.pids()["storage-node-1"], signal.SIGKILL)
-        wait_until(lambda: cluster.status()["ready"] and cluster.client().ping(), "the node's return")
+        wait_until(cluster.answers, "the node's return")
         with connect(cluster) as connection:
             rows = connection.execute("SELECT * FROM kept ORDER BY id").fetchall()
             assert rows == [(1, "a"), (2, "b"), (3, "new")]
