@@ -264,6 +264,83 @@ def test_a_table_does_not_hide_keys_unless_it_is_said(table):
     assert client.get(f"{name}:1") == "native" and client.delete(f"{name}:1") == 1
 
 
+def test_keys_name_no_records_where_that_is_off(table):
+    name, connection, client = table
+    off, on = "ALTER DATABASE orbit SET resp.records = off", "ALTER DATABASE orbit SET resp.records TO on"
+    settings = "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase AND datname='orbit'"
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, n int)")
+    connection.execute(f"INSERT INTO {name} SELECT i, i FROM generate_series(1, 20) i")
+    assert client.hget(f"{name}:7", "n") == "7"
+    assert connection.execute(off).statusmessage == "ALTER DATABASE"
+    try:
+        assert connection.execute(settings).fetchall() == [(["resp.records=off"],)]
+        # Neither side sees what the other has, on any shard.
+        for number in range(1, 21):
+            assert client.exists(f"{name}:{number}") == 0
+            assert client.hset(f"{name}:{number}", "word", "key") == 1
+        assert client.hgetall(f"{name}:7") == {"word": "key"} and client.type(f"{name}:8") == "hash"
+        assert client.set(f"{name}:text", "free") is True
+        assert sorted(client.scan_iter(f"{name}:*")) == sorted([f"{name}:{n}" for n in range(1, 21)] + [f"{name}:text"])
+        with client.pipeline() as pipeline:
+            pipeline.watch(f"{name}:1")
+            pipeline.multi()
+            pipeline.delete(f"{name}:1", f"{name}:2")
+            assert pipeline.execute() == [2]
+        assert connection.execute(f"SELECT count(*), sum(n) FROM {name}").fetchone() == (20, 210)
+        keys = f"SELECT count(*) FROM redis.hashes WHERE starts_with(key, '{name}:')"
+        assert connection.execute(keys).fetchone() == (18,)
+        connection.execute(f"UPDATE redis.hashes SET value = 'new' WHERE key = '{name}:3'")
+        assert client.hgetall(f"{name}:3") == {"word": "new"}
+        # A table may be made beside keys of its name; they would be hidden when names count again.
+        connection.execute(f"DROP TABLE {name}")
+        connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, n int)")
+        connection.execute(f"INSERT INTO {name} VALUES (5, 50)")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f'begin with "{name}:"'):
+            connection.execute(on)
+        assert client.hget(f"{name}:5", "word") == "key"
+        for key in client.scan_iter(f"{name}:*"):
+            client.delete(key)
+        # Undone with its transaction.
+        with connection.transaction(force_rollback=True):
+            connection.execute("ALTER DATABASE orbit RESET resp.records")
+        assert client.hgetall(f"{name}:5") == {}
+    finally:
+        for key in client.scan_iter(f"{name}:*"):
+            client.delete(key)
+        connection.execute(on)
+    assert connection.execute(settings).fetchall() == []
+    assert client.hgetall(f"{name}:5") == {"id": "5", "n": "50"}
+    for statement, error in (
+        ("ALTER DATABASE nobody SET resp.records = off", psycopg.errors.InvalidCatalogName),
+        ("ALTER DATABASE orbit SET work_mem = 1", psycopg.errors.FeatureNotSupported),
+        ("ALTER DATABASE orbit SET resp.records = maybe", psycopg.errors.InvalidParameterValue),
+        ("ALTER DATABASE orbit RENAME TO comet", psycopg.errors.FeatureNotSupported),
+    ):
+        with pytest.raises(error):
+            connection.execute(statement)
+
+
+def test_the_names_of_records_change_only_between_transactions(cluster, table):
+    name, connection, client = table
+    connection.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, n int)")
+    connection.execute(f"INSERT INTO {name} VALUES (1, 1)")
+    with sql(cluster) as other:
+        other.execute("BEGIN")
+        other.execute(f"UPDATE {name} SET n = 2 WHERE id = 1")
+        connection.execute("SET lock_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            connection.execute("ALTER DATABASE orbit SET resp.records = off")
+        assert client.hget(f"{name}:1", "id") == "1"
+        other.execute("COMMIT")
+    connection.execute("SET lock_timeout = 0")
+    try:
+        connection.execute("ALTER DATABASE orbit SET resp.records = off")
+        assert client.hget(f"{name}:1", "n") is None
+    finally:
+        connection.execute("ALTER DATABASE orbit SET resp.records = on")
+    assert client.hget(f"{name}:1", "n") == "2"
+
+
 def test_no_key_is_written_that_a_new_table_hides(cluster, table):
     name, connection, client = table
     errors, stop = [], threading.Event()

@@ -55,7 +55,14 @@ struct CatalogTests {
         return counter
     }
 
+    static func nameless() -> NamespaceDescriptor {
+        var namespace = NamespaceDescriptor(id: .default, name: "public", owner: "orbit")
+        namespace.namesRecords = false
+        return namespace
+    }
+
     static let objects: [CatalogObject] = [
+        .namespace(nameless()),
         .namespace(.init(id: NamespaceID(rawValue: 9), name: "shop", owner: "bob")), .collection(users()),
         .collection(counter()),
     ]
@@ -81,6 +88,34 @@ struct CatalogTests {
             guard let object = try? stored.withView({ try CatalogObject(decoding: $0) }) else { continue }
             #expect(try object.encode().withView { try CatalogObject(decoding: $0) } == object)
         }
+    }
+
+    @Test("a namespace of an earlier release names records")
+    func earlierNamespace() throws {
+        var stored = CatalogObject.namespace(Self.nameless()).encode()
+        stored.removeLast()
+        stored[0] = 3
+        guard case .namespace(let read) = try stored.withView({ try CatalogObject(decoding: $0) }) else {
+            Issue.record("it is no namespace")
+            return
+        }
+        #expect(read.namesRecords && read.name == "public")
+    }
+
+    @Test("keys name records of tables with a primary key of one column, unless that is off")
+    func namedRecords() {
+        var catalog = Catalog()
+        var users = Self.users()
+        users.primaryKey = [users.columns[0].id]
+        catalog.apply(.put(.collection(users)), version: 1)
+        catalog.apply(.put(.collection(Self.counter())), version: 2)
+        func find(_ name: String) -> CollectionID? {
+            Bytes(name.utf8).withUnsafeBytes { catalog.collection(namedBy: $0)?.id }
+        }
+        #expect(find("users") == users.id && find("users_id_seq") == nil && find("user") == nil)
+        #expect(catalog.namedCollections.map(\.collection.id) == [users.id])
+        catalog.apply(.put(.namespace(Self.nameless())), version: 3)
+        #expect(find("users") == nil && catalog.namedCollections.isEmpty && !catalog.namesRecords)
     }
 
     @Test("what is renamed is found by its new name only, byte for byte")

@@ -92,7 +92,10 @@ final class HiddenKeys: ReplyReceiver {
         var error = StatementError(
             .objectNotInPrerequisiteState,
             "there are keys of Redis that begin with \"\(name):\", which records of \"\(name)\" would hide")
-        error.hint = "Remove them, or add WITH (resp_keys = 'hide') to CREATE TABLE: they come back with DROP TABLE."
+        error.hint = """
+            Remove them, or add WITH (resp_keys = 'hide') to CREATE TABLE: they come back with DROP TABLE, or where \
+            "resp.records" is off.
+            """
         return error
     }
 }

@@ -115,18 +115,18 @@ final class RecordCommand {
 
     func begin() throws(StatementError) {
         let name = call.key.withUnsafeBytes { key in
-            RecordName.divide(key).map { (String(decoding: $0.collection, as: UTF8.self), $0.text.bytes) }
+            RecordName.divide(key).map { (catalog.collection(namedBy: $0.collection), $0.text.bytes) }
         }
-        guard let (name, text) = name, let collection = catalog.collection(named: name, in: .default),
-            let column = collection.namingColumn
-        else { throw StatementError(.staleSchema, "there is no such collection") }
+        guard let (named, text) = name, let collection = named, let column = collection.namingColumn else {
+            throw StatementError(.staleSchema, "there is no such collection")
+        }
         let value = try text.withView { (text: ByteView) throws(StatementError) in
             try RecordName.primaryKey(text, column.type)
         }
         guard let value else {
             throw StatementError(
                 .invalidTextRepresentation,
-                "the key of a record of \(name) must be written as its primary key is shown")
+                "the key of a record of \(collection.name) must be written as its primary key is shown")
         }
         switch call.method.recordEffect {
         case .changes: ask(collection, column, value)

@@ -76,8 +76,7 @@ final class RowKeeper: RowAccess {
         guard let catalog, key.database == 0 else { return nil }
         return key.key.withUnsafeBytes { view in
             guard let name = RecordName.divide(view)?.collection else { return nil }
-            let found = catalog.collection(named: String(decoding: name, as: UTF8.self), in: .default)
-            return found?.namingColumn == nil ? nil : found
+            return catalog.collection(namedBy: name)
         }
     }
 

@@ -5,7 +5,7 @@ package enum CatalogObject: Hashable, Sendable {
     case namespace(NamespaceDescriptor)
     case collection(CollectionDescriptor)
 
-    private static let format: UInt8 = 3
+    private static let format: UInt8 = 4
 
     /// The stored form.
     package func encode() -> Bytes {

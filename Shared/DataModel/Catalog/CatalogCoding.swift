@@ -6,7 +6,8 @@ import Base
 //
 // Numbers are varints, signed ones zig-zag; texts and lists have their length or count in front; what may be absent has
 // a byte 0 or 1 in front. A decoder trusts no length, and refuses what it does not know: a newer release wrote it.
-// Version 1 had no `Index.isConstraint`, no `Column.missing` and no statistics, version 2 other statistics of columns.
+// Version 1 had no `Index.isConstraint`, no `Column.missing` and no statistics, version 2 other statistics of columns,
+// version 3 no `NamespaceDescriptor.namesRecords`.
 
 /// Writes the fields of one object.
 struct CatalogWriter: ~Copyable {
@@ -120,10 +121,12 @@ extension NamespaceDescriptor {
         writer.number(id.rawValue)
         writer.text(name)
         writer.text(owner)
+        writer.bool(namesRecords)
     }
 
     init(_ reader: inout CatalogReader) throws(DatabaseError) {
         self.init(id: NamespaceID(rawValue: try reader.number()), name: try reader.text(), owner: try reader.text())
+        if reader.format >= 4 { namesRecords = try reader.bool() }
     }
 }
 

@@ -26,6 +26,8 @@ package struct NamespaceDescriptor: Hashable, Sendable {
     package var id: NamespaceID
     package var name: String
     package var owner: String
+    /// Keys of Redis name records of its collections: `resp.records`.
+    package var namesRecords = true
 
     package init(id: NamespaceID, name: String, owner: String) {
         (self.id, self.name, self.owner) = (id, name, owner)

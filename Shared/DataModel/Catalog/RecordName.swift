@@ -1,7 +1,8 @@
 import Base
 
 // Keys of Redis that name records: `P:K` of database 0 is the record with primary key K of collection P, if there is
-// such a collection in the default namespace, with a primary key of one column (design: DATA-MODEL.md, section 4).
+// such a collection in the default namespace, with a primary key of one column (design: DATA-MODEL.md, section 4), and
+// unless that is switched off for all of the namespace (`resp.records`).
 // Gateways route by this, and leaders decide by it.
 
 extension CollectionDescriptor {
@@ -29,8 +30,19 @@ extension Catalog {
         collections.values.contains { $0.foreignKeys.contains { $0.target == collection } }
     }
 
+    /// Whether keys of Redis name records of the default namespace.
+    package var namesRecords: Bool { namespaces[.default]?.namesRecords != false }
+
+    /// The collection that what a key begins with names; nil: such keys name no records.
+    package func collection(namedBy name: ByteView) -> CollectionDescriptor? {
+        guard namesRecords else { return nil }
+        let found = collection(named: String(decoding: name, as: UTF8.self), in: .default)
+        return found?.namingColumn == nil ? nil : found
+    }
+
     /// The collections whose records keys of Redis name.
     package var namedCollections: [(collection: CollectionDescriptor, rules: RecordRules)] {
+        guard namesRecords else { return [] }
         var referenced: Set<CollectionID> = []
         for collection in collections.values { referenced.formUnion(collection.foreignKeys.map(\.target)) }
         return collections.values.compactMap { collection in

@@ -6,6 +6,10 @@ import DataModel
 extension DefinitionPlanner {
     mutating func alter(_ node: LogicalPlan.Node) throws(StatementError) -> String {
         guard let object = PlanObject(rawValue: node.number) else { throw Self.unsupported("ALTER of this") }
+        if object == .database {
+            try alterDatabase(node)
+            return "ALTER DATABASE"
+        }
         guard object == .table else { throw Self.unsupported("ALTER " + "\(object)".uppercased()) }
         let name = try qualifiedName(node.children[0])
         guard var table = try find(name) else {

@@ -2,10 +2,10 @@ import DataModel
 
 /// What is known of the whole cluster: databases, roles, settings.
 enum ClusterTables {
-    static let tables: [SystemTable] = [databases, accounts, roles, users, tablespaces, settings]
+    static let tables: [SystemTable] = [databases, accounts, roles, users, tablespaces, settings, defaults]
 
     /// The one database, under both of its names.
-    private static let names: [(UInt32, String)] = [(16_384, "orbit"), (5, "postgres")]
+    static let names: [(UInt32, String)] = [(16_384, "orbit"), (5, "postgres")]
 
     private static let databases = SystemTable("pg_database", 1262, rows: { _ in names }) { table in
         table.add("oid", .oid) { row, _ in .oid(row.0) }
@@ -65,6 +65,15 @@ enum ClusterTables {
         table.constant("passwd", .text, .text("********"))
         table.constant("valuntil", .timestampWithZone, .null)
         table.constant("useconfig", .text.array, .null)
+    }
+
+    /// What ALTER DATABASE has set.
+    private static let defaults = SystemTable(
+        "pg_db_role_setting", 2964, rows: { system in system.catalog.namesRecords ? [] : names }
+    ) { table in
+        table.add("setdatabase", .oid) { row, _ in .oid(row.0) }
+        table.constant("setrole", .oid, .oid(0))
+        table.constant("setconfig", .text.array, .texts(["resp.records=off"]))
     }
 
     private static let tablespaces = SystemTable(

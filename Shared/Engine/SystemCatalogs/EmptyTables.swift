@@ -63,12 +63,6 @@ enum EmptyTables {
             """
         ),
         (
-            "pg_db_role_setting", 2964, false,
-            """
-            setdatabase oid!, setrole oid!, setconfig _text
-            """
-        ),
-        (
             "pg_default_acl", 826, false,
             """
             oid oid!, defaclrole oid!, defaclnamespace oid!, defaclobjtype char!, defaclacl _text!

@@ -16,6 +16,7 @@ extension SQLParser {
             let action: Int32 =
                 at("rename") ? try rename(isColumns: false) : try owner()
             return try emit(.alterSchema, [action], name: name, at: start)
+        case "database" where at("database"): return try alterDatabase(at: start)
         case "role" where at("role"), "user" where at("user"), "group" where at("group"):
             if at("user", "mapping") { throw unsupported("ALTER USER MAPPING") }
             return try alterRole(at: start)
@@ -38,6 +39,33 @@ extension SQLParser {
             actions = try commaList { parser throws(StatementError) in try parser.alterAction() }
         }
         return try emit(.alter, [relation, actions], number: object.rawValue, flags: flags, at: start)
+    }
+
+    /// Of a database only parameters are set.
+    private mutating func alterDatabase(at start: Int) throws(StatementError) -> Int32 {
+        var ahead = self
+        ahead.index += 1
+        _ = try ahead.columnName()
+        guard ahead.at("set") || ahead.at("reset"), !ahead.peek().says("tablespace") else {
+            throw unknownObject("ALTER")
+        }
+        advance()
+        let name = offset
+        let object = try emit(.table, [0, 0], name: try columnName(), at: name)
+        let place = offset, isReset = at("reset")
+        advance()
+        let parameter = isReset && accept("all") ? "all" : try parameterName()
+        let action: Int32
+        if isReset {
+            action = try emit(.reset, name: parameter, at: place)
+        } else {
+            guard accept("to") || accept("=") else { throw syntaxError() }
+            let values =
+                accept("default")
+                ? 0 : try commaList { parser throws(StatementError) in try parser.parameterValue() }
+            action = try emit(.set, [values], name: parameter, at: place)
+        }
+        return try emit(.alter, [object, try list([action])], number: PlanObject.database.rawValue, at: start)
     }
 
     private mutating func rename(isColumns: Bool) throws(StatementError) -> Int32 {

@@ -112,14 +112,14 @@ extension SQLParser {
     }
 
     /// `a.b.c`.
-    private mutating func parameterName() throws(StatementError) -> String {
+    mutating func parameterName() throws(StatementError) -> String {
         var name = try columnName()
         while accept(".") { name += "." + (try columnName()) }
         return name
     }
 
     /// A word is a string.
-    private mutating func parameterValue() throws(StatementError) -> Int32 {
+    mutating func parameterValue() throws(StatementError) -> Int32 {
         let value = try optionValue()
         switch nodes[Int(value)].kind {
         case .identifier: nodes[Int(value)].kind = .string
