@@ -118,7 +118,7 @@ package final class InteractiveRun: ReplyReceiver {
         carryOut()
     }
 
-    /// Gives up the statement that is under way, and with it the transaction.
+    /// Gives up the statement that is under way, and with it the transaction, unless there is a savepoint.
     package func cancel(_ error: DatabaseError) {
         transaction.cancel(error, into: &duties)
         carryOut()

@@ -91,6 +91,11 @@ extension InteractiveTransaction {
                 DatabaseError(.idleTimeout, "The transaction was idle for too long, and was rolled back"),
                 answering: false, &duties)
         }
+        if let givenUp {
+            let since = givenUpAt ?? now
+            givenUpAt = since
+            if now &- since >= Self.givenUpMilliseconds { return die(givenUp, answering: true, &duties) }
+        }
         guard !options.needsNoScopes else { return }
         for (position, participant) in participants.enumerated() where participant.incarnation != 0 {
             guard now >= participant.heardAt, now &- participant.heardAt >= Self.keepAliveMilliseconds else { continue }
@@ -100,6 +105,9 @@ extension InteractiveTransaction {
             duties.append(.send(step, slot: participant.slot, participant: position))
         }
     }
+
+    /// For how long shards may leave a statement that was given up without an answer.
+    private static let givenUpMilliseconds: UInt64 = 1_000
 
     private static let underWay = DatabaseError(.busy, "Another command of the transaction is under way")
 }

@@ -151,6 +151,9 @@ package struct InteractiveTransaction: Sendable {
     private var waitsUntil: UInt64?
     /// What is being undone will be done once more: the locks were not free in time.
     private var isAgain = false
+    /// The statement was given up: its waits have been called back, and it fails when all shards have answered. Since
+    /// when, by the first tick that has seen it.
+    var givenUp: DatabaseError?, givenUpAt: UInt64?
     /// A statement was done.
     private var hasAnswered = false
     let startedAt: UInt64
@@ -348,6 +351,10 @@ package struct InteractiveTransaction: Sendable {
         }
         if pieces.values.contains(.lost) { return die(Self.lost, answering: true, &duties) }
         guard let worst = refusals.max(by: { Gravity(of: $0) < Gravity(of: $1) }) else { return end(nil, now, &duties) }
+        if let givenUp {
+            let isLost = refusals.contains { Gravity(of: $0) == .scope }
+            return isLost ? die(givenUp, answering: true, &duties) : fail(givenUp, &duties)
+        }
         let isLate = refusals.allSatisfy { $0.code == .lockTimeout }
         switch Gravity(of: worst) {
         case .statement where isLate && now < waitsUntil ?? 0 && statement < .max:
@@ -402,6 +409,7 @@ package struct InteractiveTransaction: Sendable {
     private mutating func undone(_ error: DatabaseError?, _ now: UInt64, _ duties: inout [Duty]) {
         guard isAgain else { return end(error, now, &duties) }
         isAgain = false
+        if let givenUp { return fail(givenUp, &duties) }
         statement += 1
         proceed(now, &duties)
     }
@@ -422,7 +430,7 @@ package struct InteractiveTransaction: Sendable {
     /// The command under way is over, and the transaction goes on.
     mutating func end(_ error: DatabaseError?, _ now: UInt64, _ duties: inout [Duty]) {
         phase = .idle
-        (shares, pieces, undoers, isAgain) = ([], [:], [], false)
+        (shares, pieces, undoers, isAgain, givenUp, givenUpAt) = ([], [:], [], false, nil, nil)
         if error == nil { hasAnswered = true }
         participants.removeAll { $0.incarnation == 0 && !$0.isUnnamed }  // It has refused to open a scope.
         activeAt = now
@@ -511,9 +519,22 @@ package struct InteractiveTransaction: Sendable {
         if options.refusals == .transaction { fail(error, answering: false, &duties) }
     }
 
-    /// The client has gone on to something else, or its patience is over: what is under way is given up.
+    /// The client has gone on to something else, or its patience is over: what is under way is given up. `answer`
+    /// follows. Where there is a savepoint to go back to, shards call back what waits for locks, and answer for that
+    /// themselves; else the transaction goes at once.
     package mutating func cancel(_ error: DatabaseError, into duties: inout [Duty]) {
+        let survives = options.refusals == .transaction && !options.needsNoScopes && !savepoints.isEmpty
         switch phase {
+        case .executing where survives:
+            guard givenUp == nil else { return }
+            givenUp = error
+            for (position, piece) in pieces.sorted(by: { $0.key < $1.key }) where piece == .waiting {
+                var step = self.step(.rollbackTo, participants[position])
+                step.statement = statement - 1
+                duties.append(.send(step, slot: participants[position].slot, participant: nil))
+            }
+        case .undoing where survives && isAgain: givenUp = error
+        case .sampling where survives: fail(error, &duties)
         case .sampling, .executing, .undoing: die(error, answering: true, &duties)
         case .idle, .committing, .over: return
         }
@@ -536,7 +557,7 @@ package struct InteractiveTransaction: Sendable {
         health = .dead(error)
         release(&duties)
         (participants, savepoints, phase) = ([], [], .idle)
-        (shares, pieces, undoers, isAgain) = ([], [:], [], false)
+        (shares, pieces, undoers, isAgain, givenUp, givenUpAt) = ([], [:], [], false, nil, nil)
         if answering { duties.append(.answer(error)) }
     }
 

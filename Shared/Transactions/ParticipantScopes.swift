@@ -253,7 +253,9 @@ extension Participant {
             }
             return false
         }
-        guard step.incarnation == scope.incarnation || limits.bugs.contains(.anyIncarnation) else {
+        // Whoever gives up its first wait here has not been told the scope's name.
+        let isUnnamed = step.kind == .rollbackTo && step.incarnation == 0
+        guard step.incarnation == scope.incarnation || isUnnamed || limits.bugs.contains(.anyIncarnation) else {
             guard step.kind == .abort, step.incarnation == 0 else { return handleGone(step, id, token, &duties) }
             return false  // Whoever sends it has never heard of the scope: a fence.
         }
@@ -267,12 +269,23 @@ extension Participant {
         case .rollbackTo:
             guard case .open = state.stage else { return handleGone(step, id, token, &duties) }
             extend(id, moment.now)
+            withdraw(id, moment, &duties)
             duties.append(.rollBack(id, to: step.statement))
             answer(token, .held, &duties)
         case .prepare, .commitOne: seal(step, id, scope, token, moment, &duties)
         case .commit, .forget, .resolve, .fence, .confirm: return false
         }
         return true
+    }
+
+    /// Statements that wait for locks are refused: they were given up.
+    private mutating func withdraw(_ id: PartID, _ moment: Moment, _ duties: inout [ParticipantDuty]) {
+        var woken: [LockTable.Woken] = []
+        for request in locks.requests(at: id) where !request.isHardening {
+            locks.cancel(request.call.token, into: &woken)
+            duties.append(.refuse(request.call.token, .lockTimeout))
+        }
+        wake(woken, moment, &duties)
     }
 
     private mutating func handleGone(

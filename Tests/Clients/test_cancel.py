@@ -145,6 +145,28 @@ def test_a_wait_for_a_lock_is_cancelled(cluster, connection):
     assert connection.execute("SELECT a, b FROM t WHERE a < 3 ORDER BY a").fetchall() == [(1, 1), (2, 3)]
 
 
+def test_a_cancelled_wait_leaves_a_savepoint(cluster, connection):
+    with connect(cluster) as other, other.transaction():
+        other.execute("UPDATE t SET b = 1 WHERE a IN (21, 22, 23, 24)")
+        connection.execute("BEGIN")
+        connection.execute("UPDATE t SET b = 5 WHERE a = 30")
+        connection.execute("SAVEPOINT s")
+        connection.execute("UPDATE t SET b = 6 WHERE a = 31")
+        cancelled(connection, "UPDATE t SET b = 2 WHERE a IN (21, 22, 23, 24, 31)")
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            connection.execute("SELECT 1")
+        connection.execute("ROLLBACK TO s")
+        connection.execute("SET LOCAL statement_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.QueryCanceled, match="canceling statement due to statement timeout"):
+            connection.execute("UPDATE t SET b = 3 WHERE a = 22")
+        connection.execute("ROLLBACK TO s")
+        connection.execute("UPDATE t SET b = b + 1 WHERE a = 30")
+    connection.execute("UPDATE t SET b = 4 WHERE a IN (23, 33)")
+    connection.execute("COMMIT")
+    rows = connection.execute("SELECT a, b FROM t WHERE a IN (21, 22, 23, 30, 31, 33) ORDER BY a").fetchall()
+    assert rows == [(21, 1), (22, 1), (23, 4), (30, 6), (31, 0), (33, 4)]
+
+
 def test_who_goes_away_leaves_no_lock(cluster, connection):
     other = connect(cluster)
     other.execute("BEGIN")

@@ -182,6 +182,52 @@ struct InteractiveTransactionTests {
         #expect(stepped(.rollbackTo, 0, .done, now: 107) == [])
     }
 
+    @Test("a statement that is given up leaves a transaction with a savepoint to go back to")
+    mutating func givenUp() throws {
+        begin { $0.refusals = .transaction }
+        try run(writes: [Self.first])
+        try savepoint("s")
+        _ = try execute(writes: [Self.first, Self.second], now: 5, waitsUntil: .max)
+        #expect(replied(0, .done(incarnation: 100)) == [])
+        let reason = DatabaseError(.transactionAborted, "given up")
+        var duties: [Duty] = []
+        transaction.cancel(reason, into: &duties)
+        transaction.cancel(reason, into: &duties)
+        // The one that waits is called back; it answers for itself.
+        #expect(duties == [Self.send(.rollbackTo, Self.second, incarnation: 0, statement: 1)])
+        #expect(
+            replied(1, .refused(Self.inTheWay, incarnation: 0)) == [
+                Self.send(.rollbackTo, Self.first, incarnation: 100, statement: 1), .answer(reason),
+            ])
+        #expect(transaction.failure == reason && !transaction.isDead)
+        #expect(throws: DatabaseError.self) { try self.execute(writes: [Self.first]) }
+        #expect(
+            try rollBack(to: "s") == [Self.send(.rollbackTo, Self.first, incarnation: 100, statement: 1, awaited: 0)])
+        #expect(stepped(.rollbackTo, 0, .done) == [.answer(nil)] && transaction.failure == nil)
+        try run(writes: [Self.second], now: 6)
+        #expect(try commit() == [.commit(participants: [0, 1])])
+    }
+
+    @Test("who is given up is not waited for long, and without a savepoint not at all")
+    mutating func givenUpAtOnce() throws {
+        begin { $0.refusals = .transaction }
+        let reason = DatabaseError(.transactionAborted, "given up")
+        var duties: [Duty] = []
+        for hasSavepoint in [false, true] {
+            begin { $0.refusals = .transaction }
+            if hasSavepoint { try savepoint("s") }
+            _ = try execute(writes: [Self.first], waitsUntil: .max)
+            duties = []
+            transaction.cancel(reason, into: &duties)
+            if hasSavepoint {
+                #expect(duties.count == 1 && tick(500) == [] && tick(1_499) == [])
+                duties = tick(1_500)
+            }
+            #expect(duties == [Self.send(.abort, Self.first, incarnation: 0), .answer(reason)])
+            #expect(transaction.isDead)
+        }
+    }
+
     @Test("several that wrote are prepared, the others go when that is decided")
     mutating func commitsSeveral() throws {
         try run(reads: [16])

@@ -259,6 +259,22 @@ struct ScopeTests {
         #expect(participant.scope(id(2)) != nil && participant.counts.lockTimeouts == 1)
     }
 
+    @Test("a statement that is given up waits no more, whoever stands behind it goes on, and the scope stays")
+    mutating func givenUp() {
+        #expect(isGranted(ask(1, "a")))
+        #expect(ask(2, "a") == .wait)
+        #expect(ask(3, "a") == .wait)
+        // It has never heard the name of its scope.
+        #expect(
+            step(.rollbackTo, 2, incarnation: 0, statement: 0) == [
+                .refuse(2, .lockTimeout), .rollBack(id(2), to: 0), .answer(12, .held),
+            ])
+        #expect(participant.scope(id(2)) != nil && participant.counts.lockTimeouts == 0)
+        #expect(step(.abort, 1) == [.dropScope(id(1)), .run(3), .answer(11, .aborted)])
+        #expect(isGranted(ask(2, "b", number: 2)))
+        #expect(step(.rollbackTo, 9, incarnation: 0, statement: 0) == [.answer(19, .notHeld)])
+    }
+
     @Test("one after the other is woken, not everybody: thousands that wait for one key are little work")
     mutating func crowd() {
         #expect(isGranted(ask(1, "a")))

@@ -121,8 +121,8 @@ final class TransactionCalls: RowCalls {
         }
     }
 
-    /// Gives up what waits for a lock, and the transaction with it: a shard that has made a call wait cannot be told
-    /// otherwise. Everything else comes back by itself, and nothing more is sent.
+    /// Gives up what waits for a lock, and the transaction with it, unless it has a savepoint. Everything else comes
+    /// back by itself, and nothing more is sent.
     func cancel() {
         isCancelled = true
         guard isBusy, mayWait else { return }
