@@ -90,8 +90,8 @@ struct KeyRanges {
         var from: Bytes = KeyForms.afterNull, to: Bytes?
         if let bound = condition.lower {
             guard let part = try encoded(bound.expression, type, context) else { return nil }
-            guard let first = bound.isInclusive ? part : KeyForms.successor(part) else { return nil }
-            from = first
+            // Behind what goes on with another element, and not behind larger bytes: their next zero is 00 ff.
+            from = bound.isInclusive ? part : part + [.max]
         }
         if let bound = condition.upper {
             guard let part = try encoded(bound.expression, type, context) else { return nil }
