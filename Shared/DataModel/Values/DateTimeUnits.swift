@@ -62,9 +62,9 @@ extension DateTimeArithmetic {
     package static func truncated(_ moment: Int64, to name: String, zone: ZoneRules? = nil) throws(StatementError)
         -> Int64
     {
+        guard !isInfinite(moment) else { return moment }
         let type = zone == nil ? DataType.timestamp : DataType.timestampWithZone
         let unit = try DateTimeUnit.findField(name, type)
-        guard !isInfinite(moment) else { return moment }
         let local = zone?.local(of: moment) ?? moment
         guard let result = try truncated(DateTimeFields(moment: local), to: unit, type).moment else { throw outOfRange }
         guard let zone else { return result }

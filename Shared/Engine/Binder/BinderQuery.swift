@@ -44,21 +44,23 @@ extension Binder {
         scope.lockings = try lockings(node.children[11]) + inherited
         var below = try bindFrom(node.children[3], into: scope)
         try bindWindows(node.children[7], scope)
-        if node.children[4] != 0 {
-            let condition = try bindCondition(node.children[4], scope, .condition, "WHERE")
-            let flat = try extractSubqueries(condition, &below)
-            below = .filter(below, flat)
-        }
+        // In PostgreSQL's order: of several faults, the first that it meets is told.
         var targets: [Target] = []
         for target in plan.list(node.children[2]) {
             let bound = try bindTarget(plan[target], scope)
             if bound.count == 1 { recorder?.targets[target] = bound[0].name }
             targets += bound
         }
-        var order = try bindOrder(node.children[8], scope, &targets)
-        let visible = targets.count - order.hidden
+        if node.children[4] != 0 {
+            let condition = try bindCondition(node.children[4], scope, .condition, "WHERE")
+            let flat = try extractSubqueries(condition, &below)
+            below = .filter(below, flat)
+        }
         var having: BoundExpression?
         if node.children[6] != 0 { having = try bindCondition(node.children[6], scope, .having, "HAVING") }
+        for index in targets.indices { try settle(&targets[index].expression) }
+        var order = try bindOrder(node.children[8], scope, &targets)
+        let visible = targets.count - order.hidden
         if let clause = scope.lockings.first {
             try checkLocking(node, clause, targets.map(\.expression))
             let query = try bindLocked(node, below, scope, targets, order)
@@ -101,6 +103,16 @@ extension Binder {
         return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: outputs)
     }
 
+    /// A parameter that nothing gave a type is a text.
+    private func settle(_ expression: inout BoundExpression) throws(StatementError) {
+        guard case .parameter(let index) = expression.form, expression.type.kind == .unknown else { return }
+        if parameterTypes[index].kind == .unknown {
+            expression = try resolveUnknown(expression, as: .text)
+        } else {
+            expression.type = parameterTypes[index]
+        }
+    }
+
     private func bindTarget(_ node: LogicalPlan.Node, _ scope: Scope) throws(StatementError) -> [Target] {
         let value = plan[node.children[0]]
         if value.kind == .star {
@@ -118,7 +130,9 @@ extension Binder {
             }
         }
         let bound = try bindExpression(node.children[0], scope, .targets)
-        let expression = try resolveUnknown(bound, as: .text)
+        // What type a parameter has, conditions may say.
+        let isOpen = if case .parameter = bound.form { bound.type.kind == .unknown } else { false }
+        let expression = isOpen ? bound : try resolveUnknown(bound, as: .text)
         var target = Target(
             name: node.name.isEmpty ? targetName(node.children[0]) : node.name, expression: expression)
         if value.kind == .columnReference, let attribute = expression.attribute {

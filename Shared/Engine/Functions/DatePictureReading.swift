@@ -58,7 +58,8 @@ struct DatePictureReader {
                     at += 1
                     skipped += 1
                 }
-                guard at < text.count else { return }
+                // A field that finds nothing but blanks is refused.
+                guard at < text.count || isField else { return }
             }
             switch item {
             case .text(let scalar, let isQuoted):

@@ -1,5 +1,6 @@
 import Base
 import DataModel
+import Glibc
 
 /// Parts of dates and times, and values made of parts.
 enum DateTimeParts {
@@ -200,7 +201,7 @@ enum DateTimeParts {
         else {
             throw StatementError(
                 .datetimeFieldOverflow,
-                "date field value out of range: \(isLeast ? a[0].int : year)-"
+                "date field value out of range: \(isLeast || !isWhole ? a[0].int : year)-"
                     + "\(pad(month))-\(pad(day))")
         }
         let isNear = year.magnitude < 10_000_000
@@ -212,12 +213,18 @@ enum DateTimeParts {
         return Int32(clamping: number)
     }
 
+    /// As C's %02g has it.
+    private static func printed(_ number: Double) -> String {
+        var bytes = [CChar](repeating: 0, count: 32)
+        _ = withVaList([number]) { vsnprintf(&bytes, 32, "%02g", $0) }
+        return String(decoding: bytes.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
     private static func time(_ hour: Int64, _ minute: Int64, _ second: Double) throws(StatementError) -> Int64 {
         let isMidnight = hour == 24 && minute == 0 && second == 0
         guard isMidnight || (0...23).contains(hour) && (0...59).contains(minute) && second >= 0 && second <= 60 else {
             func pad(_ number: Int64) -> String { number >= 0 && number < 10 ? "0\(number)" : "\(number)" }
-            let whole = Int64(exactly: second)
-            let text = whole.map(pad) ?? TextForms.untyped(.float(second), EngineSettings())
+            let text = second.isFinite ? printed(second) : TextForms.untyped(.float(second), EngineSettings())
             throw StatementError(
                 .datetimeFieldOverflow, "time field value out of range: \(hour):\(pad(minute)):\(text)")
         }

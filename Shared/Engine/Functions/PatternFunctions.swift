@@ -3,26 +3,33 @@ import DataModel
 
 /// LIKE and ILIKE.
 enum PatternFunctions {
-    static let rows: [ScalarFunction] = [
-        like("~~", isNegated: false, ignoresCase: false, ("'abc' LIKE 'a%'", "true")),
-        like("!~~", isNegated: true, ignoresCase: false, ("'abc' NOT LIKE '_b_'", "false")),
-        like("~~*", isNegated: false, ignoresCase: true, ("'ABC' ILIKE 'a%'", "true")),
-        like("!~~*", isNegated: true, ignoresCase: true, ("'ABC' NOT ILIKE 'b%'", "true")),
-        ScalarFunction(
-            "like_escape", [.of(.text), .of(.text)], .of(.text), example: ("'10%' LIKE '10#%' ESCAPE '#'", "true")
-        ) { a, _ throws(StatementError) in
-            .text(try escaped(TextFunctions.text(a[0]), by: TextFunctions.text(a[1])))
-        },
-    ]
+    static let rows: [ScalarFunction] =
+        likes(.text, "") + likes(.char, "::bpchar") + [
+            ScalarFunction(
+                "like_escape", [.of(.text), .of(.text)], .of(.text), example: ("'10%' LIKE '10#%' ESCAPE '#'", "true")
+            ) { a, _ throws(StatementError) in
+                .text(try escaped(TextFunctions.text(a[0]), by: TextFunctions.text(a[1])))
+            }
+        ]
 
-    private static func like(_ name: String, isNegated: Bool, ignoresCase: Bool, _ example: (String, String))
-        -> ScalarFunction
-    {
+    /// Of texts, and of `char(n)`, whose blanks at the end count here.
+    private static func likes(_ type: DataType, _ cast: String) -> [ScalarFunction] {
+        [
+            like("~~", type, isNegated: false, ignoresCase: false, ("'abc'\(cast) LIKE 'a%'", "true")),
+            like("!~~", type, isNegated: true, ignoresCase: false, ("'abc'\(cast) NOT LIKE '_b_'", "false")),
+            like("~~*", type, isNegated: false, ignoresCase: true, ("'ABC'\(cast) ILIKE 'a%'", "true")),
+            like("!~~*", type, isNegated: true, ignoresCase: true, ("'ABC'\(cast) NOT ILIKE 'b%'", "true")),
+        ]
+    }
+
+    private static func like(
+        _ name: String, _ type: DataType, isNegated: Bool, ignoresCase: Bool, _ example: (String, String)
+    ) -> ScalarFunction {
         let fold: @Sendable (String) -> String = { text in
             ignoresCase ? TextFunctions.mapped(text) { $0.properties.lowercaseMapping } : text
         }
         return ScalarFunction(
-            name, [.of(.text), .of(.text)], .of(.bool), kernel: ignoresCase ? nil : kernel(isNegated: isNegated),
+            name, [.of(type), .of(.text)], .of(.bool), kernel: ignoresCase ? nil : kernel(isNegated: isNegated),
             example: example
         ) { a, _ throws(StatementError) in
             let text = Array(fold(TextFunctions.text(a[0])).utf8), pattern = Array(fold(TextFunctions.text(a[1])).utf8)

@@ -32,10 +32,13 @@ enum RegexFunctions {
     private static let operators: [ScalarFunction] = [
         ("~", false, false, "'thomas' ~ 't.*ma'", "true"), ("~*", false, true, "'thomas' ~* 'T.*ma'", "true"),
         ("!~", true, false, "'thomas' !~ '^th'", "false"), ("!~*", true, true, "'thomas' !~* 'vadim'", "true"),
-    ].map { (name: String, isNegated: Bool, ignoresCase: Bool, expression: String, result: String) in
-        .row(name, [.text, .text], .bool, (expression, result)) { a, context throws(StatementError) in
-            let matcher = try matcher(a[1].string, .init(ignoresCase: ignoresCase), context)
-            return .bool(try matcher.matches(Bytes(a[0].string.utf8)) != isNegated)
+    ].flatMap { (name: String, isNegated: Bool, ignoresCase: Bool, expression: String, result: String) in
+        [DataType.text, .char].map { type in
+            let expression = type == .char ? expression.replacing("'thomas'", with: "'thomas'::bpchar") : expression
+            return .row(name, [type, .text], .bool, (expression, result)) { a, context throws(StatementError) in
+                let matcher = try matcher(a[1].string, .init(ignoresCase: ignoresCase), context)
+                return .bool(try matcher.matches(Bytes(a[0].string.utf8)) != isNegated)
+            }
         }
     }
 
