@@ -88,11 +88,22 @@ class Changes:
         link = f"{table.name}.i = o.id AND " if joined else ""
         condition = Node("where", [f" WHERE {link}", test])
         if form < 0.8:
-            parts = [f"UPDATE {table.name} SET ", *self.assignments(table)]
+            parts = [f"UPDATE {table.name} SET ", *self.some_assignments(table)]
             parts += [f" FROM {other.name} AS o" if joined else "", condition]
         else:
             parts = [f"DELETE FROM {table.name}", f" USING {other.name} AS o" if joined else "", condition]
         return Node("change", [*parts, self.returning(columns)]), table
+
+    def some_assignments(self, table):
+        """Those of an UPDATE: of several columns at once, too."""
+        random = self.random
+        if random.random() > 0.15:
+            return self.assignments(table)
+        columns = random.sample(table.columns[1:], 2)
+        names = ", ".join(name for name, _ in columns)
+        one, other = (self.expressions.make(kind, 2) for _, kind in columns)
+        word = random.choice(["(", "ROW (", "(SELECT "])
+        return [f"({names}) = {word}", one, ", ", other, ")"]
 
     def assignments(self, table):
         random = self.random

@@ -4,6 +4,7 @@ from changes import Changes, Table
 from expressions import Expressions
 from forms import AGGREGATES, EQUAL, SETTLED, TYPES, WINDOWED
 from nodes import Node, fill
+from shapes import Shapes
 
 JOINS = ["JOIN", "JOIN", "LEFT JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN", ","]
 SETS = [" UNION ", " UNION ALL ", " INTERSECT ", " EXCEPT ", " INTERSECT ALL ", " EXCEPT ALL "]
@@ -20,7 +21,7 @@ FRAMES = [
 COST = 20_000
 
 
-class Queries(Changes):
+class Queries(Changes, Shapes):
     def __init__(self, random):
         self.random = random
         self.expressions = Expressions(random)
@@ -279,8 +280,10 @@ class Queries(Changes):
             return self.common()
         if form < 0.51:
             return self.windowed()
-        if form < 0.56:
+        if form < 0.55:
             return self.recursive()
+        if form < 0.65:
+            return self.other_form()
         node, kinds = self.query(random.choice([1, 2, 2, 3]))
         has_order = any(part.kind == "order" for part in node.parts if isinstance(part, Node))
         if random.random() < 0.25 and all(kind in EQUAL for kind in kinds) and not has_order:
