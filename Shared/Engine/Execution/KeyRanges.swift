@@ -24,7 +24,7 @@ struct KeyRanges {
             return
         }
         let sorted = keys.sorted { $0.lexicographicallyPrecedes($1) }
-        range = isExact ? .keys(sorted) : .ranges(sorted.map { KeyRange(from: $0, to: KeyForms.successor($0)) })
+        range = isExact ? .keys(sorted) : .ranges(sorted.map { KeyRange(from: $0, to: KeyForms.end($0)) })
     }
 
     /// `types` are those of the key's columns. If the whole key is known, and nothing may follow it, `isExact`.
@@ -52,7 +52,7 @@ struct KeyRanges {
         guard let (from, to) = try Self.bounds(condition, types[next], context) else { return }
         var ranges: [KeyRange] = []
         for prefix in prefixes {
-            let range = KeyRange(from: prefix + from, to: to.map { prefix + $0 } ?? KeyForms.successor(prefix))
+            let range = KeyRange(from: prefix + from, to: to.map { prefix + $0 } ?? KeyForms.end(prefix))
             if let to = range.to, !range.from.lexicographicallyPrecedes(to) { continue }
             ranges.append(range)
         }
@@ -90,12 +90,12 @@ struct KeyRanges {
         var from: Bytes = KeyForms.afterNull, to: Bytes?
         if let bound = condition.lower {
             guard let part = try encoded(bound.expression, type, context) else { return nil }
-            // Behind what goes on with another element, and not behind larger bytes: their next zero is 00 ff.
-            from = bound.isInclusive ? part : part + [.max]
+            guard let first = bound.isInclusive ? part : KeyForms.end(part) else { return nil }
+            from = first
         }
         if let bound = condition.upper {
             guard let part = try encoded(bound.expression, type, context) else { return nil }
-            to = bound.isInclusive ? KeyForms.successor(part) : part
+            to = bound.isInclusive ? KeyForms.end(part) : part
         }
         guard let pattern = condition.pattern else { return (from, to) }
         guard case .text(let text) = try value(pattern, context) else { return nil }

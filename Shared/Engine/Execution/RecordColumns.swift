@@ -162,6 +162,10 @@ enum KeyForms {
         return buffer.readable.bytes
     }
 
+    /// The first key behind all that begin with exactly these values; nil: none, as there are no values. A tag follows
+    /// them, or nothing; ff follows in what has a longer value with a zero byte, which lies behind.
+    static func end(_ values: Bytes) -> Bytes? { values.isEmpty ? nil : values + [0xff] }
+
     /// The first key behind all that begin so; nil if there is none.
     static func successor(_ prefix: Bytes) -> Bytes? {
         var key = prefix
