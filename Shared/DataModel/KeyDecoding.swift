@@ -133,6 +133,11 @@ extension KeyEncoding {
         reader.bigEndian(UInt32.self).map { Int32(bitPattern: $0 ^ (1 << 31)) }
     }
 
+    /// The bytes of a text, which need not be UTF-8: what `append(text:into:)` has written. Nil for anything else.
+    package static func readText(_ reader: inout ByteReader) -> Bytes? {
+        reader.byte() == textTag ? readEscaped(&reader) : nil
+    }
+
     static func readEscaped(_ reader: inout ByteReader) -> Bytes? {
         var result: Bytes = []
         while let byte = reader.byte() {

@@ -20,32 +20,14 @@ struct KeyspaceKey: Hashable {
             guard case .integer(let number)? = KeyEncoding.read(&reader),
                 (0..<Int64(KeyspaceTables.databaseCount)).contains(number)
             else { return nil }
-            while let tag = reader.byte() {
-                guard tag == Self.text, let name = Self.name(&reader) else { return nil }
+            while !reader.isAtEnd {
+                guard let name = KeyEncoding.readText(&reader) else { return nil }
                 names.append(name)
             }
             return (UInt8(number), names)
         }
         guard let parts, (1...2).contains(parts.names.count) else { return nil }
         self.init(parts.database, parts.names[0], field: parts.names.count > 1 ? parts.names[1] : nil)
-    }
-
-    /// The tag of text, and how it ends (`KeyEncoding`).
-    private static let text: UInt8 = 0x30
-    private static let end: UInt8 = 0, escape: UInt8 = 255
-
-    private static func name(_ reader: inout ByteReader) -> Bytes? {
-        var name: Bytes = []
-        while let byte = reader.byte() {
-            guard byte == end else {
-                name.append(byte)
-                continue
-            }
-            guard reader.rest.first == escape else { return name }
-            _ = reader.byte()
-            name.append(end)
-        }
-        return nil
     }
 
     var encoded: Bytes {
