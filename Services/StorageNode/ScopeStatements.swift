@@ -52,17 +52,19 @@ extension ShardExecutor {
             return ready.error(invocation.id, error)
         }
         guard isEvaluating else { return stream.refuse(invocation.id, leader: group.leader, replies: ready) }
+        let touched = touchedKeys(of: batch), (locks, reads) = touched.divided(scope.lock)
         let call = waitingCall(invocation, on: stream, patience: UInt64(scope.lockTimeoutMilliseconds))
         let incarnation = scope.incarnation == 0 ? nextTimestamp() : clock.last
         var duties: [ParticipantDuty] = []
         let admission = transactions.participant.admit(
-            statement(id, batch, scope), call, timestamp: incarnation, moment, into: &duties)
+            statement(id, scope, locks, reads), call, timestamp: incarnation, moment, into: &duties)
         switch admission {
         case .evaluate(let grant):
             begin(id, scope, readable)
             note(duties)
             evaluateStatement(
-                id, scope, batch, skipped: Set(grant.skipped), token: call.token, invocation, on: stream, ready: ready)
+                Statement(id: id, scope: scope, batch: batch, locks: locks, visited: touched.visited),
+                skipped: Set(grant.skipped), token: call.token, invocation, on: stream, ready: ready)
         case .wait:
             begin(id, scope, readable)
             transactions.keep(invocation, call.token, schema: schemaVersion, on: stream)
@@ -88,10 +90,16 @@ extension ShardExecutor {
         return nil
     }
 
-    private func statement(_ id: PartID, _ batch: CallBatchView, _ scope: InvocationScope) -> ScopeStatement {
+    private func touchedKeys(of batch: CallBatchView) -> TouchedKeys {
         var touched = TouchedKeys(runtime)
         touched.add(batch)
-        let (locks, reads) = touched.divided(scope.lock)
+        return touched
+    }
+
+    /// What the participant must know of a statement.
+    private func statement(
+        _ id: PartID, _ scope: InvocationScope, _ locks: LockScope, _ reads: LockScope
+    ) -> ScopeStatement {
         let isolation: Isolation =
             switch scope.isolation {
             case .readCommitted: .readCommitted
@@ -131,29 +139,37 @@ extension ShardExecutor {
         guard case .batch(let batch) = invocation.operation, let scope = invocation.scope,
             let slot = Self.slot(invocation.slot)
         else { return ready.error(invocation.id, Self.noStatement) }
-        let id = PartID(TransactionID(rawValue: invocation.transaction), slot)
-        evaluateStatement(id, scope, batch, skipped: [], token: token, invocation, on: stream, ready: ready)
+        let id = PartID(TransactionID(rawValue: invocation.transaction), slot), touched = touchedKeys(of: batch)
+        let statement = Statement(
+            id: id, scope: scope, batch: batch, locks: touched.divided(scope.lock).locks, visited: touched.visited)
+        evaluateStatement(statement, skipped: [], token: token, invocation, on: stream, ready: ready)
+    }
+
+    /// A statement with what is known of its keys.
+    private struct Statement {
+        let id: PartID
+        let scope: InvocationScope
+        let batch: CallBatchView
+        let locks: LockScope
+        let visited: CollectionSet
     }
 
     /// The statement has its locks.
     private func evaluateStatement(
-        _ id: PartID, _ scope: InvocationScope, _ batch: CallBatchView, skipped: Set<LockKey>, token: UInt64,
-        _ invocation: borrowing InvocationView, on stream: InvocationStream, ready: ReplyBatchEncoder
+        _ statement: Statement, skipped: Set<LockKey>, token: UInt64, _ invocation: borrowing InvocationView,
+        on stream: InvocationStream, ready: ReplyBatchEncoder
     ) {
+        let id = statement.id, scope = statement.scope
         guard let view = transactions.participant.scope(id), let open = transactions.scopes[id],
             scope.incarnation == 0 || scope.incarnation == view.incarnation
         else { return ready.error(invocation.id, PartRefusal.aborted.error) }
-        let index = max(open.readable, pendingIndex(batch, scope))
+        let index = max(open.readable, pendingIndex(statement.locks))
         if index > store.appliedIndex || transactions.scopes.isParked(id) {
             transactions.keep(invocation, token, schema: schemaVersion, on: stream)
             return transactions.scopes.park(.init(id: id, token: token, index: index))
         }
-        if scope.isolation == .serializable {
-            var touched = TouchedKeys(runtime)
-            touched.add(batch)
-            transactions.scopes.visit(id, touched.visited)
-        }
-        if let failure = conflict(batch, scope, open) {
+        if scope.isolation == .serializable { transactions.scopes.visit(id, statement.visited) }
+        if let failure = conflict(statement.locks, open) {
             ready.error(invocation.id, failure)
             // It cannot commit any more: nobody need wait for its locks.
             if failure.code == .serializationFailure {
@@ -167,7 +183,7 @@ extension ShardExecutor {
         let time = open.snapshot > .zero ? open.snapshot : clock.last
         open.evaluation.recordEvents(runtime.recordsEvents)
         open.evaluation.begin(scope.statement, floor: clock.next())
-        let outcome = evaluate(batch, in: open, skipped: skipped, id: invocation.id, at: time, into: reply)
+        let outcome = evaluate(statement.batch, in: open, skipped: skipped, id: invocation.id, at: time, into: reply)
         if outcome { open.evaluation.end() } else { open.evaluation.undo() }
         transactions.scopes.measure(id)
         ready.move(reply, position: LogIndex(rawValue: view.incarnation))
@@ -176,26 +192,21 @@ extension ShardExecutor {
 
     /// The entry that has to be applied before the statement can be evaluated: others, who came before it had its
     /// locks, may have changed the keys, and the store must show it.
-    private func pendingIndex(_ batch: CallBatchView, _ scope: InvocationScope) -> LogIndex {
-        var touched = TouchedKeys(runtime), index = LogIndex.zero
-        touched.add(batch)
-        let locks = touched.divided(scope.lock).locks
+    private func pendingIndex(_ locks: LockScope) -> LogIndex {
+        var index = LogIndex.zero
         if locks.shard != nil { return max(runtime.newestPendingIndex, newestIndex) }
-        for key in locks.exclusive + locks.shared {
-            index = max(index, key.key.withUnsafeBytes { runtime.pendingIndex(key.database, $0) })
+        for keys in [locks.exclusive, locks.shared] {
+            for key in keys {
+                index = max(index, key.key.withUnsafeBytes { runtime.pendingIndex(key.database, $0) })
+            }
         }
         return index
     }
 
     /// The first committer wins: who reads at a time must not change, or lock, what was changed since. Asked when the
     /// store shows everything that came before the locks.
-    private func conflict(
-        _ batch: CallBatchView, _ scope: InvocationScope, _ open: ShardScopes.Scope
-    ) -> DatabaseError? {
+    private func conflict(_ locks: LockScope, _ open: ShardScopes.Scope) -> DatabaseError? {
         guard open.snapshot > .zero else { return nil }
-        var touched = TouchedKeys(runtime)
-        touched.add(batch)
-        let locks = touched.divided(scope.lock).locks
         do throws(StoreError) {
             if locks.shard != nil, store.newestTimestamp > open.snapshot {
                 return PartRefusal.serializationFailure.error
