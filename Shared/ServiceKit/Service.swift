@@ -95,6 +95,7 @@ package final class Service {
 
     /// Runs the process from its command line to its end.
     package static func run(_ description: ServiceDescription, _ body: (Service) throws -> Void) -> Never {
+        Allocator.keepMore()
         // A peer that closes early is an error of one write, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
         raiseDescriptorLimit()
