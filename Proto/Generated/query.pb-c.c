@@ -1362,7 +1362,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_point__descriptor =
   (ProtobufCMessageInit) orbit__v1__query_point__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__query_key_part__field_descriptors[3] =
+static const ProtobufCFieldDescriptor orbit__v1__query_key_part__field_descriptors[4] =
 {
   {
     "parameter",
@@ -1400,16 +1400,29 @@ static const ProtobufCFieldDescriptor orbit__v1__query_key_part__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "is_fresh",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__QueryKeyPart, is_fresh),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__query_key_part__field_indices_by_name[] = {
   1,   /* field[1] = column */
   2,   /* field[2] = constant */
+  3,   /* field[3] = is_fresh */
   0,   /* field[0] = parameter */
 };
 static const ProtobufCIntRange orbit__v1__query_key_part__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor orbit__v1__query_key_part__descriptor =
 {
@@ -1419,7 +1432,7 @@ const ProtobufCMessageDescriptor orbit__v1__query_key_part__descriptor =
   "Orbit__V1__QueryKeyPart",
   "orbit.v1",
   sizeof(Orbit__V1__QueryKeyPart),
-  3,
+  4,
   orbit__v1__query_key_part__field_descriptors,
   orbit__v1__query_key_part__field_indices_by_name,
   1,  orbit__v1__query_key_part__number_ranges,

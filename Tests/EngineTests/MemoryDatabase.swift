@@ -205,7 +205,9 @@ final class MemoryDatabase {
     private func runPoint(
         _ prepared: PreparedPlan, _ parameters: [Value]
     ) throws(StatementError) -> (lines: [String], count: Int)? {
-        guard let program = PointProgram(prepared), let key = program.key(parameters) else { return nil }
+        guard let program = PointProgram(prepared), let key = program.key(parameters, chance: settings.random) else {
+            return nil
+        }
         points += 1
         let id = program.collection.id
         let outcome = try key.withView { (view: ByteView) throws(StatementError) in

@@ -327,10 +327,14 @@ struct  Orbit__V1__QueryKeyPart
    * encoded already
    */
   ProtobufCBinaryData constant;
+  /*
+   * neither: a number of 63 bits by chance, of a row that is to be inserted
+   */
+  protobuf_c_boolean is_fresh;
 };
 #define ORBIT__V1__QUERY_KEY_PART__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__query_key_part__descriptor) \
-    , 0, NULL, {0,NULL} }
+    , 0, NULL, {0,NULL}, 0 }
 
 
 /*

@@ -97,6 +97,9 @@ extension NodePlanRunner {
         for part in known.point.key {
             switch part {
             case .constant(let bytes): key += bytes
+            case .fresh:
+                var random = SystemRandom()
+                key += KeyEncoding.encode([FreshKey.value(random.next())])
             case .parameter(let index, let form):
                 guard request.parameters.indices.contains(index), let column = Self.type(form) else { return nil }
                 let type = known.types[index], parameter = request.parameters[index]
@@ -121,9 +124,8 @@ extension NodePlanRunner {
         switch reply.kind {
         case .data: answered(work, known, PointReply(reply.data))
         case .null: again(ticket)
-        // What has waited for a lock is sent where it can wait for longer, and be called back.
-        case .error where reply.error.code == .staleSchema: again(ticket)
-        case .error where reply.error.code == .busy: again(ticket)
+        // A table that has changed; or a lock: then it is sent where it can wait for longer, and be called back.
+        case .error where [.staleSchema, .busy].contains(reply.error.code): again(ticket)
         case .error: fail(ticket, StatementError(ofShard: reply.error))
         case .ok, .integer, .number, .list, .batch:
             fail(ticket, StatementError(.internalError, "a shard has answered what was not asked"))

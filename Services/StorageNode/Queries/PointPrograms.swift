@@ -45,6 +45,7 @@ final class PointPrograms: RowPrograms {
             switch part {
             case .parameter(let index, let column): key.append(.parameter(index, column: ValueTypeForm(column)))
             case .constant(let bytes): key.append(.constant(bytes))
+            case .fresh: key.append(.fresh)
             }
         }
         return QueryReply.Point(
@@ -53,8 +54,8 @@ final class PointPrograms: RowPrograms {
     }
 
     /// The encoded primary key of the record that a program is about; nil where it is about none.
-    func key(of point: QueryReply.Point, _ parameters: [Value]) -> Bytes? {
-        point.program.withUnsafeBytes { Name($0) }.flatMap { programs[$0] }?.program.key(parameters)
+    func key(of point: QueryReply.Point, _ parameters: [Value], chance: () -> UInt64) -> Bytes? {
+        point.program.withUnsafeBytes { Name($0) }.flatMap { programs[$0] }?.program.key(parameters, chance: chance)
     }
 
     /// The plan that it was made from is gone.

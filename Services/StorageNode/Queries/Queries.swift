@@ -514,7 +514,7 @@ final class Queries {
     ) throws(StatementError) -> Bool {
         guard let point = bound.point else { return false }
         let values = try StatementParameters.values(request, as: bound.prepared.parameterTypes, bound.settings)
-        guard let key = programs.key(of: point, values) else { return false }
+        guard let key = programs.key(of: point, values, chance: bound.settings.engine.random) else { return false }
         let body = PointCall.body(point, key: key, request.parameters, time: bound.settings.engine.transactionTime)
         let slot = key.withUnsafeBytes { UInt32(Slot.ofPartition($0).rawValue) }
         let share = InteractiveRun.Share(slot: slot, body: body, isWrite: point.writes)

@@ -29,6 +29,8 @@ package struct QueryReply: Hashable, Sendable {
             case parameter(Int, column: ValueTypeForm)
             /// Encoded already.
             case constant(Bytes)
+            /// The number of a new row, of a collection without a primary key: whoever calls takes one by chance.
+            case fresh
         }
 
         package var program: Bytes
@@ -180,8 +182,9 @@ extension QueryReply.Notice {
 extension QueryReply.Point {
     fileprivate init(_ message: Orbit__V1__QueryPoint) {
         let key = Protobuf.messages(message.key, message.n_key).map { part in
-            part.parameter == 0
-                ? KeyPart.constant(Protobuf.bytes(part.constant))
+            if part.is_fresh != 0 { return KeyPart.fresh }
+            return part.parameter == 0
+                ? .constant(Protobuf.bytes(part.constant))
                 : .parameter(Int(part.parameter) - 1, column: ValueTypeForm(part.column))
         }
         self.init(
@@ -198,6 +201,7 @@ extension QueryReply.Point {
                         message.parameter = UInt32(clamping: index + 1)
                         message.column = column.build(arena)
                     case .constant(let bytes): message.constant = arena.data(bytes)
+                    case .fresh: message.is_fresh = 1
                     }
                 })
         }

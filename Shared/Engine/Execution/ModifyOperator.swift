@@ -310,8 +310,7 @@ final class ModifyOperator: Operator {
             return (0..<batch.count).map { primaryKey(batch, valuePlaces, $0) }
         }
         return (0..<batch.count).map { _ in
-            // 63 bits of chance: two alike would be refused, not overwritten.
-            KeyForms.encode([.integer(Int64(context.settings.random() >> 1))], [.int64])
+            KeyEncoding.encode([FreshKey.value(context.settings.random())])
         }
     }
 }

@@ -47,9 +47,9 @@ struct PointCompiler {
 
     private mutating func compile(_ plan: ModifyPlan) -> Bool {
         let table = plan.collection
-        guard plan.indexes.isEmpty, plan.draws.isEmpty, !table.primaryKey.isEmpty, !SystemCatalogs.isSystem(table),
-            walk(plan.child)
-        else { return false }
+        guard plan.indexes.isEmpty, plan.draws.isEmpty, !SystemCatalogs.isSystem(table), walk(plan.child) else {
+            return false
+        }
         (collection, schema) = (table, plan.schema)
         switch plan.action {
         case .update, .delete:
@@ -149,6 +149,7 @@ struct PointCompiler {
     }
 
     private func parts(ofValues plan: ModifyPlan) -> [PointProgram.KeyPart]? {
+        guard !plan.collection.primaryKey.isEmpty else { return [.fresh] }
         var parts: [PointProgram.KeyPart] = []
         for id in plan.collection.primaryKey {
             guard let index = plan.collection.columns.firstIndex(where: { $0.id == id }),

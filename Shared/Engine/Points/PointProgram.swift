@@ -17,6 +17,8 @@ package final class PointProgram: Sendable {
         case parameter(Int, column: DataType)
         /// Encoded already.
         case constant(Bytes)
+        /// The number of a new row, of a collection without a primary key: by chance, of `FreshKey`.
+        case fresh
     }
 
     /// What becomes of the record.
@@ -108,12 +110,13 @@ package final class PointProgram: Sendable {
     }
 
     /// The encoded primary key of the record that it is about; nil if that is none, because a part of it is NULL.
-    /// `parameters` have the types of the program's.
-    package func key(_ parameters: [Value]) -> Bytes? {
+    /// `parameters` have the types of the program's; `chance` gives 64 bits of it.
+    package func key(_ parameters: [Value], chance: () -> UInt64) -> Bytes? {
         var encoded: Bytes = []
         for part in key {
             switch part {
             case .constant(let bytes): encoded += bytes
+            case .fresh: encoded += KeyEncoding.encode([FreshKey.value(chance())])
             case .parameter(let index, let column):
                 guard parameters.indices.contains(index), !parameters[index].isNull else { return nil }
                 encoded += KeyForms.encode([parameters[index]], [column])
