@@ -258,6 +258,9 @@ final class Node {
             return try executor.settledCatalog()
         }
         queries?.reclaim = { [unowned self] in reclaim($0, rewrites: $1, then: $2) }
+        programs.catalogVersion = { [unowned self] in
+            (try? executors.first(where: \.isEvaluating)?.settledCatalog())?.version
+        }
         if let adopted { homes.adopt(adopted.map, as: adopted.id) }
     }
 

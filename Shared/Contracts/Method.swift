@@ -180,10 +180,10 @@ import Base
     /// `SchemaPutFlags`. Ok. A call for every shard, in a transaction.
     case schemaPut = 100
     /// Objects of the catalog go, and what the collections among them hold: numbers as of `schemaPut`, `key` the ids;
-    /// flag 1: they are namespaces. Ok.
+    /// flag 1: they are namespaces, 2: roles. Ok.
     case schemaDrop = 101
     /// The shard's catalog, as the transaction sees it: numbers `[version that is known, or -1]`. List: Integer: its
-    /// version; if that is another one, the objects as Data.
+    /// version; if that is another one, the objects as Data; with flag 1 only the roles.
     case schemaRead = 102
     /// nextval: `key` is the record of the sequence, whose primary key is the integer 0; numbers `[schema version, how
     /// many]`. List of Integer: those drawn, fewer at the end of the sequence. Not in a transaction.

@@ -17,6 +17,20 @@ package struct UserRecord: Hashable, Sendable {
     package var rules: String
     /// By mechanism; `SCRAM-SHA-256` holds the text form of PostgreSQL.
     package var verifiers: [Verifier]
+    /// What the role of that name is in SQL; nil: there is none, or nobody has asked. It is kept elsewhere: in the
+    /// catalog.
+    package var role: Role?
+
+    /// A role, as far as a gateway must know it.
+    package struct Role: Hashable, Sendable {
+        /// Of the catalog: another role of that name has another one.
+        package var number: UInt32
+        package var isSuperuser: Bool, mayLogIn: Bool
+
+        package init(number: UInt32, isSuperuser: Bool, mayLogIn: Bool) {
+            (self.number, self.isSuperuser, self.mayLogIn) = (number, isSuperuser, mayLogIn)
+        }
+    }
 
     /// What proves a password under one mechanism.
     package struct Verifier: Hashable, Sendable {

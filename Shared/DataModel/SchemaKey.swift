@@ -13,7 +13,7 @@ extension CollectionID {
 ///     dropped   bucket u16 | collection u32 = 24 | index u8 = 1 | collection u32    → empty; its records can go
 package enum SchemaKey {
     /// What an object is.
-    package enum Kind: UInt8, CaseIterable, Sendable { case namespace = 0, collection = 1 }
+    package enum Kind: UInt8, CaseIterable, Sendable { case namespace = 0, collection = 1, role = 2 }
 
     /// Appends the key of the catalog's version; all others of the catalog begin with it.
     package static func appendVersion(_ bucket: BucketID, into buffer: inout ByteBuffer) {

@@ -65,14 +65,63 @@ package final class UserRecords {
 
     // MARK: Records
 
-    private func key(_ name: String) -> Bytes { KeyEncoding.encode([.text(name)]) }
+    private static func key(_ name: String) -> Bytes { KeyEncoding.encode([.text(name)]) }
 
-    /// Reads a user, nil if there is none.
+    /// Reads a user, nil if there is none: its record, the role of its name, or both.
     package func fetch(_ name: String, _ completion: @escaping (Result<UserRecord?, DatabaseError>) -> Void) {
+        fetchRecord(name) { [self] result in
+            guard case .success(let record) = result else { return completion(result) }
+            readRoles { roles in
+                // What a role takes away from a user must not be missed.
+                guard let roles else { return completion(.failure(Self.noRoles)) }
+                guard let role = roles.first(where: { $0.name.utf8.elementsEqual(name.utf8) }) else {
+                    return completion(result)
+                }
+                completion(.success(role.user(record)))
+            }
+        }
+    }
+
+    private static let noRoles = DatabaseError(.unavailable, "The roles of the cluster cannot be read")
+
+    /// The roles that CREATE ROLE has made; nil when they cannot be read. Told later.
+    package func readRoles(_ completion: @escaping ([RoleDescriptor]?) -> Void) {
+        guard let slot = router.slotOfEachShard.first else { return loop.runLater { completion(nil) } }
+        let request = RecordRequest(loop) { reply in
+            guard case .success(.list(let items)) = reply else { return completion(nil) }
+            var roles: [RoleDescriptor] = []
+            for item in items where !item.isEmpty {
+                let object = try? item.withView { (view: ByteView) throws(DatabaseError) in
+                    try CatalogObject(decoding: view)
+                }
+                guard case .role(let role)? = object else { return completion(nil) }
+                roles.append(role)
+            }
+            completion(roles)
+        }
+        withUnsafePointer(to: -1 as Int64) { version in
+            router.call(
+                connection: 0, slot: slot, method: .schemaRead, database: RowKey.database,
+                key: ByteView(start: nil, count: 0), flags: 1,
+                numbers: UnsafeBufferPointer(start: version, count: 1),
+                arguments: UnsafeBufferPointer(start: nil, count: 0), receiver: request, ticket: 0)
+        }
+    }
+
+    /// Reads a user's record alone: for who changes it.
+    package func fetchRecord(_ name: String, _ completion: @escaping (Result<UserRecord?, DatabaseError>) -> Void) {
+        Self.fetchRecord(name, router, loop, completion)
+    }
+
+    /// Reads a user's record through any router.
+    package static func fetchRecord(
+        _ name: String, _ router: NodeRouter, _ loop: EventLoop,
+        _ completion: @escaping (Result<UserRecord?, DatabaseError>) -> Void
+    ) {
         var operation = RecordOperationView()
         operation.kind = .get
         operation.collection = UserRecord.collection
-        send(operation, key(name)) { reply in
+        send(operation, key(name), router, loop) { reply in
             completion(
                 reply.flatMap { reply in
                     guard case .data(let bytes) = reply else { return .success(nil) }
@@ -89,7 +138,7 @@ package final class UserRecords {
         let value = record?.encode() ?? []
         value.withUnsafeBytes { value in
             operation.value = value
-            send(operation, key(name)) { reply in
+            Self.send(operation, Self.key(name), router, loop) { reply in
                 switch reply {
                 case .success: completion(nil)
                 case .failure(let error): completion(error)
@@ -98,8 +147,8 @@ package final class UserRecords {
         }
     }
 
-    private func send(
-        _ operation: RecordOperationView, _ key: Bytes,
+    private static func send(
+        _ operation: RecordOperationView, _ key: Bytes, _ router: NodeRouter, _ loop: EventLoop,
         _ completion: @escaping (Result<StoredReply, DatabaseError>) -> Void
     ) {
         key.withUnsafeBytes { key in
@@ -187,5 +236,29 @@ package final class RecordRequest: ReplyReceiver {
     /// May come while the request is being made: told later, so that callers need not care.
     package func failed(_ ticket: UInt64, _ error: DatabaseError) {
         loop.runLater { [self] in completion(.failure(error)) }
+    }
+}
+
+extension RoleDescriptor {
+    /// The role as a user of the cluster, with what a record of that user says. Without one, it may do nothing in
+    /// Redis unless it may do everything.
+    package func user(_ record: UserRecord?) -> UserRecord {
+        let isSuperuser = attributes.contains(.superuser), mayLogIn = attributes.contains(.login)
+        var user =
+            record
+            ?? UserRecord(
+                name: name, isEnabled: mayLogIn, rules: isSuperuser ? UserRecord.allRules : "resetkeys -@all")
+        // The newest comes last.
+        if let verifier, !isOver {
+            user.verifiers.append(.init(mechanism: UserRecord.scramSHA256, text: verifier))
+        }
+        user.role = UserRecord.Role(number: id.rawValue, isSuperuser: isSuperuser, mayLogIn: mayLogIn)
+        return user
+    }
+
+    /// VALID UNTIL has come.
+    private var isOver: Bool {
+        guard let validUntil else { return false }
+        return validUntil <= Int64(clamping: SystemClock().wallMilliseconds()) &* 1000
     }
 }

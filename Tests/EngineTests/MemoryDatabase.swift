@@ -38,6 +38,9 @@ final class MemoryDatabase {
         let before: Contents
         var savepoints: [(name: String, contents: Contents)] = []
         var hasFailed = false
+        /// Who the session was, and whether it was told to be so again.
+        let identity: (user: String, sessionUser: String)
+        var hasLocal = false
     }
 
     init(_ behaviour: MemoryRows.Behaviour = .init()) {
@@ -73,8 +76,7 @@ final class MemoryDatabase {
     }
 
     private func run(_ plan: LogicalPlan) throws(StatementError) -> Answer {
-        let root = plan[plan.root]
-        if let tag = try control(root) { return .done(tag: tag) }
+        if let tag = try control(plan) { return .done(tag: tag) }
         if transaction?.hasFailed == true { throw Self.failedTransaction }
         guard SchemaChange.isDefinition(plan) else { return try execute(plan) }
         if SchemaChange.isVacuum(plan), transaction != nil {
@@ -85,9 +87,9 @@ final class MemoryDatabase {
         for name in settings.searchPath {
             if let found = contents.catalog.namespace(named: name) { path.append(found.id) }
         }
-        let change = try SchemaChange(
-            plan, catalog: contents.catalog,
-            context: DefinitionContext(searchPath: path, owner: settings.user, settings: settings))
+        var context = DefinitionContext(searchPath: path, owner: settings.user, settings: settings)
+        context.verifier = { (password: String) throws(StatementError) -> String in "of " + password }
+        let change = try SchemaChange(plan, catalog: contents.catalog, context: context)
         apply(change.early + change.prepared + change.changes)
         for task in change.tasks {
             let access = MemoryRows(self, behaviour)
@@ -132,14 +134,20 @@ final class MemoryDatabase {
         "current transaction is aborted, commands ignored until end of transaction block")
 
     /// What the session does itself; nil for any other statement.
-    private func control(_ root: LogicalPlan.Node) throws(StatementError) -> String? {
+    private func control(_ plan: LogicalPlan) throws(StatementError) -> String? {
+        let root = plan[plan.root]
         switch root.kind {
         case .begin:
-            if transaction == nil { transaction = Transaction(before: contents) }
+            if transaction == nil {
+                transaction = Transaction(before: contents, identity: (settings.user, settings.sessionUser))
+            }
             return "BEGIN"
         case .commit, .rollback:
             let isUndone = root.kind == .rollback || transaction?.hasFailed == true
             if let transaction, isUndone { contents = transaction.before }
+            if let transaction, isUndone || transaction.hasLocal {
+                (settings.user, settings.sessionUser) = transaction.identity
+            }
             transaction = nil
             return isUndone ? "ROLLBACK" : "COMMIT"
         case .savepoint where transaction?.hasFailed == false:
@@ -159,8 +167,28 @@ final class MemoryDatabase {
             }
             transaction?.savepoints.removeSubrange(place...)
             return "RELEASE"
+        case .set, .reset: return try set(root, plan.list(root.children.first ?? 0).map { plan[$0].name })
         case _: return nil  // For the engine.
         }
+    }
+
+    /// In whose name statements are, and where names are looked for.
+    private func set(_ node: LogicalPlan.Node, _ values: [String]) throws(StatementError) -> String? {
+        let initial = EngineSettings()
+        var fresh = settings
+        switch node.name {
+        case "session_authorization":
+            (fresh.user, fresh.sessionUser) = (initial.user, initial.sessionUser)
+            if let name = values.first { try fresh.becomeSession(of: name, contents.catalog) }
+        case "role":
+            fresh.user = fresh.sessionUser
+            if let name = values.first, name != "none" { try fresh.become(name, contents.catalog) }
+        case "search_path": fresh.searchPath = values.isEmpty ? initial.searchPath : values
+        case _: return nil
+        }
+        if node.flags.contains(.isMarked) { transaction?.hasLocal = true }
+        settings = fresh
+        return node.kind == .set ? "SET" : "RESET"
     }
 
     // MARK: Plans

@@ -34,6 +34,11 @@ extension PgSession {
 
     /// After `PlanRunner.prepare`.
     package func prepared(_ token: UInt64, _ description: StatementDescription) {
+        if isCurrent(token), case .controlling(.assume) = activity {
+            activity = .none
+            complete(StatementCompletion("SET"))
+            return goOn()
+        }
         guard isCurrent(token), case .preparing(let preparation) = activity else { return }
         activity = .none
         prepared(

@@ -174,14 +174,25 @@ extension PgSession {
         end(StatementError(.invalidPassword, "password authentication failed for user \"\(user)\""))
     }
 
-    /// Rights on schemas and tables come with GRANT; until then SQL is for those who may do everything.
+    /// SQL is for roles, whose rights come with GRANT, and for users without roles who may do everything.
     private func mayUseSQL(_ record: UserRecord) -> Bool {
-        if record.allowsEverything { return true }
+        role = record.role
+        guard let role else {
+            if record.allowsEverything { return true }
+            return refuseSQL()
+        }
+        if role.mayLogIn { return true }
+        server.loginsRefused &+= 1
+        end(StatementError(.invalidAuthorizationSpecification, "role \"\(user)\" is not permitted to log in"))
+        return false
+    }
+
+    private func refuseSQL() -> Bool {
         server.loginsRefused &+= 1
         end(
             StatementError(
                 .insufficientPrivilege, "permission denied for user \"\(user)\"",
-                detail: "SQL is open to users without restrictions only."))
+                detail: "SQL is open to roles, and to users without restrictions."))
         return false
     }
 
@@ -195,7 +206,7 @@ extension PgSession {
             return end(StatementError(.invalidCatalogName, "database \"\(message.database)\" does not exist"))
         }
         settings.fix("session_authorization", user)
-        settings.fix("is_superuser", "on")
+        settings.fix("is_superuser", role?.isSuperuser ?? true ? "on" : "off")
         do throws(StatementError) {
             for setting in message.settings { try settings.begin(with: setting.name, setting.value) }
         } catch {

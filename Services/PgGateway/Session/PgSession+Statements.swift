@@ -1,5 +1,6 @@
 import Base
 import DataModel
+import QueryLanguages
 
 /// What statements do.
 extension PgSession {
@@ -35,11 +36,17 @@ extension PgSession {
         case .set(let name, let values, _) where Self.isTransactionToken(name):
             try setTransaction(token: values?.first)
         case .reset(let name) where Self.isTransactionToken(name): try setTransaction(token: nil)
+        case .set(let name, let values, let isLocal) where SessionSettings.isIdentity(name):
+            try assume(name, values, isLocal: isLocal)
         case .set(let name, let values, let isLocal): try set(name, values, isLocal: isLocal)
         case .setTransaction(let modes, let isSession): try setTransaction(modes, isSession: isSession)
         case .reset(let name):
             noteUse()
-            try settings.set(name, to: nil, isLocal: false)
+            if SessionSettings.isIdentity(name) {
+                settings.assume(name, nil, isLocal: false)
+            } else {
+                try settings.set(name, to: nil, isLocal: false)
+            }
             complete(StatementCompletion("RESET"))
         case .resetAll:
             noteUse()
@@ -180,15 +187,40 @@ extension PgSession {
 
     private func set(_ name: String, to value: String?, _ isLocal: Bool) throws(StatementError) {
         if let modes = try transactionModes(name, value) { return try setTransaction(modes, isSession: false) }
+        noteLocal(isLocal)
+        try settings.set(name, to: value, isLocal: isLocal)
+        complete(StatementCompletion("SET"))
+    }
+
+    private func noteLocal(_ isLocal: Bool) {
         noteUse()
         if isLocal, status == .idle, !isInScript {
             notify(
                 .warning,
                 StatementError(.noActiveSQLTransaction, "SET LOCAL can only be used in transaction blocks"))
         }
-        try settings.set(name, to: value, isLocal: isLocal)
-        complete(StatementCompletion("SET"))
     }
+
+    /// SET ROLE, SET SESSION AUTHORIZATION: set here, and a node says whether it may be, as it does whenever it binds a
+    /// statement. If not, this fails, and with it what was set.
+    private func assume(_ name: String, _ values: [String]?, isLocal: Bool) throws(StatementError) {
+        guard values?.count ?? 1 == 1 else {
+            throw StatementError(.invalidParameterValue, "SET \(name) takes only one argument")
+        }
+        noteLocal(isLocal)
+        settings.assume(name, values?.first, isLocal: isLocal)
+        // Everybody may be who it was at the beginning.
+        let isPlain = values == nil || name.asciiLowercased == "role" && values == ["none"]
+        guard !isPlain, let statement = Self.nothing else { return complete(StatementCompletion("SET")) }
+        activity = .controlling(.assume)
+        runner.prepare(nextToken(), statement, types: [], context())
+    }
+
+    /// A statement that does nothing.
+    private static let nothing: PlannedStatement? = {
+        guard let plan = try? SQLParser.parse(Bytes("SELECT 1".utf8)).first?.plan else { return nil }
+        return PlannedStatement(text: Bytes("SELECT 1".utf8), verb: "select", plan: plan.encode())
+    }()
 
     /// `SET transaction_isolation = …` is SET TRANSACTION in other words.
     private func transactionModes(_ name: String, _ value: String?) throws(StatementError) -> TransactionModes? {
@@ -315,6 +347,7 @@ extension PgSession {
                     .activeSQLTransaction, "DISCARD ALL cannot run inside a transaction block")
             }
             dropPortals()
+            settings.assume("session_authorization", nil, isLocal: false)
             settings.resetAll()
             statements = [:]
             statementBytes = 0

@@ -153,6 +153,8 @@ extension PgSession {
         /// SHOW orbit.transaction_id, of a portal if there is one.
         case identify(Portal?, rowLimit: Int)
         case join, leave
+        /// SET ROLE, SET SESSION AUTHORIZATION: a node is asked.
+        case assume
     }
 
     func control(_ control: TransactionControl, _ step: ControlStep) {
@@ -192,6 +194,7 @@ extension PgSession {
         case .leave:
             transactionEnded(isCommitted: false)
             complete(StatementCompletion("RESET"))
+        case .assume: complete(StatementCompletion("SET"))
         }
     }
 
@@ -204,7 +207,7 @@ extension PgSession {
             transactionEnded(isCommitted: false)
             fail(error)
             hasGroupFailed = false
-        case .savepoint, .release, .rollBackTo, .identify: fail(error)
+        case .savepoint, .release, .rollBackTo, .identify, .assume: fail(error)
         case .join, .leave:
             transactionEnded(isCommitted: false)
             fail(error)

@@ -61,6 +61,8 @@ package final class PgSession {
     var startup: StartupMessage?
     var scram: SCRAMExchange?
     var record: UserRecord?
+    /// As which the user has logged in; nil: it is a user of the cluster.
+    var role: UserRecord.Role?
     package private(set) var user = ""
     package private(set) var database = ""
 
@@ -328,7 +330,9 @@ package final class PgSession {
 
     /// What statements are to know besides their text.
     func context() -> SessionContext {
-        if knownContext.version != settings.version { knownContext = settings.context(user: user, database: database) }
+        if knownContext.version != settings.version {
+            knownContext = settings.context(user: user, role: role?.number, database: database)
+        }
         return knownContext
     }
 

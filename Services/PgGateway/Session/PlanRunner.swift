@@ -159,6 +159,10 @@ package struct TransactionTerms: Hashable, Sendable {
 /// What statements depend on besides their text.
 package struct SessionContext: Hashable, Sendable {
     package var user = ""
+    /// Of the role as which the user has logged in; nil: it is a user of the cluster.
+    package var roleNumber: UInt32?
+    /// As SET SESSION AUTHORIZATION and SET ROLE say; `none` is no role.
+    package var sessionUser = "", role = "none"
     package var database = ""
     package var applicationName = ""
     /// Names of schemas, as `search_path` has them: `"$user"` is not resolved.

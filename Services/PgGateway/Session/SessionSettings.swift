@@ -99,12 +99,36 @@ package struct SessionSettings: Sendable {
 
     /// RESET ALL.
     package mutating func resetAll() {
-        let kept = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"]
-            .compactMap { name in table.index(of: name).map { ($0, current.local[$0]) } }
+        let kept = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"] + Self.identities
+        let rows = kept.compactMap { table.index(of: $0) }
+        let old = current
         current.local = [:]
         current.session = Array(repeating: nil, count: table.rows.count)
         (current.own, current.ownLocal) = ([:], [:])
-        for (row, value) in kept { current.local[row] = value }
+        for row in rows { (current.local[row], current.session[row]) = (old.local[row], old.session[row]) }
+        version &+= 1
+    }
+
+    // MARK: Who it is
+
+    private static let identities = ["session_authorization", "role"]
+
+    /// Whether a name is that of a setting that says in whose name statements are: it is set by `assume` alone.
+    package static func isIdentity(_ name: String) -> Bool { identities.contains(name.asciiLowercased) }
+
+    /// Says in whose name statements are from now on; nil: as it was at the beginning. Who is another user has no role
+    /// of its own.
+    package mutating func assume(_ name: String, _ value: String?, isLocal: Bool) {
+        let folded = name.asciiLowercased
+        for other in Self.identities where other == folded || folded == Self.identities[0] {
+            guard let row = table.index(of: other) else { continue }
+            let value = other == folded ? value : nil
+            if isLocal {
+                current.local[row] = value ?? defaults[row]
+            } else {
+                (current.local[row], current.session[row]) = (nil, value)
+            }
+        }
         version &+= 1
     }
 
@@ -201,9 +225,11 @@ package struct SessionSettings: Sendable {
     }
 
     /// What statements are to know.
-    package func context(user: String, database: String) -> SessionContext {
+    package func context(user: String, role: UInt32? = nil, database: String) -> SessionContext {
         var context = SessionContext()
-        (context.user, context.database) = (user, database)
+        (context.user, context.roleNumber, context.database) = (user, role, database)
+        context.sessionUser = self["session_authorization"]
+        context.role = self["role"]
         context.applicationName = self["application_name"]
         context.searchPath = Identifiers.split(self["search_path"]) ?? []
         context.timeZone = self["TimeZone"]

@@ -324,16 +324,15 @@ struct StatementReader {
         }
         if accept("constraints") { return .refused(Self.unsupported("SET CONSTRAINTS")) }
         let isLocal = accept("local")
-        if !isLocal { _ = accept("session") }
+        if !isLocal || index + 1 < end && tokens[index + 1].text == "authorization" { _ = accept("session") }
         if accept("time", "zone") { return try timeZone(isLocal) }
         if accept("authorization") {
-            if accept("default") { return try finished(.set("orbit.session_authorization", nil, isLocal: isLocal)) }
-            return .refused(Self.unsupported("SET SESSION AUTHORIZATION"))
+            let name = accept("default") ? nil : [try value()]
+            return try finished(.set("session_authorization", name, isLocal: isLocal))
         }
         if word == "role", index + 1 < end, tokens[index + 1].text != "=", tokens[index + 1].text != "to" {
             index += 1
-            if accept("none") { return try finished(.set("orbit.role", nil, isLocal: isLocal)) }
-            return .refused(Self.unsupported("SET ROLE"))
+            return try finished(.set("role", [try value()], isLocal: isLocal))
         }
         if accept("names") {
             let encoding = isAtEnd || accept("default") ? nil : [try string()]
@@ -398,9 +397,8 @@ struct StatementReader {
         if accept("all") { return try finished(.resetAll) }
         if accept("time", "zone") { return try finished(.reset("TimeZone")) }
         if accept("transaction", "isolation", "level") { return try finished(.reset("transaction_isolation")) }
-        if accept("session", "authorization") { return try finished(.reset("orbit.session_authorization")) }
-        let name = try settingName()
-        return try finished(.reset(name == "role" ? "orbit.role" : name))
+        if accept("session", "authorization") { return try finished(.reset("session_authorization")) }
+        return try finished(.reset(try settingName()))
     }
 
     private mutating func show() throws(StatementError) -> SessionStatement {

@@ -94,6 +94,7 @@ package struct SettingsTable: Sendable {
             "Times are counted in whole microseconds."),
         Setting("is_superuser", .bool, "off", access: .fixed, isReported: true, "Whether the user may do everything."),
         Setting("session_authorization", .text, "", access: .fixed, isReported: true, "The user of this session."),
+        Setting("role", .text, "none", access: .fixed, "Whose rights count in place of the user's."),
         Setting("lc_collate", .text, "C", access: .fixed, "Order of text."),
         Setting("lc_ctype", .text, "C.UTF-8", access: .fixed, "What is a letter, and its case."),
         Setting("max_identifier_length", .integer(0...63, nil), "63", access: .fixed, "Bytes of a name."),

@@ -134,7 +134,7 @@ final class UserCatalog {
         switch change {
         case .remove(let name): store.write(name, nil, next)
         case .put(let name, let isEnabled, let rules, let passwords, let dropped, let keepsPasswords):
-            store.fetch(name) { [self] result in
+            store.fetchRecord(name) { [self] result in
                 guard case .success(let old) = result else {
                     if case .failure(let error) = result { next(error) }
                     return
@@ -199,26 +199,36 @@ final class UserCatalog {
             return
         }
         isRefreshing = true
-        var missing = slots.count, found: [UserRecord]? = []
+        var missing = slots.count + 1, found: [UserRecord]? = [], roles: [RoleDescriptor] = []
+        let done = { [self] in
+            missing -= 1
+            guard missing == 0 else { return }
+            isRefreshing = false
+            if let found { replace(with: found, roles) }
+            completion?()
+            guard !waitingForRefresh.isEmpty else { return }
+            let waiting = waitingForRefresh
+            waitingForRefresh = []
+            refresh { for completion in waiting { completion() } }
+        }
+        // What is known stays until all of it can be read again.
+        store.readRoles { known in
+            if let known { roles = known } else { found = nil }
+            done()
+        }
         for slot in slots {
-            store.readAll(slot: slot) { [self] users in
-                // What is known stays until all of it can be read again.
+            store.readAll(slot: slot) { users in
                 if let users { found?.append(contentsOf: users) } else { found = nil }
-                missing -= 1
-                guard missing == 0 else { return }
-                isRefreshing = false
-                if let found { replace(with: found) }
-                completion?()
-                guard !waitingForRefresh.isEmpty else { return }
-                let waiting = waitingForRefresh
-                waitingForRefresh = []
-                refresh { for completion in waiting { completion() } }
+                done()
             }
         }
     }
 
-    private func replace(with found: [UserRecord]) {
-        let fresh = Dictionary(found.map { ($0.name, $0) }) { first, _ in first }
+    private func replace(with found: [UserRecord], _ roles: [RoleDescriptor]) {
+        var fresh = Dictionary(found.map { ($0.name, $0) }) { first, _ in first }
+        for role in roles where fresh[role.name] != nil || role.attributes.contains(.login) {
+            fresh[role.name] = role.user(fresh[role.name])
+        }
         guard fresh != records else { return }
         records = fresh
         publish()
@@ -234,7 +244,9 @@ final class UserCatalog {
     private func publish() {
         server.users.replace(
             with: records.values.map { record in
-                let user = ACLUser(name: record.name, isEnabled: record.isEnabled, rules: record.rules, server.table)
+                let mayLogIn = record.role?.mayLogIn ?? true
+                let user = ACLUser(
+                    name: record.name, isEnabled: record.isEnabled && mayLogIn, rules: record.rules, server.table)
                 user.fingerprints = Self.scramTexts(record).compactMap { text in
                     SCRAMVerifier(parsing: text).map { Self.hexadecimal($0.storedKey) }
                 }

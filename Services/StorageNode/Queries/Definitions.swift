@@ -1,5 +1,6 @@
 import Base
 import Contracts
+import Crypto
 import DataModel
 import Engine
 import GatewayKit
@@ -11,14 +12,14 @@ struct DefinitionCalls {
     static func body(_ changes: [CatalogChange], plannedBy version: UInt64, areStatistics: Bool = false) -> Bytes {
         var builder = RowCallBuilder()
         var made = version
-        var puts: [CatalogObject] = [], drops: [UInt32] = [], dropsNamespaces = false
+        var puts: [CatalogObject] = [], drops: [UInt32] = [], dropFlags: UInt32 = 0
         func flush() {
             let count = UInt64(puts.count + drops.count)
             guard count > 0 else { return }
             let numbers = [Int64(bitPattern: made + count), Int64(bitPattern: made)]
             made += count
             if puts.isEmpty {
-                builder.append(.schemaDrop, key: key(drops), flags: dropsNamespaces ? 1 : 0, numbers: numbers)
+                builder.append(.schemaDrop, key: key(drops), flags: dropFlags, numbers: numbers)
             } else {
                 let ids = puts.compactMap { object -> UInt32? in
                     if case .collection(let collection) = object { collection.id.rawValue } else { nil }
@@ -29,19 +30,19 @@ struct DefinitionCalls {
             }
             (puts, drops) = ([], [])
         }
+        func drop(_ id: UInt32, _ flags: UInt32) {
+            if !puts.isEmpty || dropFlags != flags { flush() }
+            dropFlags = flags
+            drops.append(id)
+        }
         for step in changes {
             switch step {
             case .put(let object):
                 if !drops.isEmpty { flush() }
                 puts.append(object)
-            case .dropNamespace(let id):
-                if !puts.isEmpty || !dropsNamespaces { flush() }
-                dropsNamespaces = true
-                drops.append(id.rawValue)
-            case .dropCollection(let id):
-                if !puts.isEmpty || dropsNamespaces { flush() }
-                dropsNamespaces = false
-                drops.append(id.rawValue)
+            case .dropNamespace(let id): drop(id.rawValue, 1)
+            case .dropRole(let id): drop(id.rawValue, 2)
+            case .dropCollection(let id): drop(id.rawValue, 0)
             }
         }
         flush()
@@ -61,6 +62,27 @@ extension Queries {
         _ calls: TransactionCalls, _ principal: String, _ answer: @escaping Answer
     ) throws(StatementError) {
         counts.definitions &+= 1
+        let root = source[source.root]
+        guard root.kind == .createRole else {
+            return try carryOut(source, request, by: catalog, in: home, calls, principal, answer)
+        }
+        // A name is one user's: a role with that of a user of the cluster would have its rights in Redis.
+        UserRecords.fetchRecord(root.name, calls.router, loop) { [self] result in
+            do throws(StatementError) {
+                guard try result.mapError({ StatementError($0) }).get() == nil else {
+                    throw StatementError(.duplicateObject, "role \"\(root.name)\" already exists")
+                }
+                try carryOut(source, request, by: catalog, in: home, calls, principal, answer)
+            } catch {
+                answer(QueryReply(error: error))
+            }
+        }
+    }
+
+    private func carryOut(
+        _ source: LogicalPlan, _ request: QueryRequest, by catalog: Catalog, in home: HomeTransaction,
+        _ calls: TransactionCalls, _ principal: String, _ answer: @escaping Answer
+    ) throws(StatementError) {
         let (change, settings) = try planned(source, request, by: catalog, principal)
         var reply = QueryReply()
         reply.tag = change.tag
@@ -116,10 +138,21 @@ extension Queries {
         let now = Int64(clock()) * 1000
         var settings = try StatementSettings(
             request, principal: principal, now: now, transactionTime: now, zones: zones)
-        settings.keepNamespaces(of: catalog)
+        try settings.resolve(catalog)
         let path = settings.engine.searchPath.compactMap { catalog.namespace(named: $0)?.id }
-        let context = DefinitionContext(searchPath: path, owner: principal, settings: settings.engine)
+        var context = DefinitionContext(searchPath: path, owner: settings.engine.user, settings: settings.engine)
+        context.verifier = Self.verifier
         return (try SchemaChange(source, catalog: catalog, context: context), settings.engine)
+    }
+
+    /// What is kept of a password; who sends what proves one already, as PostgreSQL's tools do, has that kept.
+    private static let verifier: @Sendable (String) throws(StatementError) -> String = {
+        (password: String) throws(StatementError) -> String in
+        if SCRAMVerifier(parsing: password) != nil { return password }
+        guard let verifier = try? SCRAMVerifier(password: Bytes(password.utf8)) else {
+            throw StatementError(.invalidParameterValue, "the password cannot be used")
+        }
+        return verifier.description
     }
 
     private static let lost = StatementError(.internalError, "a change of the catalog has no outcome")

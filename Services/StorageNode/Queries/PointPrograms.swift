@@ -26,13 +26,20 @@ final class PointPrograms: RowPrograms {
 
     private let clock: () -> UInt64
     private var programs: [Name: Program] = [:]
+    /// Of the catalog that statements are bound by now; nil while a change of it is being decided.
+    var catalogVersion: () -> UInt64? = { nil }
 
     /// `clock` tells milliseconds since 1970.
     init(clock: @escaping () -> UInt64) { self.clock = clock }
 
     var count: Int { programs.count }
 
-    func program(_ name: ByteView) -> (any RowProgram)? { Name(name).flatMap { programs[$0] } }
+    func program(_ name: ByteView) -> (any RowProgram)? {
+        guard let found = Name(name).flatMap({ programs[$0] }) else { return nil }
+        // While a change of the catalog is being decided nobody knows, and the statement is bound when that is over.
+        if let rights = found.rightsVersion, rights != catalogVersion() { return nil }
+        return found
+    }
 
     /// Keeps the program of a statement that was just bound, if it is one, and says how to call it.
     func keep(_ prepared: PreparedPlan, _ request: QueryRequest, _ settings: StatementSettings) -> QueryReply.Point? {
@@ -89,10 +96,18 @@ final class PointPrograms: RowPrograms {
 
         init(_ program: PointProgram, _ settings: StatementSettings, _ clock: @escaping () -> UInt64) {
             (self.program, self.settings, self.clock) = (program, settings, clock)
+            // Rights were asked for when it was bound; those of roles change with the catalog.
+            let engine = settings.engine
+            let isRole =
+                engine.authority != .user || engine.user != settings.principal
+                || engine.catalog?.role(named: engine.user) != nil
+            rightsVersion = isRole ? engine.catalog?.version : nil
         }
 
         var writes: Bool { program.writes }
         var version: UInt64 { program.collection.version }
+        /// Of the catalog by which the user may do this; nil for one who may do everything.
+        let rightsVersion: UInt64?
 
         func evaluate(
             _ record: Bytes?, key: ByteView, parameters: ViewList, time: Int64, into reply: inout ByteBuffer

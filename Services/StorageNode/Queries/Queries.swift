@@ -32,6 +32,8 @@ final class Queries {
         let point: QueryReply.Point?
         let fragments: KeptFragments?
         let catalogVersion: UInt64
+        /// Whose rights were asked for.
+        let user: String
         var lastUse: UInt64
     }
 
@@ -199,10 +201,10 @@ final class Queries {
         var settings = try StatementSettings(
             request, principal: principal, now: Int64(now) * 1000, transactionTime: Int64(begun ?? now) * 1000,
             zones: zones)
-        settings.keepNamespaces(of: catalog)
+        try settings.resolve(catalog)
         let key = PlanKey(
             fingerprint: request.fingerprint, types: request.parameterTypes, settings: request.settings)
-        if isShared, let plan = plans[key], plan.catalogVersion == catalog.version {
+        if isShared, let plan = plans[key], plan.catalogVersion == catalog.version, plan.user == principal {
             plans[key]?.lastUse = loop.now
             return (plan.prepared, settings, plan.point, plan.fragments)
         }
@@ -220,7 +222,8 @@ final class Queries {
         let point = programs.keep(prepared, request, settings)
         let kept = fragments.keep(prepared, settings.engine)
         plans[key] = Plan(
-            prepared: prepared, point: point, fragments: kept, catalogVersion: catalog.version, lastUse: loop.now)
+            prepared: prepared, point: point, fragments: kept, catalogVersion: catalog.version, user: principal,
+            lastUse: loop.now)
         return (prepared, settings, point, kept)
     }
 

@@ -8,13 +8,18 @@ import ServiceKit
 /// What a session says of its statements, from the settings that travel with them.
 struct StatementSettings {
     var engine = EngineSettings()
+    /// As SET SESSION AUTHORIZATION and SET ROLE say.
+    private var sessionUser: String?, role: String?
+    let principal: String
 
     /// Settings that are not known here change nothing that a statement means: gateways send those that do. Times are
     /// microseconds since 1970.
     init(
         _ request: QueryRequest, principal: String, now: Int64, transactionTime: Int64, zones: ZoneTable
     ) throws(StatementError) {
+        self.principal = principal
         engine.user = principal
+        engine.sessionUser = principal
         (engine.statementTime, engine.transactionTime) = (now, transactionTime)
         engine.random = {
             var random = SystemRandom()
@@ -28,7 +33,13 @@ struct StatementSettings {
         for setting in request.settings {
             switch setting.name {
             case "search_path": engine.searchPath = Self.names(setting.value)
-            case "user": engine.user = setting.value
+            case QueryRequest.Setting.roleNumber:
+                guard let number = UInt32(setting.value) else {
+                    throw StatementError(.protocolViolation, "malformed number of a role")
+                }
+                engine.authority = .role(RoleID(rawValue: number))
+            case "session_authorization" where setting.value != principal: sessionUser = setting.value
+            case "role": role = setting.value
             case "enable_seqscan": engine.avoidsScans = setting.value == "off"
             case "database": engine.database = setting.value
             case "TimeZone": engine.text.zone = try zones.rules(setting.value)
@@ -38,9 +49,11 @@ struct StatementSettings {
         }
     }
 
-    /// Leaves those of the search path that are there; `$user` is the user's own. Objects have their names from
-    /// `catalog`.
-    mutating func keepNamespaces(of catalog: Catalog) {
+    /// Means by names what `catalog` has: the user who the session has become, and namespaces. Those of the search path
+    /// that are not there are left out; `$user` is the user's own.
+    mutating func resolve(_ catalog: Catalog) throws(StatementError) {
+        if let sessionUser { try engine.becomeSession(of: sessionUser, catalog) }
+        if let role { try engine.become(role, catalog) }
         let user = engine.user
         engine.searchPath = engine.searchPath.map { $0 == "$user" ? user : $0 }
             .filter { catalog.hasNamespace($0) }

@@ -47,7 +47,7 @@ extension Queries {
     }
 
     static func notice(_ notice: StatementError) -> QueryReply.Notice {
-        QueryReply.Notice(severity: notice.state == .warning ? "WARNING" : "NOTICE", notice)
+        QueryReply.Notice(severity: notice.state.rawValue.hasPrefix("01") ? "WARNING" : "NOTICE", notice)
     }
 
     /// In a transaction that others have begun there is no VACUUM.

@@ -63,6 +63,7 @@ extension ActorRuntime {
             SchemaKey.append(bucket, .namespace, namespace.id.rawValue, into: &keyBuffer)
         case .collection(let collection):
             SchemaKey.append(bucket, .collection, collection.id.rawValue, into: &keyBuffer)
+        case .role(let role): SchemaKey.append(bucket, .role, role.id.rawValue, into: &keyBuffer)
         }
     }
 
@@ -75,17 +76,22 @@ extension ActorRuntime {
     }
 
     func schemaDrop(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
-        let catalog = try admitCatalog(call), isOfNamespaces = call.flags & 1 != 0
+        let catalog = try admitCatalog(call)
         var ids = ByteReader(call.key), changes: [CatalogChange] = []
         while let number = ids.bigEndian(UInt32.self) {
-            let isThere =
-                isOfNamespaces
-                ? catalog.namespaces[NamespaceID(rawValue: number)] != nil
-                : catalog.collection(CollectionID(rawValue: number)) != nil
+            let isThere: Bool
+            switch call.flags & 3 {
+            case 1:
+                isThere = catalog.namespaces[NamespaceID(rawValue: number)] != nil
+                changes.append(.dropNamespace(NamespaceID(rawValue: number)))
+            case 2:
+                isThere = catalog.roles[RoleID(rawValue: number)] != nil
+                changes.append(.dropRole(RoleID(rawValue: number)))
+            case _:
+                isThere = catalog.collection(CollectionID(rawValue: number)) != nil
+                changes.append(.dropCollection(CollectionID(rawValue: number)))
+            }
             guard isThere else { throw Failure.noCollection }
-            changes.append(
-                isOfNamespaces
-                    ? .dropNamespace(NamespaceID(rawValue: number)) : .dropCollection(CollectionID(rawValue: number)))
         }
         guard ids.isAtEnd, !changes.isEmpty else { throw Failure.noCollection }
         let size = 128 &* changes.count &* buckets.count
@@ -109,6 +115,7 @@ extension ActorRuntime {
         switch change {
         case .put: return
         case .dropNamespace(let id): SchemaKey.append(bucket, .namespace, id.rawValue, into: &keyBuffer)
+        case .dropRole(let id): SchemaKey.append(bucket, .role, id.rawValue, into: &keyBuffer)
         case .dropCollection(let id):
             SchemaKey.append(bucket, .collection, id.rawValue, into: &keyBuffer)
             endBuffer.removeAll()
@@ -136,6 +143,9 @@ extension ActorRuntime {
         reply.beginList()
         reply.encoder.listInteger(Int64(clamping: catalog.version))
         if call.numbers[0] != Int64(clamping: catalog.version) {
+            for role in catalog.roles.values { reply.item(CatalogObject.role(role).encode()) }
+        }
+        if call.numbers[0] != Int64(clamping: catalog.version), call.flags & 1 == 0 {
             for namespace in catalog.namespaces.values { reply.item(CatalogObject.namespace(namespace).encode()) }
             for collection in catalog.collections.values { reply.item(CatalogObject.collection(collection).encode()) }
         }

@@ -169,3 +169,9 @@ package struct QueryRequest: Hashable, Sendable {
         }
     }
 }
+
+extension QueryRequest.Setting {
+    /// Says as which role of the catalog the user has logged in: if that is gone, the statement has no rights. Nothing
+    /// that a client can set is called so.
+    package static let roleNumber = "role number"
+}

@@ -4,8 +4,9 @@ import Base
 package enum CatalogObject: Hashable, Sendable {
     case namespace(NamespaceDescriptor)
     case collection(CollectionDescriptor)
+    case role(RoleDescriptor)
 
-    private static let format: UInt8 = 4
+    private static let format: UInt8 = 5
 
     /// The stored form.
     package func encode() -> Bytes {
@@ -18,6 +19,9 @@ package enum CatalogObject: Hashable, Sendable {
         case .collection(let collection):
             writer.buffer.append(1 as UInt8)
             collection.write(&writer)
+        case .role(let role):
+            writer.buffer.append(2 as UInt8)
+            role.write(&writer)
         }
         return writer.buffer.readable.bytes
     }
@@ -34,6 +38,7 @@ package enum CatalogObject: Hashable, Sendable {
         switch try reader.byte() {
         case 0: self = .namespace(try NamespaceDescriptor(&reader))
         case 1: self = .collection(try CollectionDescriptor(&reader))
+        case 2: self = .role(try RoleDescriptor(&reader))
         case _: throw CatalogReader.corrupt("an unknown kind")
         }
         guard reader.reader.isAtEnd else { throw CatalogReader.corrupt("bytes after the end") }
@@ -46,6 +51,7 @@ package enum CatalogChange: Hashable, Sendable {
     case put(CatalogObject)
     case dropNamespace(NamespaceID)
     case dropCollection(CollectionID)
+    case dropRole(RoleID)
 }
 
 /// All namespaces and collections as of one moment, to bind statements by.
@@ -58,6 +64,7 @@ package struct Catalog: Sendable {
     package private(set) var version: UInt64 = 0
     package private(set) var namespaces: [NamespaceID: NamespaceDescriptor]
     package private(set) var collections: [CollectionID: CollectionDescriptor] = [:]
+    package private(set) var roles: [RoleID: RoleDescriptor] = [:]
     private var names: [Name: CollectionID] = [:]
 
     /// Names are compared byte for byte, not as Unicode does.
@@ -85,6 +92,8 @@ package struct Catalog: Sendable {
             forgetName(of: collection.id)
             collections[collection.id] = collection
             names[Name(collection.namespace, collection.name)] = collection.id
+        case .put(.role(let role)): roles[role.id] = role
+        case .dropRole(let id): roles[id] = nil
         case .dropNamespace(let id): namespaces[id] = nil
         case .dropCollection(let id):
             forgetName(of: id)
@@ -102,6 +111,11 @@ package struct Catalog: Sendable {
     /// By the name as it was folded by its dialect, byte for byte.
     package func namespace(named name: String) -> NamespaceDescriptor? {
         namespaces.values.first { $0.name.utf8.elementsEqual(name.utf8) }
+    }
+
+    /// By the name as it was folded by its dialect, byte for byte.
+    package func role(named name: String) -> RoleDescriptor? {
+        roles.values.first { $0.name.utf8.elementsEqual(name.utf8) }
     }
 
     package func collection(_ id: CollectionID) -> CollectionDescriptor? { collections[id] }

@@ -2,12 +2,12 @@ import Base
 
 // The stored form of the catalog's objects:
 //
-//     version u8 (2) | kind u8 (0 namespace, 1 collection) | fields in the order in which they are declared
+//     version u8 (5) | kind u8 (0 namespace, 1 collection, 2 role) | fields in the order in which they are declared
 //
 // Numbers are varints, signed ones zig-zag; texts and lists have their length or count in front; what may be absent has
 // a byte 0 or 1 in front. A decoder trusts no length, and refuses what it does not know: a newer release wrote it.
 // Version 1 had no `Index.isConstraint`, no `Column.missing` and no statistics, version 2 other statistics of columns,
-// version 3 no `NamespaceDescriptor.namesRecords`.
+// version 3 no `NamespaceDescriptor.namesRecords`, version 4 no roles and no grants.
 
 /// Writes the fields of one object.
 struct CatalogWriter: ~Copyable {
@@ -122,11 +122,13 @@ extension NamespaceDescriptor {
         writer.text(name)
         writer.text(owner)
         writer.bool(namesRecords)
+        Grant.write(grants, &writer)
     }
 
     init(_ reader: inout CatalogReader) throws(DatabaseError) {
         self.init(id: NamespaceID(rawValue: try reader.number()), name: try reader.text(), owner: try reader.text())
         if reader.format >= 4 { namesRecords = try reader.bool() }
+        grants = try Grant.read(&reader)
     }
 }
 
@@ -154,6 +156,7 @@ extension CollectionDescriptor {
         writer.text(comment)
         writer.optional(entriesOf) { $0.number($1.rawValue) }
         writer.optional(statistics) { $1.write(&$0) }
+        Grant.write(grants, &writer)
     }
 
     init(_ reader: inout CatalogReader) throws(DatabaseError) {
@@ -179,6 +182,7 @@ extension CollectionDescriptor {
         entriesOf = try reader.optional { reader throws(DatabaseError) in CollectionID(rawValue: try reader.number()) }
         guard reader.format >= 2 else { return }
         statistics = try reader.optional { reader throws(DatabaseError) in try Statistics(&reader) }
+        grants = try Grant.read(&reader)
     }
 }
 

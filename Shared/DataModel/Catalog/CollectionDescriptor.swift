@@ -28,6 +28,8 @@ package struct NamespaceDescriptor: Hashable, Sendable {
     package var owner: String
     /// Keys of Redis name records of its collections: `resp.records`.
     package var namesRecords = true
+    /// Nil: what is so without any GRANT.
+    package var grants: [Grant]?
 
     package init(id: NamespaceID, name: String, owner: String) {
         (self.id, self.name, self.owner) = (id, name, owner)
@@ -211,6 +213,8 @@ package struct CollectionDescriptor: Hashable, Sendable {
     package var entriesOf: CollectionID?
     /// Nil until somebody asked for it.
     package var statistics: Statistics?
+    /// Nil: what is so without any GRANT.
+    package var grants: [Grant]?
 
     package init(
         id: CollectionID, namespace: NamespaceID, name: String, kind: Kind, version: UInt64 = 1, owner: String

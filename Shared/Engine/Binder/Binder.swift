@@ -15,6 +15,9 @@ final class Binder {
     var parameterTypes: [DataType]
     /// The collections that were looked at: a plan holds as long as they have these versions.
     var versions: [CollectionID: UInt64] = [:]
+    /// What has to be allowed, and who asks: the owner of the view that is being bound, or nil.
+    var accesses: [Access] = []
+    let accessUser: String?
     /// Told what names mean, where the catalog is to keep the query.
     var recorder: ViewRecorder?
     /// Locking clauses around the next query to be bound, which are about its tables too.
@@ -35,6 +38,7 @@ final class Binder {
         self.settings = settings
         self.parameterTypes = parameterTypes
         views = ViewCount()
+        accessUser = nil
     }
 
     /// A binder for another plan within the same statement: a view's, a default's.
@@ -42,6 +46,7 @@ final class Binder {
         self.plan = plan
         views = outer.views
         openViews = outer.openViews + (view.map { [$0] } ?? [])
+        accessUser = view.flatMap { outer.catalog.collection($0)?.owner } ?? outer.accessUser
         catalog = outer.catalog
         settings = outer.settings
         parameterTypes = []
@@ -57,6 +62,7 @@ final class Binder {
         recursionCount = inner.recursionCount
         commonCount = inner.commonCount
         versions.merge(inner.versions) { $1 }
+        accesses += inner.accesses
     }
 
     /// The plan is the catalog's own: it may name things by number.
@@ -161,7 +167,9 @@ final class Binder {
         }
         for namespace in namespaces {
             let actual = namespace == "$user" ? settings.user : namespace
-            if let found = catalog.collection(named: name, in: actual), found.entriesOf == nil {
+            if let found = catalog.collection(named: name, in: actual), found.entriesOf == nil,
+                !qualifier.isEmpty || isOpen(found.namespace)
+            {
                 if !SystemCatalogs.isSystem(found) { versions[found.id] = found.version }
                 return found
             }

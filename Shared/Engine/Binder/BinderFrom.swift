@@ -93,6 +93,7 @@ extension Binder {
             ? try collection(numbered: node.number, node.name)
             : try findCollection(node.name, qualifier: qualifier, at: node.position)
         recorder?.tables[index] = collection.id
+        needs(.select, on: collection, isNamed: !isStored)
         switch collection.kind {
         case .table: break
         case .view: return try bindView(collection, node, scope)
@@ -184,6 +185,7 @@ extension Binder {
         try inner.checkViewDepth()
         inner.inheritedLockings = locking(
             within: node.children[1] == 0 ? node.name : plan[node.children[1]].name, scope)
+        if !inner.inheritedLockings.isEmpty { needs(.update, on: view, isNamed: !isStored) }
         var query = try inner.bindQuery(inner.plan.root, in: nil)
         absorb(inner)
         for (index, column) in view.columns.enumerated() where index < query.outputs.count {

@@ -112,6 +112,9 @@ extension Binder {
                 }
             }
         }
+        for index in strengths.keys {
+            if let collection = scope.relations[index].collection { needs(.update, on: collection) }
+        }
         return strengths.sorted { $0.key < $1.key }.compactMap { index, lock in
             relation(scope.relations[index], isExclusive: lock.strength >= 2, wait: lock.wait)
         }

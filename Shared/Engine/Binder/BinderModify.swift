@@ -174,6 +174,14 @@ extension Binder {
         let outer = Scope(parent: parent)
         let tables = try bindWith(node.children[0], outer)
         let (collection, alias) = try bindWritten(node.children[1], "insert into")
+        needs(.insert, on: collection)
+        needsReading(collection, as: alias, in: [node.children[4], node.children[5]])
+        if node.children[4] != 0 {
+            let conflict = plan[node.children[4]]
+            if !plan.list(conflict.children[2]).isEmpty { needs(.update, on: collection) }
+            // The columns of the constraint are read.
+            if !conflict.name.isEmpty { needs(.select, on: collection) }
+        }
         var places: [Int] = []
         for item in plan.list(node.children[2]) {
             let place = try column(plan[item].name, collection, at: plan[item].position)
@@ -200,6 +208,11 @@ extension Binder {
                 projections.append(Projection(attribute: attribute, expression: try defaultValue(column)))
             }
             guard let sequence = column.sequence else { continue }
+            if column.identity == .none, given.map({ source.flags[$0] != nil }) ?? true,
+                let numbers = catalog.collection(sequence)
+            {
+                needsDrawing(from: numbers)
+            }
             if let given {
                 guard let flag = source.flags[given] else { continue }
                 projections.append(Projection(attribute: flag, expression: .attribute(flag, .bool)))
@@ -502,6 +515,8 @@ extension Binder {
         let scope = Scope(parent: parent)
         let tables = try bindWith(node.children[0], scope)
         let (collection, alias) = try bindWritten(node.children[1], "update")
+        needs(.update, on: collection)
+        needsReading(collection, as: alias, in: Array(node.children.dropFirst(2)))
         var (below, key, old) = try bindRowsToWrite(collection, alias, from: node.children[3], scope)
         if node.children[4] != 0 {
             let condition = try bindCondition(node.children[4], scope, .condition, "WHERE")
@@ -539,6 +554,8 @@ extension Binder {
         let scope = Scope(parent: parent)
         let tables = try bindWith(node.children[0], scope)
         let (collection, alias) = try bindWritten(node.children[1], "delete from")
+        needs(.delete, on: collection)
+        needsReading(collection, as: alias, in: Array(node.children.dropFirst(2)))
         var (below, key, old) = try bindRowsToWrite(collection, alias, from: node.children[2], scope)
         if node.children[3] != 0 {
             let condition = try bindCondition(node.children[3], scope, .condition, "WHERE")

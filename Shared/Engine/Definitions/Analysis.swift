@@ -8,7 +8,9 @@ extension DefinitionPlanner {
         for index in plan.list(node.children[1]) { try checkOption(plan[index]) }
         let targets = plan.list(node.children[0])
         guard !targets.isEmpty else {
-            for table in tables { analyses.append(TableAnalysis(table: table, columns: table.columns.map(\.id))) }
+            for table in tables where mayDo("analyze", table) {
+                analyses.append(TableAnalysis(table: table, columns: table.columns.map(\.id)))
+            }
             return
         }
         for index in targets {
@@ -35,6 +37,14 @@ extension DefinitionPlanner {
         }
     }
 
+    /// Tables of others are left out.
+    mutating func mayDo(_ action: String, _ table: CollectionDescriptor) -> Bool {
+        guard let sender, !AccessRights(catalog).owns(sender, table.owner) else { return true }
+        notices.append(
+            StatementError(.warning, "skipping \"\(table.name)\" --- only table or database owner can \(action) it"))
+        return false
+    }
+
     /// The table that a target names; nil for what is none, which is skipped.
     mutating func table(
         of target: LogicalPlan.Node, for action: String
@@ -49,6 +59,7 @@ extension DefinitionPlanner {
                     .warning, "skipping \"\(table.name)\" --- cannot \(action) non-tables or special system tables"))
             return nil
         }
+        guard mayDo(action, table) else { return nil }
         return table
     }
 

@@ -12,6 +12,7 @@ extension DefinitionPlanner {
         guard ClusterTables.names.contains(where: { $0.1 == name.name }) else {
             throw StatementError(.invalidCatalogName, "database \"\(name.name)\" does not exist")
         }
+        try mustOwn(SystemCatalog.owner, "database", name.name)
         for index in plan.list(node.children[1]) {
             let action = plan[index]
             guard action.name.lowercased() == Self.records || action.kind == .reset && action.name == "all" else {

@@ -71,7 +71,11 @@ extension DefinitionPlanner {
         try dropViews(reading: collection, isCascade: isCascade, besides: others)
         switch collection.kind {
         case .table:
-            for column in collection.columns { if let sequence = column.sequence { drop(sequence) } }
+            for column in collection.columns {
+                guard let sequence = column.sequence else { continue }
+                following.insert(sequence)
+                drop(sequence)
+            }
             for id in hidden(of: collection.id) { drop(id) }
         case .sequence:
             try drop(defaultsFrom: collection, isCascade: isCascade, others)
@@ -109,6 +113,7 @@ extension DefinitionPlanner {
                 StatementError(
                     .successfulCompletion,
                     "drop cascades to default value for column \(column.name) of table \(table.name)"))
+            following.insert(table.id)
             put(changed)
         }
     }
@@ -140,6 +145,7 @@ extension DefinitionPlanner {
                 detail: "\(first.kind) \(name).\(first.name) depends on schema \(name)",
                 hint: "Use DROP ... CASCADE to drop the dependent objects too.")
         }
+        following.formUnion(inside.map(\.id))
         for collection in inside { try drop(collection, with: inside, isCascade: true) }
         drop(namespace.id)
     }

@@ -147,6 +147,7 @@ extension DefinitionPlanner {
                 "cannot drop index \(name.name) because constraint \(name.name) on table \(table.name) requires it",
                 hint: "You can drop constraint \(name.name) on table \(table.name) instead.")
         }
+        try mustOwn(table.owner, "index", found.name)
         var changed = table, work = TableWork(table)
         drop(index: found, of: &changed, &work)
         try finish(&changed, work)

@@ -45,6 +45,8 @@ package struct DefinitionContext: Sendable {
     package var owner: String
     /// Of the session: the time, its zone.
     package var settings: EngineSettings
+    /// What proves a password, to be kept in its place; nil: passwords are refused.
+    package var verifier: (@Sendable (String) throws(StatementError) -> String)?
 
     package init(searchPath: [NamespaceID] = [.default], owner: String, settings: EngineSettings = EngineSettings()) {
         (self.searchPath, self.owner, self.settings) = (searchPath, owner, settings)
@@ -67,9 +69,42 @@ struct DefinitionPlanner {
     var hidesKeys = false
     var analyses: [TableAnalysis] = []
     var vacuum: TableVacuum?
+    /// Whose rights count; nil: everything is allowed.
+    let sender: String?
+    /// Collections that change or go because another one does.
+    var following: Set<CollectionID> = []
+    /// The statement has asked for the rights that it needs by itself.
+    var hasAsked = false
 
-    init(_ plan: LogicalPlan, _ catalog: Catalog, _ context: DefinitionContext) {
+    init(_ plan: LogicalPlan, _ catalog: Catalog, _ context: DefinitionContext) throws(StatementError) {
+        var settings = context.settings
+        settings.user = context.owner
+        sender = settings.restrictedUser(catalog)
+        guard sender != AccessRights.nobody else {
+            throw StatementError(.undefinedObject, "role \"\(context.owner)\" does not exist")
+        }
+        var context = context
+        if let sender {
+            // Names without a qualifier are not looked for in what the user may not use.
+            context.searchPath.removeAll { id in
+                guard let namespace = catalog.namespaces[id] else { return false }
+                return !AccessRights(catalog).privileges(of: sender, on: namespace).contains(.usage)
+            }
+        }
         (self.plan, self.catalog, self.context) = (plan, catalog, context)
+    }
+
+    /// Refuses who has none of an owner's rights.
+    func mustOwn(_ owner: String, _ kind: String, _ name: String) throws(StatementError) {
+        guard sender.map({ AccessRights(catalog).owns($0, owner) }) ?? true else {
+            throw SchemaChange.notOwner(kind, name)
+        }
+    }
+
+    /// A namespace that a name of something else in it says must be open.
+    private func mustBeOpen(_ namespace: NamespaceDescriptor) throws(StatementError) {
+        guard let sender, !AccessRights(catalog).privileges(of: sender, on: namespace).contains(.usage) else { return }
+        throw Binder.denied("schema", namespace.name)
     }
 
     func finish(_ tag: String) -> SchemaChange {
@@ -96,6 +131,10 @@ struct DefinitionPlanner {
     }
 
     mutating func put(_ namespace: NamespaceDescriptor) { record(.put(.namespace(namespace))) }
+
+    mutating func put(_ role: RoleDescriptor) { record(.put(.role(role))) }
+
+    mutating func drop(_ id: RoleID) { record(.dropRole(id)) }
 
     mutating func drop(_ id: CollectionID) { record(.dropCollection(id)) }
 
@@ -159,7 +198,11 @@ struct DefinitionPlanner {
 
     /// Where something of that name is created.
     func target(_ name: QualifiedName) throws(StatementError) -> NamespaceDescriptor {
-        if let wanted = name.namespace { return try namespace(named: wanted, at: name.position) }
+        if let wanted = name.namespace {
+            let found = try namespace(named: wanted, at: name.position)
+            try mustBeOpen(found)
+            return found
+        }
         guard let found = context.searchPath.lazy.compactMap({ catalog.namespaces[$0] }).first else {
             throw StatementError(
                 .invalidSchemaName, "no schema has been selected to create in", position: name.position)
@@ -170,7 +213,9 @@ struct DefinitionPlanner {
     /// What the name means, looked for in the search path.
     func find(_ name: QualifiedName) throws(StatementError) -> CollectionDescriptor? {
         if let wanted = name.namespace {
-            return catalog.collection(named: name.name, in: try namespace(named: wanted, at: name.position).id)
+            let found = try namespace(named: wanted, at: name.position)
+            try mustBeOpen(found)
+            return catalog.collection(named: name.name, in: found.id)
         }
         return context.searchPath.lazy.compactMap { catalog.collection(named: name.name, in: $0) }.first
     }
@@ -236,7 +281,7 @@ extension SchemaChange {
     package static func isDefinition(_ plan: LogicalPlan) -> Bool {
         switch plan[plan.root].kind {
         case .createTable, .createSchema, .createSequence, .createView, .createIndex, .drop, .alter, .comment,
-            .truncate, .vacuum:
+            .truncate, .vacuum, .createRole, .alterRole, .dropRole, .grant, .grantRole, .alterSchema:
             true
         case _: false
         }
@@ -244,7 +289,7 @@ extension SchemaChange {
 
     /// What the definition at the root of `plan` comes to.
     package init(_ plan: LogicalPlan, catalog: Catalog, context: DefinitionContext) throws(StatementError) {
-        var planner = DefinitionPlanner(plan, catalog, context)
+        var planner = try DefinitionPlanner(plan, catalog, context)
         let root = plan[plan.root]
         let tag: String
         switch root.kind {
@@ -277,8 +322,13 @@ extension SchemaChange {
         case .vacuum:
             try planner.vacuum(root)
             tag = "VACUUM"
+        case .createRole, .alterRole, .dropRole, .grant, .grantRole, .alterSchema:
+            tag = try planner.defineRights(root)
         case _: throw StatementError(.internalError, "\(root.kind) is no definition")
         }
         self = planner.finish(tag)
+        if let sender = planner.sender, !planner.hasAsked {
+            try checkAccess(sender, following: planner.following, catalog)
+        }
     }
 }

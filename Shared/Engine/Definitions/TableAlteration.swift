@@ -10,6 +10,8 @@ extension DefinitionPlanner {
             try alterDatabase(node)
             return "ALTER DATABASE"
         }
+        let actions = plan.list(node.children[1])
+        if actions.count == 1, plan[actions[0]].kind == .setOwner { return try alterOwner(node, object, actions[0]) }
         guard object == .table else { throw Self.unsupported("ALTER " + "\(object)".uppercased()) }
         let name = try qualifiedName(node.children[0])
         guard var table = try find(name) else {

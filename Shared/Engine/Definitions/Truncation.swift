@@ -21,7 +21,25 @@ extension DefinitionPlanner {
             if !tables.contains(where: { $0.id == table.id }) { tables.append(table) }
         }
         try addReferring(to: &tables, isCascade: node.flags.contains(.isCascade))
+        try mayTruncate(tables, restartsIdentity: node.flags.contains(.isMarked))
         for table in tables { try empty(table, restartsIdentity: node.flags.contains(.isMarked)) }
+    }
+
+    /// It is not only for owners; the sequences that begin anew are.
+    private mutating func mayTruncate(
+        _ tables: [CollectionDescriptor], restartsIdentity: Bool
+    ) throws(StatementError) {
+        guard let sender else { return }
+        for table in tables {
+            guard AccessRights(catalog).privileges(of: sender, on: table).contains(.truncate) else {
+                throw Binder.denied("table", table.name)
+            }
+            guard restartsIdentity else { continue }
+            for sequence in table.columns.compactMap({ $0.sequence.flatMap(catalog.collection) }) {
+                try mustOwn(sequence.owner, "sequence", sequence.name)
+            }
+        }
+        hasAsked = true
     }
 
     /// Rows of other tables that refer to those that go would refer to nothing.

@@ -95,9 +95,12 @@ extension DefinitionPlanner {
         let options = try VacuumOptions(plan)
         let targets = plan.list(node.children[0])
         guard !targets.isEmpty else {
-            vacuum = TableVacuum(collections: nil, rewrites: options.isFull)
-            guard options.analyzes else { return }
-            for table in tables { analyses.append(TableAnalysis(table: table, columns: table.columns.map(\.id))) }
+            let found = tables.filter { mayDo("vacuum", $0) }
+            if options.analyzes {
+                analyses = found.map { TableAnalysis(table: $0, columns: $0.columns.map(\.id)) }
+            }
+            let all = sender == nil ? nil : found.flatMap { stored($0) }
+            if all?.isEmpty != true { vacuum = TableVacuum(collections: all, rewrites: options.isFull) }
             return
         }
         var collections: [CollectionID] = []
@@ -105,10 +108,14 @@ extension DefinitionPlanner {
             guard let table = try table(of: plan[index], for: "vacuum") else { continue }
             if options.analyzes { try analyze(table, plan[index]) }
             guard !collections.contains(table.id) else { continue }
-            let entries = catalog.collections.values.filter { $0.entriesOf == table.id }.map(\.id).sorted()
-            collections += [table.id] + entries
+            collections += stored(table)
         }
         if !collections.isEmpty { vacuum = TableVacuum(collections: collections, rewrites: options.isFull) }
+    }
+
+    /// A table with its indexes.
+    private func stored(_ table: CollectionDescriptor) -> [CollectionID] {
+        [table.id] + catalog.collections.values.filter { $0.entriesOf == table.id }.map(\.id).sorted()
     }
 }
 

@@ -130,7 +130,7 @@ extension DefinitionPlanner {
 
     private func title(_ collection: CollectionDescriptor) -> String { "\(collection.kind) \(shownName(collection))" }
 
-    private func shownName(_ collection: CollectionDescriptor) -> String {
+    func shownName(_ collection: CollectionDescriptor) -> String {
         if context.searchPath.contains(collection.namespace) { return collection.name }
         let schema = catalog.name(of: collection.namespace)
         return (schema.isEmpty ? "" : schema + ".") + collection.name
@@ -170,6 +170,7 @@ extension DefinitionPlanner {
                 : StatementError(
                     .successfulCompletion, "drop cascades to \(lines.count) other objects",
                     detail: lines.joined(separator: "\n")))
+        following.formUnion(found.map(\.view.id))
         for dependent in found { drop(dependent.view.id) }
     }
 
@@ -190,7 +191,9 @@ extension DefinitionPlanner {
             var changed = view, kept = try StoredPlans.query(query)
             kept.rename(table, was: id, in: namespace)
             changed.query = try stored(kept)
-            if changed.query != view.query { put(changed) }
+            guard changed.query != view.query else { continue }
+            following.insert(view.id)
+            put(changed)
         }
     }
 }

@@ -7,6 +7,9 @@ package struct EngineSettings: Sendable {
     /// Names of the namespaces in which unqualified names are looked for, in this order.
     package var searchPath = ["public"]
     package var user = "orbit"
+    /// Who the session is for: `user`, unless that is a role that it has taken.
+    package var sessionUser = "orbit"
+    package var authority = Authority.user
     package var database = "orbit"
     /// Microseconds since 1970: `now()`, and the moment at which the statement began.
     package var transactionTime: Int64 = 0

@@ -30,12 +30,20 @@ struct RowErrors {
         let name = index?.name ?? collection.primaryKeyName
         return StatementError(
             .uniqueViolation, "duplicate key value violates unique constraint \"\(name)\"",
-            detail: "Key (\(names))=(\(shown)) already exists.", schema: schema, table: collection.name,
+            detail: isReadable ? "Key (\(names))=(\(shown)) already exists." : nil, schema: schema,
+            table: collection.name,
             constraint: name)
     }
 
-    private func failing(_ values: [Value]) -> String {
-        "Failing row contains (\(collection.columns.indices.map { text($0, values) }.joined(separator: ", ")))."
+    private func failing(_ values: [Value]) -> String? {
+        guard isReadable else { return nil }
+        return "Failing row contains (\(collection.columns.indices.map { text($0, values) }.joined(separator: ", ")))."
+    }
+
+    /// Who may not read the table must not learn from errors what is in it.
+    private var isReadable: Bool {
+        guard let catalog = settings.catalog, let user = settings.restrictedUser(catalog) else { return true }
+        return AccessRights(catalog).privileges(of: user, on: collection).contains(.select)
     }
 
     private func text(_ place: Int, _ values: [Value]) -> String {

@@ -9,7 +9,7 @@ enum AccessFunctions {
 
     // MARK: Rights
 
-    /// Which words there are for each kind of object. Who may use SQL may do everything (docs/postgresql.md).
+    /// Which words there are for each kind of object.
     private static let kinds: [(name: String, type: DataType.Kind?, words: Set<String>)] = [
         (
             "table", .regclass,
@@ -36,10 +36,7 @@ enum AccessFunctions {
         for user in users {
             for object in [DataType.text, .oid] {
                 for column in [DataType.text, .int16] { rows.append(columnPrivilege(user + [object, column, .text])) }
-                rows.append(
-                    CatalogFunctions.row(
-                        "pg_has_role", user + [object == .text ? .name : .oid, .text], .bool, nil
-                    ) { _, _ throws(StatementError) in .bool(true) })
+                rows.append(roleMembership(user + [object == .text ? .name : .oid, .text]))
             }
         }
         return rows
@@ -49,28 +46,101 @@ enum AccessFunctions {
         _ kind: (name: String, type: DataType.Kind?, words: Set<String>), _ parameters: [DataType]
     ) -> ScalarFunction {
         CatalogFunctions.row("has_\(kind.name)_privilege", parameters, .bool, nil) { a, system throws(StatementError) in
-            try check(text(a[a.count - 1]), kind.words)
-            return try found(a[a.count - 2], kind.type, system) ? .bool(true) : .null
+            let wanted = try check(text(a[a.count - 1]), kind.words)
+            guard try found(a[a.count - 2], kind.type, system) else { return .null }
+            let user = try user(a.count > 2 ? a[0] : nil, system)
+            return .bool(try isAllowed(user, wanted, a[a.count - 2], kind.type, system))
         }
     }
 
     private static func columnPrivilege(_ parameters: [DataType]) -> ScalarFunction {
         CatalogFunctions.row("has_column_privilege", parameters, .bool, nil) { a, system throws(StatementError) in
-            try check(text(a[a.count - 1]), ["SELECT", "INSERT", "UPDATE", "REFERENCES"])
-            return try found(a[a.count - 3], .regclass, system) ? .bool(true) : .null
+            let wanted = try check(text(a[a.count - 1]), ["SELECT", "INSERT", "UPDATE", "REFERENCES"])
+            guard try found(a[a.count - 3], .regclass, system) else { return .null }
+            let user = try user(a.count > 3 ? a[0] : nil, system)
+            return .bool(try isAllowed(user, wanted, a[a.count - 3], .regclass, system))
         }
     }
 
+    private static func roleMembership(_ parameters: [DataType]) -> ScalarFunction {
+        CatalogFunctions.row("pg_has_role", parameters, .bool, nil) { a, system throws(StatementError) in
+            // USAGE is having its rights; MEMBER, being able to take them.
+            var isMember = false
+            for part in text(a[a.count - 1]).split(separator: ",") {
+                let word = String(part).trimmingBlanks.uppercased()
+                isMember = isMember || word.hasPrefix("MEMBER")
+                guard word.hasPrefix("MEMBER") || word.hasPrefix("USAGE") else {
+                    throw StatementError(
+                        .invalidParameterValue, "unrecognized privilege type: \"\(String(part).trimmingBlanks)\"")
+                }
+            }
+            let user = try user(a.count > 2 ? a[0] : nil, system), role = try Self.user(a[a.count - 2], system)
+            let rights = AccessRights(system.catalog)
+            return .bool(rights.isSuperuser(user) || rights.roles(of: user, anyway: isMember).contains(role))
+        }
+    }
+
+    /// The role that a name or a number means; who asks, if there is none.
+    private static func user(_ value: Value?, _ system: SystemCatalog) throws(StatementError) -> String {
+        guard let value else { return system.settings.user }
+        if case .integer(let number) = value {
+            return system.roleName(UInt32(truncatingIfNeeded: number)) ?? ""
+        }
+        let name = text(value)
+        guard system.roles.contains(where: { $0.name == name }) else {
+            throw StatementError(.undefinedObject, "role \"\(name)\" does not exist")
+        }
+        return name
+    }
+
+    private typealias Wanted = (right: Privileges, isOption: Bool)
+
+    /// Whether a user has one of the rights.
+    private static func isAllowed(
+        _ user: String, _ wanted: [Wanted], _ object: Value, _ kind: DataType.Kind?, _ system: SystemCatalog
+    ) throws(StatementError) -> Bool {
+        guard let kind, kind == .regclass || kind == .regnamespace else { return true }
+        let rights = AccessRights(system.catalog), number: UInt32
+        if case .integer(let given) = object {
+            number = UInt32(truncatingIfNeeded: given)
+        } else {
+            number = try ObjectNames(system).number(text(object), kind)
+        }
+        let has: (rights: Privileges, grantable: Privileges)
+        if kind == .regclass {
+            guard let collection = system.relation(number)?.collection else { return true }
+            guard !SystemCatalogs.isComputed(collection) else {
+                return rights.isSuperuser(user) || wanted.contains { $0.right == .select && !$0.isOption }
+            }
+            has = rights.privileges(
+                of: user, collection.effectiveGrants, owner: collection.owner, all: collection.allPrivileges)
+        } else {
+            guard
+                let namespace = system.catalog.namespaces.values.first(where: {
+                    ObjectNumbers.namespace($0.id) == number
+                })
+            else { return rights.isSuperuser(user) || wanted.contains { $0.right == .usage && !$0.isOption } }
+            has = rights.privileges(
+                of: user, namespace.effectiveGrants, owner: namespace.owner, all: .ofSchemas)
+        }
+        return wanted.contains { ($0.isOption ? has.grantable : has.rights).contains($0.right) && !$0.right.isEmpty }
+    }
+
     /// Words with commas between, each with or without WITH GRANT OPTION.
-    private static func check(_ list: String, _ words: Set<String>) throws(StatementError) {
+    private static func check(_ list: String, _ words: Set<String>) throws(StatementError) -> [Wanted] {
+        var wanted: [Wanted] = []
         for part in list.split(separator: ",", omittingEmptySubsequences: false) {
             var word = String(part).trimmingBlanks.uppercased()
-            if word.hasSuffix(" WITH GRANT OPTION") { word = String(word.dropLast(18)) }
+            let isOption = word.hasSuffix(" WITH GRANT OPTION")
+            if isOption { word = String(word.dropLast(18)) }
             guard words.contains(word) else {
                 throw StatementError(
                     .invalidParameterValue, "unrecognized privilege type: \"\(String(part).trimmingBlanks)\"")
             }
+            let right = Privileges.all.first { $0.name == word.lowercased() }?.right ?? []
+            wanted.append((right, isOption))
         }
+        return wanted
     }
 
     /// A name that means nothing is an error, a number is not.

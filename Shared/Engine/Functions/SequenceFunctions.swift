@@ -7,10 +7,10 @@ import DataModel
 enum SequenceFunctions {
     static let rows: [ScalarFunction] = [
         row("nextval", [.regclass]) { a, context throws(StatementError) in
-            try context.sequences.next(try sequence(a[0], context).id, context.access)
+            try context.sequences.next(try sequence(a[0], context, [.usage, .update]).id, context.access)
         },
         row("currval", [.regclass]) { a, context throws(StatementError) in
-            let sequence = try sequence(a[0], context)
+            let sequence = try sequence(a[0], context, [.usage, .select])
             guard let number = context.sequences.known.number(of: sequence.id.rawValue) else {
                 throw StatementError(
                     .objectNotInPrerequisiteState,
@@ -21,6 +21,10 @@ enum SequenceFunctions {
         row("lastval", []) { _, context throws(StatementError) in
             guard let number = context.sequences.known.last else {
                 throw StatementError(.objectNotInPrerequisiteState, "lastval is not yet defined in this session")
+            }
+            let drawn = context.sequences.known.list.first { $0.isDrawn }
+            if let drawn, let sequence = context.settings.catalog?.collection(CollectionID(rawValue: drawn.sequence)) {
+                try check([.usage, .select], on: sequence, context)
             }
             return number
         },
@@ -44,7 +48,7 @@ enum SequenceFunctions {
     private static func set(
         _ a: [Value], isCalled: Bool, _ context: ExecutionContext
     ) throws(StatementError) -> Int64 {
-        let sequence = try sequence(a[0], context), number = CatalogFunctions.integer(a[1])
+        let sequence = try sequence(a[0], context, .update), number = CatalogFunctions.integer(a[1])
         guard let terms = sequence.sequence, (terms.minimum...max(terms.minimum, terms.maximum)).contains(number) else {
             let bounds = sequence.sequence.map { "\($0.minimum)..\($0.maximum)" } ?? ""
             throw StatementError(
@@ -54,9 +58,9 @@ enum SequenceFunctions {
         return try context.sequences.set(sequence.id, to: number, isCalled: isCalled, context.access)
     }
 
-    /// The sequence with a number.
+    /// The sequence with a number, of which the user must have one of the rights.
     private static func sequence(
-        _ value: Value, _ context: ExecutionContext
+        _ value: Value, _ context: ExecutionContext, _ rights: Privileges
     ) throws(StatementError) -> CollectionDescriptor {
         let number = CatalogFunctions.oid(value)
         guard let relation = context.system.relation(number) else {
@@ -65,7 +69,20 @@ enum SequenceFunctions {
         guard relation.collection.kind == .sequence else {
             throw StatementError(.wrongObjectType, "\"\(relation.name)\" is not a sequence")
         }
+        try check(rights, on: relation.collection, context)
         return relation.collection
+    }
+
+    /// Which sequence it is shows only when the statement runs. So it is its user who is asked, also within a view.
+    private static func check(
+        _ rights: Privileges, on sequence: CollectionDescriptor, _ context: ExecutionContext
+    ) throws(StatementError) {
+        guard let catalog = context.settings.catalog, let user = context.settings.restrictedUser(catalog) else {
+            return
+        }
+        guard !AccessRights(catalog).privileges(of: user, on: sequence).isDisjoint(with: rights) else {
+            throw Binder.denied("sequence", sequence.name)
+        }
     }
 
     /// The function that draws from one sequence.
@@ -184,6 +201,7 @@ extension Binder {
         guard sequence.kind == .sequence else {
             throw StatementError(.wrongObjectType, "\"\(sequence.name)\" is not a sequence")
         }
+        needsDrawing(from: sequence)
         return BoundExpression(
             form: .call(SequenceFunctions.drawing(from: sequence.id), []), type: .int64, position: node.position)
     }

@@ -4,7 +4,7 @@ import DataModel
 /// What the session and the system say of themselves.
 enum SessionFunctions {
     static let rows: [ScalarFunction] =
-        names("current_user", "session_user", "user", "current_role") { $0.user }
+        names("current_user", "user", "current_role") { $0.user } + names("session_user") { $0.sessionUser }
         + names("current_database", "current_catalog") { $0.database }
         + names("current_schema") { $0.searchPath.first ?? "public" } + [
             ScalarFunction(

@@ -1,8 +1,11 @@
+import Contracts
 import DataModel
 
 /// What is known of the whole cluster: databases, roles, settings.
 enum ClusterTables {
-    static let tables: [SystemTable] = [databases, accounts, roles, users, tablespaces, settings, defaults]
+    static let tables: [SystemTable] = [
+        databases, accounts, roles, members, users, tablespaces, settings, defaults,
+    ]
 
     /// The one database, under both of its names.
     static let names: [(UInt32, String)] = [(16_384, "orbit"), (5, "postgres")]
@@ -26,32 +29,53 @@ enum ClusterTables {
         table.constant("datacl", .text.array, .null)
     }
 
-    /// The attributes that pg_authid and pg_roles share; users may do everything (docs/postgresql.md).
-    private static func rights(_ table: inout SystemTable.Columns<SystemRole>, _ names: [String]) {
-        for name in names {
-            table.add(name, .bool) { role, _ in .bool(role.isUser || name == "rolinherit") }
+    private typealias Attributes = RoleDescriptor.Attributes
+
+    /// The attributes of roles, by the names of their columns.
+    private static func rights(_ table: inout SystemTable.Columns<SystemRole>, _ names: [(String, Attributes)]) {
+        for (name, attribute) in names {
+            table.add(name, .bool) { role, _ in .bool(role.attributes.contains(attribute)) }
         }
     }
+
+    private static func limit(_ role: SystemRole) -> Value { .number(role.descriptor?.connectionLimit ?? -1) }
+    private static func end(_ role: SystemRole) -> Value { role.descriptor?.validUntil.map(Value.timestamp) ?? .null }
+
+    private static let common: [(String, Attributes)] = [
+        ("rolsuper", .superuser), ("rolinherit", .inherit), ("rolcreaterole", .createRole),
+        ("rolcreatedb", .createDatabase), ("rolcanlogin", .login), ("rolreplication", .replication),
+    ]
 
     private static let accounts = SystemTable("pg_authid", 1260, rows: { $0.roles }) { table in
         table.add("oid", .oid) { row, _ in .oid(row.oid) }
         table.add("rolname", .name) { row, _ in .text(row.name) }
-        rights(&table, ["rolsuper", "rolinherit", "rolcreaterole", "rolcreatedb", "rolcanlogin"])
-        rights(&table, ["rolreplication", "rolbypassrls"])
-        table.constant("rolconnlimit", .int32, .integer(-1))
+        rights(&table, common + [("rolbypassrls", .bypassRowSecurity)])
+        table.add("rolconnlimit", .int32) { row, _ in limit(row) }
         table.constant("rolpassword", .text, .null)
-        table.constant("rolvaliduntil", .timestampWithZone, .null)
+        table.optional("rolvaliduntil", .timestampWithZone) { row, _ in end(row) }
     }
 
     private static let roles = SystemTable("pg_roles", 12_000, isView: true, rows: { $0.roles }) { table in
         table.add("rolname", .name) { row, _ in .text(row.name) }
-        rights(&table, ["rolsuper", "rolinherit", "rolcreaterole", "rolcreatedb", "rolcanlogin", "rolreplication"])
-        table.constant("rolconnlimit", .int32, .integer(-1))
+        rights(&table, common)
+        table.add("rolconnlimit", .int32) { row, _ in limit(row) }
         table.constant("rolpassword", .text, .text("********"))
-        table.constant("rolvaliduntil", .timestampWithZone, .null)
-        rights(&table, ["rolbypassrls"])
+        table.optional("rolvaliduntil", .timestampWithZone) { row, _ in end(row) }
+        rights(&table, [("rolbypassrls", .bypassRowSecurity)])
         table.constant("rolconfig", .text.array, .null)
         table.add("oid", .oid) { row, _ in .oid(row.oid) }
+    }
+
+    private static let members = SystemTable(
+        "pg_auth_members", 1261,
+        rows: { system in
+            system.roles.flatMap { role in (role.descriptor?.memberships ?? []).map { (role, $0) } }
+        }
+    ) { table in
+        table.add("roleid", .oid) { row, system in .oid(system.roleNumber(row.1.role)) }
+        table.add("member", .oid) { row, _ in .oid(row.0.oid) }
+        table.add("grantor", .oid) { row, _ in .oid(ObjectNumbers.role(row.1.grantor)) }
+        table.add("admin_option", .bool) { row, _ in .bool(row.1.isAdmin) }
     }
 
     private static let users = SystemTable(
@@ -59,11 +83,14 @@ enum ClusterTables {
     ) { table in
         table.add("usename", .name) { row, _ in .text(row.name) }
         table.add("usesysid", .oid) { row, _ in .oid(row.oid) }
-        for name in ["usecreatedb", "usesuper", "userepl", "usebypassrls"] {
-            table.constant(name, .bool, .bool(true))
-        }
+        rights(
+            &table,
+            [
+                ("usecreatedb", .createDatabase), ("usesuper", .superuser), ("userepl", .replication),
+                ("usebypassrls", .bypassRowSecurity),
+            ])
         table.constant("passwd", .text, .text("********"))
-        table.constant("valuntil", .timestampWithZone, .null)
+        table.optional("valuntil", .timestampWithZone) { row, _ in end(row) }
         table.constant("useconfig", .text.array, .null)
     }
 
@@ -129,7 +156,8 @@ extension SystemCatalog {
     var knownSettings: [KnownSetting] {
         var list = Self.fixedSettings
         var own: Set<String> = []
-        for setting in settings.sessionSettings where setting.name != "user" && setting.name != "database" {
+        for setting in settings.sessionSettings
+        where ![QueryRequest.Setting.roleNumber, "database"].contains(setting.name) {
             list[setting.name] = setting.value
             own.insert(setting.name)
         }

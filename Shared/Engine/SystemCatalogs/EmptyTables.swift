@@ -32,12 +32,6 @@ enum EmptyTables {
             """
         ),
         (
-            "pg_auth_members", 1261, false,
-            """
-            roleid oid!, member oid!, grantor oid!, admin_option bool!
-            """
-        ),
-        (
             "pg_available_extensions", 12_081, true,
             """
             name name, default_version text, installed_version text, comment text

@@ -184,21 +184,26 @@ enum InformationSchema {
         table.optional("role_name", .name) { row, _ in .text(row.name) }
     }
 
-    /// What the owner of a table may do with it: there are no others yet.
     private static let privileges = SystemTable(
         "table_privileges", 13_416, in: .informationSchema, isView: true,
         rows: { system in
-            system.relations.filter { ($0.kind == .table || $0.kind == .view) && !$0.isSystem }.flatMap { relation in
-                ["INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"].map { (relation, $0) }
+            let relations = system.relations.filter { ($0.kind == .table || $0.kind == .view) && !$0.isSystem }
+            return relations.flatMap { relation in
+                relation.collection.effectiveGrants.flatMap { grant in
+                    Privileges.all.filter { grant.rights.contains($0.right) }.map { (relation, grant, $0) }
+                }
             }
         }
     ) { table in
-        table.optional("grantor", .name) { row, _ in .text(row.0.collection.owner) }
-        table.optional("grantee", .name) { row, _ in .text(row.0.collection.owner) }
+        table.optional("grantor", .name) { row, _ in .text(row.1.grantor) }
+        table.optional("grantee", .name) { row, _ in .text(row.1.grantee.isEmpty ? "PUBLIC" : row.1.grantee) }
         name(&table, "table", "table_name") { row, _ in (row.0.namespace, row.0.name) }
-        table.optional("privilege_type", .varchar) { row, _ in .text(row.1) }
-        table.constant("is_grantable", .varchar, .text("YES"))
-        table.optional("with_hierarchy", .varchar) { row, _ in .word(row.1 == "SELECT") }
+        table.optional("privilege_type", .varchar) { row, _ in .text(row.2.name.uppercased()) }
+        table.optional("is_grantable", .varchar) { row, _ in
+            // Its owner may give everything to others.
+            .word(row.1.grantable.contains(row.2.right) || row.1.grantee == row.0.collection.owner)
+        }
+        table.optional("with_hierarchy", .varchar) { row, _ in .word(row.2.right == .select) }
     }
 }
 

@@ -14,7 +14,7 @@ enum RelationTables {
         table.add("oid", .oid) { row, _ in .oid(row.oid) }
         table.add("nspname", .name) { row, _ in .text(row.name) }
         table.add("nspowner", .oid) { row, _ in .oid(ObjectNumbers.role(row.owner)) }
-        table.constant("nspacl", .text.array, .null)
+        table.optional("nspacl", .text.array) { row, _ in .grants(row.grants) }
     }
 
     private static let classes = SystemTable("pg_class", 1259, rows: { $0.relations }) { table in
@@ -53,7 +53,7 @@ enum RelationTables {
         table.constant("relrewrite", .oid, .oid(0))
         table.constant("relfrozenxid", .transactionID, .integer(0))
         table.constant("relminmxid", .transactionID, .integer(0))
-        table.constant("relacl", .text.array, .null)
+        table.optional("relacl", .text.array) { row, _ in .grants(row.index == nil ? row.collection.grants : nil) }
         table.constant("reloptions", .text.array, .null)
         table.constant("relpartbound", .text, .null)
     }

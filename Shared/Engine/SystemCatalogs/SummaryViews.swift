@@ -78,7 +78,9 @@ enum SummaryViews {
         "pg_stats", 12_053, isView: true,
         rows: { system in
             system.relations.flatMap { relation -> [ColumnStatistics] in
-                guard relation.kind == .table, let known = relation.collection.statistics else { return [] }
+                guard relation.kind == .table, let known = relation.collection.statistics,
+                    system.mayRead(relation.collection)
+                else { return [] }
                 return relation.collection.columns.compactMap { column in
                     known.columns.first { $0.column == column.id }.map {
                         ColumnStatistics(

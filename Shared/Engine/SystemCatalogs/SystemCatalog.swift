@@ -36,6 +36,14 @@ final class SystemCatalog {
     func constraint(_ oid: UInt32) -> TableConstraint? { constraintsByNumber[oid] }
     func namespaceName(_ oid: UInt32) -> String? { namespaceNames[oid] }
 
+    func roleNumber(_ name: String) -> UInt32 { roles.first { $0.name == name }?.oid ?? ObjectNumbers.role(name) }
+
+    /// Statistics have values of tables in them.
+    func mayRead(_ collection: CollectionDescriptor) -> Bool {
+        guard let user = settings.restrictedUser(catalog) else { return true }
+        return AccessRights(catalog).privileges(of: user, on: collection).contains(.select)
+    }
+
     func roleName(_ oid: UInt32) -> String? { roles.first { $0.oid == oid }?.name }
 
     func relation(named name: String, in namespace: UInt32) -> Relation? {
@@ -67,7 +75,8 @@ final class SystemCatalog {
     private func listNamespaces() -> [SystemNamespace] {
         let own = catalog.namespaces.values.map { namespace in
             // Nobody made the default one.
-            SystemNamespace(id: namespace.id, name: namespace.name, owner: namespace.owner)
+            SystemNamespace(
+                id: namespace.id, name: namespace.name, owner: namespace.owner, grants: namespace.grants)
         }
         return ([.system, .information, .keyspace] + own).sorted { $0.oid < $1.oid }
     }
@@ -144,11 +153,13 @@ final class SystemCatalog {
 
     /// The users that this statement can know of: who asks, and who owns something.
     private func listRoles() -> [SystemRole] {
-        var names: Set<String> = [Self.owner, settings.user]
+        var names: Set<String> = [Self.owner, settings.user, settings.sessionUser]
         for collection in catalog.collections.values { names.insert(collection.owner) }
         for namespace in catalog.namespaces.values { names.insert(namespace.owner) }
-        let users = names.filter { !$0.isEmpty }.map { SystemRole(oid: ObjectNumbers.role($0), name: $0, isUser: true) }
-        return (users + SystemRole.predefined).sorted { $0.oid < $1.oid }
+        for role in catalog.roles.values { names.remove(role.name) }
+        let users = names.filter { !$0.isEmpty }.map { SystemRole($0, .everything) }
+        let own = catalog.roles.values.map { SystemRole($0.name, $0.attributes, $0) }
+        return (users + own + SystemRole.predefined).sorted { $0.oid < $1.oid }
     }
 }
 
@@ -157,6 +168,7 @@ struct SystemNamespace {
     let id: NamespaceID
     let name: String
     let owner: String
+    var grants: [Grant]?
     var oid: UInt32 { ObjectNumbers.namespace(id) }
 
     static let system = SystemNamespace(id: .systemCatalog, name: "pg_catalog", owner: SystemCatalog.owner)
@@ -169,14 +181,28 @@ struct SystemNamespace {
 struct SystemRole {
     let oid: UInt32
     let name: String
-    let isUser: Bool
+    let attributes: RoleDescriptor.Attributes
+    /// Of one that CREATE ROLE has made.
+    let descriptor: RoleDescriptor?
+
+    init(_ name: String, _ attributes: RoleDescriptor.Attributes, _ descriptor: RoleDescriptor? = nil) {
+        self.init(ObjectNumbers.role(name), name, attributes, descriptor)
+    }
+
+    private init(
+        _ oid: UInt32, _ name: String, _ attributes: RoleDescriptor.Attributes, _ descriptor: RoleDescriptor? = nil
+    ) {
+        (self.oid, self.name, self.attributes, self.descriptor) = (oid, name, attributes, descriptor)
+    }
+
+    var isUser: Bool { attributes.contains(.login) }
 
     static let predefined: [SystemRole] = [
         (6171, "pg_database_owner"), (6181, "pg_read_all_data"), (6182, "pg_write_all_data"), (3373, "pg_monitor"),
         (3374, "pg_read_all_settings"), (3375, "pg_read_all_stats"), (3377, "pg_stat_scan_tables"),
         (4569, "pg_read_server_files"), (4570, "pg_write_server_files"), (4571, "pg_execute_server_program"),
         (4200, "pg_signal_backend"), (4544, "pg_checkpoint"),
-    ].map { SystemRole(oid: $0.0, name: $0.1, isUser: false) }
+    ].map { SystemRole($0.0, $0.1, .inherit) }
 }
 
 /// A row of pg_class: a table, a view, a sequence, or an index.
@@ -316,4 +342,11 @@ struct RelationColumn {
 
     /// `serial`, whose default is the next number of its sequence.
     var isSerial: Bool { column.sequence != nil && column.identity == .none }
+}
+
+extension RoleDescriptor.Attributes {
+    /// Of users of the cluster that CREATE ROLE has not made.
+    static let everything: Self = [
+        .superuser, .inherit, .createRole, .createDatabase, .login, .replication, .bypassRowSecurity,
+    ]
 }

@@ -56,6 +56,11 @@ enum SystemCatalogs {
         isComputed(collection) || collection.namespace == .keyspace
     }
 
+    /// Whether it is about what only superusers may know.
+    static func isForSuperusers(_ collection: CollectionDescriptor) -> Bool {
+        collection.namespace == .systemCatalog && collection.name == "pg_authid"
+    }
+
     /// Whether its rows are made of the catalog: nobody can write them.
     static func isComputed(_ collection: CollectionDescriptor) -> Bool {
         collection.namespace == .systemCatalog || collection.namespace == .informationSchema

@@ -105,6 +105,8 @@ extension Value {
     /// YES or NO, as information_schema says it.
     static func word(_ flag: Bool) -> Value { .text(flag ? "YES" : "NO") }
     static func texts(_ texts: [String]) -> Value { .array(ArrayValue(.text, texts.map(Value.text))) }
+    /// An ACL; NULL where nobody has granted anything.
+    static func grants(_ grants: [Grant]?) -> Value { grants.map { .texts($0.map(\.text)) } ?? .null }
     static func shorts(_ numbers: [UInt16]) -> Value { .array(ArrayValue(.int16, numbers.map { .number($0) })) }
     /// An `int2vector` or `oidvector`, which counts from 0.
     static func vector(_ element: DataType, _ numbers: [Int64]) -> Value {

@@ -27,3 +27,12 @@ CREATE TABLE defaults (a int DEFAULT -5, b bigint DEFAULT 5, c numeric(8,2) DEFA
     u bytea DEFAULT '\x01', w text DEFAULT current_user, x int DEFAULT 1+2, z bigint DEFAULT 3000000000,
     aa time DEFAULT '10:00', cc numeric DEFAULT -1, dd date DEFAULT current_date, ee varchar DEFAULT upper('x'));
 CREATE SEQUENCE numbers START 10 INCREMENT 5 MAXVALUE 1000 CYCLE;
+CREATE ROLE psql_staff;
+CREATE ROLE psql_ada LOGIN CREATEDB VALID UNTIL '2100-01-01 00:00:00+00' IN ROLE psql_staff;
+CREATE ROLE "psql Odd" SUPERUSER NOINHERIT CREATEROLE REPLICATION BYPASSRLS;
+GRANT SELECT, INSERT ON customers TO psql_staff;
+GRANT UPDATE ON customers TO psql_ada WITH GRANT OPTION;
+GRANT SELECT ON "Odd Name" TO PUBLIC, "psql Odd";
+GRANT USAGE ON SEQUENCE numbers TO psql_staff;
+GRANT USAGE ON SCHEMA shop TO psql_staff;
+REVOKE ALL ON checks FROM orbit;
