@@ -55,8 +55,15 @@ extension Queries {
 
     private func command(
         _ call: RecordCommand.Call, _ request: QueryRequest, in home: HomeTransaction, _ principal: String,
-        _ answer: @escaping Answer
+        _ tell: @escaping Answer
     ) {
+        // What is rolled back refuses the command that asked for it, too.
+        var isTold = false
+        let answer: Answer = { reply in
+            guard !isTold else { return }
+            isTold = true
+            tell(reply)
+        }
         let refused: (DatabaseError) -> Void = { answer(QueryReply(error: StatementError(ofShard: $0))) }
         home.enqueue(bytes: request.plan.count, refused: refused) { [self] run, done in
             let calls = TransactionCalls(run, run.router), finish = Self.closing(run, answer, done)
