@@ -352,7 +352,8 @@ def test_no_key_is_written_that_a_new_table_hides(cluster, table):
                     own.hset(f"{name}:{number}", mapping={"age": 1})
                     own.delete(f"{name}:{number}")
                 except ResponseError as error:
-                    if "TRYAGAIN" not in str(error):
+                    # A slow machine may need longer to make the table than the gateway waits.
+                    if "try again" not in str(error).lower() and "TRYAGAIN" not in str(error):
                         errors.append(str(error))
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
