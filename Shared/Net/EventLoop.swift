@@ -245,8 +245,10 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
     }
 
     private func fireTimers() {
-        // Bounded by the clock sample: a repeating timer moves past `now` before its body runs.
-        while let timer = timers.first, timer.deadline <= now {
+        // Bounded: a repeating timer moves past `now` before its body runs, and what bodies set for now is for the next
+        // tick.
+        let newest = timers.newest
+        while let timer = timers.first, timer.deadline <= now, timer.sequence <= newest {
             if timer.interval > 0 {
                 // Ticks missed by a stall are dropped, not caught up.
                 timers.reschedule(timer, deadline: max(timer.deadline + timer.interval, now + 1))

@@ -4,7 +4,7 @@ package final class LoopTimer {
     fileprivate(set) var deadline: UInt64 = 0
     var body: (() -> Void)?
     private let loop: EventLoop
-    fileprivate var sequence: UInt64 = 0
+    fileprivate(set) var sequence: UInt64 = 0
     /// The position in the heap, or -1: lets `cancel` remove at once instead of leaving a corpse until its deadline.
     fileprivate var index = -1
 
@@ -26,14 +26,15 @@ package final class LoopTimer {
 /// A binary heap by deadline; equal deadlines fire in the order they were set.
 struct TimerHeap {
     private var heap: [LoopTimer] = []
-    private var lastSequence: UInt64 = 0
+    /// The number of the timer that was set last.
+    private(set) var newest: UInt64 = 0
 
     var first: LoopTimer? { heap.first }
     var count: Int { heap.count }
 
     mutating func insert(_ timer: LoopTimer, deadline: UInt64) {
-        lastSequence += 1
-        timer.sequence = lastSequence
+        newest += 1
+        timer.sequence = newest
         timer.deadline = deadline
         timer.index = heap.count
         heap.append(timer)

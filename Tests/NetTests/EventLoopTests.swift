@@ -102,6 +102,25 @@ import Testing
         }
     }
 
+    /// What comes from outside has its turn: it alone ends this.
+    @Test func aTimerThatSetsItselfForNowDoesNotHoldTheLoop() async throws {
+        try await Harness.with { harness in
+            let count: Int = try await withCheckedThrowingContinuation { continuation in
+                harness.loop.execute { [loop = harness.loop] in
+                    var count = 0, isOver = false
+                    func again() {
+                        count += 1
+                        guard !isOver else { return continuation.resume(returning: count) }
+                        if count == 2 { loop.runLater { isOver = true } }
+                        loop.schedule(afterMilliseconds: 0) { again() }
+                    }
+                    again()
+                }
+            }
+            #expect(count > 2)
+        }
+    }
+
     @Test func flushesUpstreamBeforeDownstreamOncePerTick() async throws {
         final class Flush: TickFlushable {
             var isFlushPending = false
