@@ -7,7 +7,8 @@ struct ArrayText {
     private let text: String
     private let bytes: Bytes
     private var position = 0
-    private var elements: [Value] = []
+    /// Elements as they are written, nil for NULL: what is no array at all is said before what is no element.
+    private var elements: [String?] = []
     /// Known once the first innermost list has ended.
     private var counts: [Int32?] = []
 
@@ -51,7 +52,16 @@ struct ArrayText {
             guard bounds.map(\.count) == dimensions.map(\.count) else { throw mismatch }
             dimensions = bounds
         }
-        guard let array = ArrayValue(type, dimensions: dimensions, elements: elements) else { throw uneven }
+        var values: [Value] = []
+        values.reserveCapacity(elements.count)
+        for element in elements {
+            guard let element else {
+                values.append(.null)
+                continue
+            }
+            values.append(try ValueText.parse(element, as: type, settings))
+        }
+        guard let array = ArrayValue(type, dimensions: dimensions, elements: values) else { throw uneven }
         return array
     }
 
@@ -149,7 +159,7 @@ struct ArrayText {
         counts[depth] = count
     }
 
-    private mutating func element() throws(StatementError) -> Value {
+    private mutating func element() throws(StatementError) -> String? {
         var content: Bytes = [], wasQuoted = false, kept = 0
         while let next = byte {
             if next == UInt8(ascii: "\"") {
@@ -181,8 +191,7 @@ struct ArrayText {
             let next = byte.map { String(decoding: [$0], as: UTF8.self) } ?? ""
             throw malformed("Unexpected \"\(next)\" character.")
         }
-        if !wasQuoted, word.lowercasedASCII == "null" { return .null }
-        return try ValueText.parse(word, as: type, settings)
+        return !wasQuoted && word.lowercasedASCII == "null" ? nil : word
     }
 
     private mutating func quoted(into content: inout Bytes) throws(StatementError) {
