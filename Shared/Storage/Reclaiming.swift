@@ -14,8 +14,24 @@ package struct Reclaiming: Sendable {
     /// The records too, whatever there is to let go of.
     let rewrites: Bool
 
+    /// How often it is looked whether all is gone.
+    private static let rounds = 3
+
     /// Does it; any thread. Returns in how many ranges there was something to be done.
     package func run(in store: any Store) throws(StoreError) -> Int {
+        var count = 0
+        for round in 0..<Self.rounds {
+            let ranges = try due(in: store, rewrites: rewrites && round == 0)
+            if round == 0 { count = ranges.count }
+            guard !ranges.isEmpty else { break }
+            // A compaction of the store's own that was under way, begun before the floor rose, keeps what it reads, and
+            // the files that it writes are not among those that are looked at now: hence once more.
+            store.reclaim(ranges.sorted { $0.from.lexicographicallyPrecedes($1.from) })
+        }
+        return count
+    }
+
+    private func due(in store: any Store, rewrites: Bool) throws(StoreError) -> [KeyRange] {
         var ranges: [KeyRange] = []
         for bucket in buckets {
             let bucket = UInt16(truncatingIfNeeded: bucket)
@@ -25,8 +41,7 @@ package struct Reclaiming: Sendable {
             }
             if rewrites { ranges += records(bucket) }
         }
-        if !ranges.isEmpty { store.reclaim(ranges.sorted { $0.from.lexicographicallyPrecedes($1.from) }) }
-        return ranges.count
+        return ranges
     }
 
     /// Whether there is a version in the range that nobody may read.
