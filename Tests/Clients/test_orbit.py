@@ -31,6 +31,14 @@ def test_ready_soon(cluster):
     assert cluster.up["milliseconds"] <= 60_000
 
 
+def test_services_keep_freed_memory(cluster):
+    """They have begun again with that setting, under the process ids that the supervisor knows."""
+    services = {name: pid for name, pid in cluster.pids().items() if not name.startswith("supervisor")}
+    assert len(services) >= 4
+    for name, pid in services.items():
+        assert b"glibc.malloc.tcache_count=" in pathlib.Path(f"/proc/{pid}/environ").read_bytes(), name
+
+
 def test_private_files_are_private(cluster):
     for name in ["password", "tls/ca.key", "tls/storage-node-1.key"]:
         assert stat.S_IMODE(os.stat(os.path.join(cluster.data, name)).st_mode) == 0o600, name
