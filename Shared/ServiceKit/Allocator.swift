@@ -4,7 +4,7 @@ import Glibc
 ///
 /// A statement makes and frees some hundred small objects, many of one size. The C library keeps seven of a size; what
 /// is beyond goes back to the arena, and each larger request tidies the arena up before it is served. With 500 a
-/// transaction of several statements costs a node about a fifth less (docs/decisions/0018-allocator.md).
+/// transaction of several statements costs a node about a fifth less (docs/decisions/0017-allocator.md).
 ///
 /// The number is read from the environment, when a process begins. So one that begins without it begins again: with the
 /// same process id and arguments, and before it has opened anything.
