@@ -79,11 +79,22 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
     // MARK: From the gateway
 
     func received(_ message: ByteView) {
+        take(message, looksAhead: message.count > Self.lookAheadFrom)
+        if !ready.isEmpty { loop.flushUpstream(self) }
+    }
+
+    /// The same for one call of this process; what is ready leaves before this returns.
+    func receivedUrgent(_ message: ByteView) {
+        take(message, looksAhead: false)
+        send(ready)
+    }
+
+    private func take(_ message: ByteView, looksAhead: Bool) {
         guard isOpen else { return }
         look()
         arrival = loop.now
         do {
-            if message.count > Self.lookAheadFrom {
+            if looksAhead {
                 // Reading the batch twice costs 20 ns a call; waiting for memory one call after the other costs more.
                 try decoder.decode(message) { node.prefetch($0) }
                 node.prefetched()
@@ -122,7 +133,6 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
             fail(GRPCStatus(.invalidArgument, error.message))
         }
         if newestRoute < fence, !waiting.isEmpty { refuseWaiting() }
-        if !ready.isEmpty { loop.flushUpstream(self) }
     }
 
     /// Bytes of replies that have not left.

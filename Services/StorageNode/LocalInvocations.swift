@@ -28,7 +28,7 @@ final class LocalInvocations: LocalNode {
 }
 
 /// Both directions of one stream. Messages wait for the next step of the loop: neither side is called from inside of
-/// its own call.
+/// its own call, but for callers that expect it (`evaluate`).
 private final class LocalPipe: LocalStream, ReplyChannel {
     private let loop: EventLoop
     private weak var caller: (any GRPCStreamHandler)?
@@ -37,6 +37,9 @@ private final class LocalPipe: LocalStream, ReplyChannel {
     private var isScheduled = false
     private var status: GRPCStatus?
     private(set) var bufferedBytes = 0
+    /// A call is evaluated inside of the caller's own, and then answered there: the answer lies in `answer`.
+    private var isUrgent = false
+    private var answer = ByteBuffer(capacity: 1024)
 
     init(_ node: Node, _ caller: any GRPCStreamHandler) {
         (loop, self.caller) = (node.loop, caller)
@@ -51,6 +54,19 @@ private final class LocalPipe: LocalStream, ReplyChannel {
         schedule()
     }
 
+    func evaluate(_ batch: ByteView) -> Bool {
+        guard calls.isEmpty, !isUrgent, status == nil, let callee else { return false }
+        isUrgent = true
+        callee.receivedUrgent(batch)
+        if !answer.isEmpty {
+            caller?.received(answer.readable)
+            answer.removeAll()
+            answer.trim(to: 64 << 10)
+        }
+        isUrgent = false
+        return true
+    }
+
     func end() {
         caller = nil
         end(GRPCStatus(.cancelled, "the caller has gone"))
@@ -59,6 +75,14 @@ private final class LocalPipe: LocalStream, ReplyChannel {
     // MARK: The node's side
 
     func send(_ build: (inout ByteBuffer) -> Void) -> Bool {
+        if isUrgent, answer.isEmpty {
+            build(&answer)
+            guard answer.count <= InvocationStream.limits.messageSize else {
+                answer.removeAll()
+                return false
+            }
+            return true
+        }
         var buffer = ByteBuffer(capacity: 256)
         build(&buffer)
         guard buffer.count <= InvocationStream.limits.messageSize else { return false }

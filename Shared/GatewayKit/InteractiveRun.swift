@@ -171,7 +171,8 @@ package final class InteractiveRun: ReplyReceiver {
             case (.keepAlive, let participant?): ticket = Ticket(.keepAlive, participant, transaction.statement)
             case (_, _): ticket = Ticket(.nothing, 0, 0)
             }
-            router.step(connection: connection, slot: slot, step, receiver: self, ticket: ticket.rawValue)
+            router.step(
+                connection: connection, slot: slot, step, isUrgent: true, receiver: self, ticket: ticket.rawValue)
         case .commit(let participants):
             committers = participants
             begin()
@@ -196,7 +197,7 @@ package final class InteractiveRun: ReplyReceiver {
         share.body.withView { body in
             router.scoped(
                 connection: connection, slot: slot, transaction: transaction.scopedID, scope: scope, .batch(body),
-                isWrite: transaction.scopedID != 0, receiver: self,
+                isWrite: transaction.scopedID != 0, isUrgent: true, receiver: self,
                 ticket: Ticket(.share, participant, statement).rawValue)
         }
     }

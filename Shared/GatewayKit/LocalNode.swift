@@ -12,6 +12,9 @@ package protocol LocalNode: AnyObject {
 package protocol LocalStream: AnyObject {
     /// Takes an encoded `InvocationBatch`; it is evaluated later in this tick.
     func send(_ batch: ByteView)
+    /// The same, evaluated before this returns; what can be answered at once is heard by then, too. False: something
+    /// that was sent before is not evaluated yet, or this comes from inside of such a call; nothing was taken.
+    func evaluate(_ batch: ByteView) -> Bool
     /// Nothing more is sent, and nothing that is answered is heard.
     func end()
 }

@@ -246,16 +246,19 @@ package final class NodeRouter {
             connection: connection, slot: slot, body: body, isWrite: isWrite, receiver: receiver, ticket: ticket)
     }
 
-    /// Tells the shard that owns `slot` of a step of a transaction that it has a part of.
+    /// Tells the shard that owns `slot` of a step of a transaction that it has a part of. With `isUrgent` the receiver
+    /// may be told of the answer before this returns.
     package func step(
-        connection: UInt64, slot: UInt32, _ step: TransactionStep, receiver: any ReplyReceiver, ticket: UInt64
+        connection: UInt64, slot: UInt32, _ step: TransactionStep, isUrgent: Bool = false,
+        receiver: any ReplyReceiver, ticket: UInt64
     ) {
         guard let index = shardIndex(ofSlot: slot), let stream = routes.streams[index] else {
             return park(slot, step.participants.count &* 3, isWrite: step.kind != .sample, receiver, ticket) {
                 $0.append(id: 0, connection: connection, slot: slot, step: step)
             }
         }
-        stream.step(connection: connection, slot: slot, step, receiver: receiver, ticket: ticket)
+        stream.step(
+            connection: connection, slot: slot, step, isUrgent: isUrgent, receiver: receiver, ticket: ticket)
     }
 
     /// Closes every stream; calls in flight fail.

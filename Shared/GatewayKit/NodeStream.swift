@@ -65,6 +65,10 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
     /// Longest time a call waits for a connection, in nanoseconds.
     private let connectPatience: UInt64
     private var decoder = ReplyBatchDecoder()
+    /// A call is being evaluated inside the call that has made it.
+    private var isHandingOver = false
+    /// Answers are being read: no others can be, meanwhile.
+    private var isReceiving = false
     private unowned(unsafe) let router: NodeRouter
 
     /// Times are in nanoseconds. The router owns the stream and outlives it.
@@ -161,17 +165,19 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
 
     /// Adds a step of a transaction to the batch of this tick.
     func step(
-        connection: UInt64, slot: UInt32, _ step: TransactionStep, receiver: any ReplyReceiver, ticket: UInt64
+        connection: UInt64, slot: UInt32, _ step: TransactionStep, isUrgent: Bool, receiver: any ReplyReceiver,
+        ticket: UInt64
     ) {
         guard let id = begin(receiver: receiver, ticket: ticket, isWrite: step.kind != .sample) else { return }
         batch.append(id: id, connection: connection, slot: slot, step: step)
+        if isUrgent { handOver() }
         if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
     }
 
     /// Adds something that is done at a time, or within an interactive transaction, to the batch of this tick.
     func scoped(
         connection: UInt64, slot: UInt32, transaction: UInt64, scope: InvocationScope, _ operation: ScopedOperation,
-        isWrite: Bool, receiver: any ReplyReceiver, ticket: UInt64
+        isWrite: Bool, isUrgent: Bool, receiver: any ReplyReceiver, ticket: UInt64
     ) {
         guard operation.size <= Self.callLimit else {
             return receiver.failed(
@@ -180,6 +186,7 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         guard let id = begin(receiver: receiver, ticket: ticket, isWrite: isWrite) else { return }
         batch.append(
             id: id, connection: connection, slot: slot, transaction: transaction, scope: scope, operation)
+        if isUrgent { handOver() }
         if batch.message.count > Self.batchLimit, stream != nil { flushAtTickEnd() }
     }
 
@@ -230,6 +237,17 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
         if !isFlushPending { loop.flushUpstream(self) }
         return ring.insert(
             .init(receiver: receiver, ticket: ticket, isWrite: isWrite, deadline: (madeAt ?? loop.now) &+ callTimeout))
+    }
+
+    /// Has a node that is this process evaluate the call that was just added, unless others wait before it: then it
+    /// leaves with them.
+    private func handOver() {
+        guard batch.count == 1, !isHandingOver, !isReceiving, case .local(let local)? = stream else { return }
+        isHandingOver = true
+        sent.keep(&batch, until: ring.next, route: batchRoute, oldest: ring.oldest)
+        firstUnsent = ring.next
+        if !local.evaluate(sent.newest) { local.send(sent.newest) }
+        isHandingOver = false
     }
 
     // MARK: Tick
@@ -298,6 +316,8 @@ final class NodeStream: GRPCStreamHandler, TickFlushable {
 
     func received(_ message: ByteView) {
         heard &+= 1
+        isReceiving = true
+        defer { isReceiving = false }
         do {
             try decoder.decode(message) { reply in
                 guard let entry = ring.remove(reply.id) else { return }  // Given up already: the client has its error.

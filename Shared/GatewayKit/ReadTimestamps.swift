@@ -109,9 +109,10 @@ extension NodeRouter {
     }
 
     /// Has something done at a time, or within an interactive transaction (0: in none), on the shard that owns `slot`.
+    /// With `isUrgent` the receiver may be told of the answer before this returns.
     package func scoped(
         connection: UInt64, slot: UInt32, transaction: UInt64, scope: InvocationScope, _ operation: ScopedOperation,
-        isWrite: Bool, receiver: any ReplyReceiver, ticket: UInt64
+        isWrite: Bool, isUrgent: Bool = false, receiver: any ReplyReceiver, ticket: UInt64
     ) {
         guard let index = shardIndex(ofSlot: slot), let stream = route(index).target else {
             return park(slot, operation.size, isWrite: isWrite, receiver, ticket) {
@@ -121,6 +122,6 @@ extension NodeRouter {
         }
         stream.scoped(
             connection: connection, slot: slot, transaction: transaction, scope: scope, operation, isWrite: isWrite,
-            receiver: receiver, ticket: ticket)
+            isUrgent: isUrgent, receiver: receiver, ticket: ticket)
     }
 }

@@ -39,6 +39,9 @@ struct SentBatches: ~Copyable {
         batches.append(kept)
     }
 
+    /// The bytes of the batch that was kept last.
+    var newest: ByteView { batches.last?.bytes.readable ?? ByteView(start: nil, count: 0) }
+
     mutating func removeAll() {
         batches.removeAll(keepingCapacity: true)
         first = 0
