@@ -11,7 +11,10 @@ package struct SessionSettings: Sendable {
     /// What is in force again if the transaction fails.
     private var atBegin: State?
     private var savepoints: [(name: String, state: State)] = []
-    /// Grows with every change.
+    /// Rows of what a transaction is like, of the one that is open and of those to come: isolation, read only,
+    /// deferrable.
+    private let termRows: [Int], defaultTermRows: [Int]
+    /// Grows with every change, but for how a transaction is, which nothing else is made of.
     package private(set) var version: UInt64 = 1
     private var versionAtBegin: UInt64 = 0
 
@@ -27,6 +30,9 @@ package struct SessionSettings: Sendable {
     package init(_ table: SettingsTable, _ zones: TimeZoneNames) {
         (self.table, self.zones) = (table, zones)
         defaults = table.rows.map(\.initial)
+        let names = ["isolation", "read_only", "deferrable"]
+        termRows = names.compactMap { table.index(of: "transaction_" + $0) }
+        defaultTermRows = names.compactMap { table.index(of: "default_transaction_" + $0) }
         current = State(session: Array(repeating: nil, count: table.rows.count))
     }
 
@@ -187,7 +193,8 @@ package struct SessionSettings: Sendable {
     /// The transaction has ended: what was set for it alone is over, and if it failed, what was set at all.
     package mutating func endTransaction(isCommitted: Bool) {
         // Nearly all transactions set nothing: what was made of the settings stays good.
-        let isAsBefore = version == versionAtBegin && current.local.isEmpty && current.ownLocal.isEmpty
+        let isAsBefore =
+            version == versionAtBegin && current.ownLocal.isEmpty && current.local.keys.allSatisfy(termRows.contains)
         if !isCommitted, let atBegin { current = atBegin }
         current.local = [:]
         current.ownLocal = [:]
@@ -199,29 +206,26 @@ package struct SessionSettings: Sendable {
     // MARK: For others
 
     /// What a transaction is begun with that does not say.
-    package var defaultTerms: TransactionTerms { terms("default_transaction_") }
+    package var defaultTerms: TransactionTerms { terms(defaultTermRows) }
 
     /// The terms of the transaction that is open.
-    package var currentTerms: TransactionTerms { terms("transaction_") }
+    package var currentTerms: TransactionTerms { terms(termRows) }
 
-    private func terms(_ prefix: String) -> TransactionTerms {
+    private func terms(_ rows: [Int]) -> TransactionTerms {
         var terms = TransactionTerms()
-        terms.isolation = IsolationLevel(rawValue: self[prefix + "isolation"]) ?? .readCommitted
-        terms.isReadOnly = self[prefix + "read_only"] == "on"
-        terms.isDeferrable = self[prefix + "deferrable"] == "on"
+        guard rows.count == 3 else { return terms }
+        terms.isolation = IsolationLevel(rawValue: self[rows[0]]) ?? .readCommitted
+        terms.isReadOnly = self[rows[1]] == "on"
+        terms.isDeferrable = self[rows[2]] == "on"
         return terms
     }
 
     /// Shows the terms of a transaction while it lasts.
     package mutating func adopt(_ terms: TransactionTerms) {
-        for (name, value) in [
-            ("transaction_isolation", terms.isolation.rawValue),
-            ("transaction_read_only", terms.isReadOnly ? "on" : "off"),
-            ("transaction_deferrable", terms.isDeferrable ? "on" : "off"),
-        ] {
-            if let row = table.index(of: name) { current.local[row] = value }
-        }
-        version &+= 1
+        guard termRows.count == 3 else { return }
+        current.local[termRows[0]] = terms.isolation.rawValue
+        current.local[termRows[1]] = terms.isReadOnly ? "on" : "off"
+        current.local[termRows[2]] = terms.isDeferrable ? "on" : "off"
     }
 
     /// What statements are to know.
