@@ -74,8 +74,9 @@ struct TouchedKeys {
     private mutating func add(collection bytes: ByteView) {
         guard bytes.count >= RowKey.prefixSize else { return }
         if let id = RowKey.collection(prefix: bytes) { visited.insert(id) } else { visited = .all }
-        let key = LockKey(RowKey.database, bytes[..<RowKey.prefixSize].map { $0 })
-        if collections.last != key { collections.append(key) }
+        let prefix = ByteView(rebasing: bytes[..<RowKey.prefixSize])
+        if let last = collections.last, last.key.withUnsafeBytes({ compareKeys($0, prefix) == 0 }) { return }
+        collections.append(LockKey(RowKey.database, prefix.bytes))
     }
 
     private mutating func addCatalog(_ call: ActorCallView) {

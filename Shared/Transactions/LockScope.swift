@@ -45,10 +45,18 @@ package struct LockScope: Hashable, Sendable {
         if shared.isEmpty || (shared.count == 1 && exclusive.isEmpty) {
             self.shared = shared
         } else {
-            let changed = Set(exclusive)
-            self.shared = Self.unique(shared.filter { !changed.contains($0) })
+            if exclusive.count <= Self.few, shared.count <= Self.few {
+                self.shared = shared.filter { !exclusive.contains($0) }
+            } else {
+                let changed = Set(exclusive)
+                self.shared = shared.filter { !changed.contains($0) }
+            }
+            if self.shared.count > 1 { self.shared = Self.unique(self.shared) }
         }
     }
+
+    /// So many keys are compared one by one sooner than by a table.
+    private static let few = 4
 
     /// Keys that may be changed.
     package static func keys(_ keys: [LockKey]) -> LockScope { LockScope(exclusive: keys) }
@@ -65,6 +73,7 @@ package struct LockScope: Hashable, Sendable {
     }
 
     private static func unique(_ keys: [LockKey]) -> [LockKey] {
+        if keys.count <= few { return keys.indices.filter { !keys[..<$0].contains(keys[$0]) }.map { keys[$0] } }
         var known: Set<LockKey> = []
         return keys.filter { known.insert($0).inserted }
     }
