@@ -1150,7 +1150,7 @@ const ProtobufCEnumDescriptor orbit__v1__invocation_scope__wait_policy__descript
   orbit__v1__invocation_scope__wait_policy__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__invocation_scope__field_descriptors[8] =
+static const ProtobufCFieldDescriptor orbit__v1__invocation_scope__field_descriptors[9] =
 {
   {
     "read_timestamp",
@@ -1248,6 +1248,18 @@ static const ProtobufCFieldDescriptor orbit__v1__invocation_scope__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "time",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__InvocationScope, time),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__invocation_scope__field_indices_by_name[] = {
   3,   /* field[3] = incarnation */
@@ -1257,12 +1269,13 @@ static const unsigned orbit__v1__invocation_scope__field_indices_by_name[] = {
   2,   /* field[2] = priority */
   0,   /* field[0] = read_timestamp */
   4,   /* field[4] = statement */
+  8,   /* field[8] = time */
   6,   /* field[6] = wait */
 };
 static const ProtobufCIntRange orbit__v1__invocation_scope__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor orbit__v1__invocation_scope__descriptor =
 {
@@ -1272,14 +1285,14 @@ const ProtobufCMessageDescriptor orbit__v1__invocation_scope__descriptor =
   "Orbit__V1__InvocationScope",
   "orbit.v1",
   sizeof(Orbit__V1__InvocationScope),
-  8,
+  9,
   orbit__v1__invocation_scope__field_descriptors,
   orbit__v1__invocation_scope__field_indices_by_name,
   1,  orbit__v1__invocation_scope__number_ranges,
   (ProtobufCMessageInit) orbit__v1__invocation_scope__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCEnumValue orbit__v1__home_operation__kind__enum_values_by_number[11] =
+static const ProtobufCEnumValue orbit__v1__home_operation__kind__enum_values_by_number[12] =
 {
   { "EXECUTE", "ORBIT__V1__HOME_OPERATION__KIND__EXECUTE", 0 },
   { "BEGIN", "ORBIT__V1__HOME_OPERATION__KIND__BEGIN", 1 },
@@ -1292,17 +1305,19 @@ static const ProtobufCEnumValue orbit__v1__home_operation__kind__enum_values_by_
   { "ROLLBACK", "ORBIT__V1__HOME_OPERATION__KIND__ROLLBACK", 8 },
   { "STATUS", "ORBIT__V1__HOME_OPERATION__KIND__STATUS", 9 },
   { "STATEMENT", "ORBIT__V1__HOME_OPERATION__KIND__STATEMENT", 10 },
+  { "POINT", "ORBIT__V1__HOME_OPERATION__KIND__POINT", 11 },
 };
 static const ProtobufCIntRange orbit__v1__home_operation__kind__value_ranges[] = {
-{0, 0},{0, 11}
+{0, 0},{0, 12}
 };
-static const ProtobufCEnumValueIndex orbit__v1__home_operation__kind__enum_values_by_name[11] =
+static const ProtobufCEnumValueIndex orbit__v1__home_operation__kind__enum_values_by_name[12] =
 {
   { "BEGIN", 1 },
   { "COMMIT", 7 },
   { "EXECUTE", 0 },
   { "JOIN", 2 },
   { "LEAVE", 3 },
+  { "POINT", 11 },
   { "RELEASE", 5 },
   { "ROLLBACK", 8 },
   { "ROLLBACK_TO", 6 },
@@ -1317,15 +1332,15 @@ const ProtobufCEnumDescriptor orbit__v1__home_operation__kind__descriptor =
   "Kind",
   "Orbit__V1__HomeOperation__Kind",
   "orbit.v1",
-  11,
+  12,
   orbit__v1__home_operation__kind__enum_values_by_number,
-  11,
+  12,
   orbit__v1__home_operation__kind__enum_values_by_name,
   1,
   orbit__v1__home_operation__kind__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor orbit__v1__home_operation__field_descriptors[10] =
+static const ProtobufCFieldDescriptor orbit__v1__home_operation__field_descriptors[12] =
 {
   {
     "kind",
@@ -1447,15 +1462,41 @@ static const ProtobufCFieldDescriptor orbit__v1__home_operation__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "number",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, number),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lock_timeout_ms",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Orbit__V1__HomeOperation, lock_timeout_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned orbit__v1__home_operation__field_indices_by_name[] = {
   4,   /* field[4] = begin */
   2,   /* field[2] = high */
   0,   /* field[0] = kind */
   7,   /* field[7] = lock */
+  11,   /* field[11] = lock_timeout_ms */
   3,   /* field[3] = low */
   5,   /* field[5] = name */
   1,   /* field[1] = node */
+  10,   /* field[10] = number */
   6,   /* field[6] = shares */
   9,   /* field[9] = statement */
   8,   /* field[8] = wait */
@@ -1463,7 +1504,7 @@ static const unsigned orbit__v1__home_operation__field_indices_by_name[] = {
 static const ProtobufCIntRange orbit__v1__home_operation__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 10 }
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor orbit__v1__home_operation__descriptor =
 {
@@ -1473,7 +1514,7 @@ const ProtobufCMessageDescriptor orbit__v1__home_operation__descriptor =
   "Orbit__V1__HomeOperation",
   "orbit.v1",
   sizeof(Orbit__V1__HomeOperation),
-  10,
+  12,
   orbit__v1__home_operation__field_descriptors,
   orbit__v1__home_operation__field_indices_by_name,
   1,  orbit__v1__home_operation__number_ranges,

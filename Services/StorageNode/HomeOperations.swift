@@ -35,6 +35,7 @@ extension Node {
                 return try takeStatement(operation.statement, in: home, principal, id, on: stream)
             }
             let transaction = try homes.member(member, operation, principal: principal, on: stream)
+            if operation.kind == .point { return try takePoint(operation, in: transaction, principal, id, on: stream) }
             homes.carryOut(operation, in: transaction, by: member) { [self] reply in
                 // Who hears of it may read elsewhere next, and must find it there.
                 _ = observe(homes.bookmark)
@@ -65,19 +66,53 @@ extension Node {
     }
 }
 
+extension Node {
+    /// A statement on one record, as a call of its shard.
+    private func takePoint(
+        _ operation: HomeOperation, in home: HomeTransaction, _ principal: String, _ id: UInt64,
+        on stream: InvocationStream
+    ) throws(DatabaseError) {
+        guard let queries, let homes else {
+            throw DatabaseError(.unavailable, "This node does not execute statements")
+        }
+        try queries.call(operation, in: home, principal: principal, on: stream) { [self] reply in
+            // Who hears of it may read elsewhere next, and must find it there.
+            _ = observe(homes.bookmark)
+            stream.answer { HomeReply(point: reply).write(id, $0) }
+        }
+    }
+}
+
 /// What a home says to a command.
 private enum HomeReply {
     case done, changed
     case batches([Bytes]), data(Bytes)
+    case point(count: UInt8, row: Bytes?)
     case failed(DatabaseError)
 
     init(_ error: DatabaseError?) { self = error.map { .failed($0) } ?? .done }
+
+    init(point reply: QueryReply) {
+        if reply.isUnknown {
+            self = .changed
+        } else if reply.isPending || reply.error != nil {
+            self = .data(reply.encode())
+        } else {
+            self = .point(count: UInt8(clamping: reply.count ?? 0), row: reply.rows.first)
+        }
+    }
 
     func write(_ id: UInt64, _ replies: ReplyBatchEncoder) {
         switch self {
         case .done: replies.ok(id)
         case .changed: replies.null(id)
         case .data(let data): data.withUnsafeBytes { replies.data(id, $0) }
+        case .point(let count, let row):
+            var said = ByteBuffer(capacity: 2 + (row?.count ?? 0))
+            PointReply.appendDone(count: count, row: row, to: &said)
+            replies.beginList(id)
+            replies.listData(said.readable)
+            replies.endList()
         case .failed(let error): replies.error(id, error)
         case .batches(let batches):
             replies.beginList(id)
@@ -126,7 +161,7 @@ extension HomeTransactions {
         case .commit: transaction.commit(completion: tell)
         case .rollBack: transaction.rollBack(completion: tell)
         case .status: reply(.data(TransactionStatus(transaction).encode()))
-        case .statement: break  // `Node.takeHome` has sent it on.
+        case .statement, .point: break  // `Node.takeHome` has sent it on.
         case .execute:
             let shares = operation.shares.map {
                 InteractiveRun.Share(slot: $0.slot, body: $0.calls, isWrite: $0.isWrite)

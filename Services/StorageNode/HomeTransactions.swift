@@ -37,7 +37,7 @@ final class HomeTransactions {
     private(set) var transactions: [TransactionToken: HomeTransaction] = [:]
     private var ends: [TransactionToken: End] = [:]
     /// The tokens of `ends`, oldest first.
-    private var endOrder: [TransactionToken] = []
+    private var endOrder = Queue<TransactionToken>()
     private var lastConnection: UInt64 = 0
     private var isDraining = false, isClosed = false
     private(set) var counts = Counts()
@@ -103,8 +103,10 @@ final class HomeTransactions {
         lastConnection += 1
         let age = priority == 0 ? clock() << 20 | generator.next() >> 44 : priority
         let run = router.begin(options, connection: lastConnection, priority: age, random: { generator.next() })
+        let openedAt = clock()
+        run.time = Int64(clamping: openedAt &* 1000)
         let transaction = HomeTransaction(
-            token, principal, run, isUnowned: isUnowned, openedAt: clock(), limits: limits,
+            token, principal, run, isUnowned: isUnowned, openedAt: openedAt, limits: limits,
             later: { [loop] body in loop.runLater(body) }, onEnd: { [unowned self] in note($0) })
         transactions[token] = transaction
         return transaction
@@ -211,7 +213,7 @@ final class HomeTransactions {
         ends[transaction.token] = End(
             token: transaction.token, principal: transaction.principal, ending: ending, status: status, at: now)
         endOrder.append(transaction.token)
-        if endOrder.count > limits.ends { ends[endOrder.removeFirst()] = nil }
+        if endOrder.count > limits.ends, let oldest = endOrder.popFirst() { ends[oldest] = nil }
     }
 
     private var now: UInt64 { loop.now / 1_000_000 }
@@ -230,9 +232,10 @@ final class HomeTransactions {
             }
             if now &- since >= limits.deadMilliseconds { transaction.abandon(transaction.run.transaction.failure) }
         }
-        let old = endOrder.prefix { ends[$0].map { now &- $0.at >= limits.endMilliseconds } ?? true }
-        for token in old { ends[token] = nil }
-        endOrder.removeFirst(old.count)
+        while let oldest = endOrder.first, ends[oldest].map({ now &- $0.at >= limits.endMilliseconds }) ?? true {
+            ends[oldest] = nil
+            _ = endOrder.popFirst()
+        }
     }
 
     /// Opens no more, and rolls back what nobody is committing: the node is about to leave.

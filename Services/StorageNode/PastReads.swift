@@ -129,6 +129,7 @@ final class PastReads {
             runtime.reset(committed: .zero, floor: .zero)
             records.reset()
         }
+        runtime.transactionTime = invocation.scope?.time ?? 0
         let mark = replies.size
         switch invocation.operation {
         case .call(let call): evaluate(call, invocation.id, replies)

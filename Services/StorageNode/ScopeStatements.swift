@@ -182,7 +182,7 @@ extension ShardExecutor {
         transactions.scopes.statements &+= 1
         let time = open.snapshot > .zero ? open.snapshot : clock.last
         open.evaluation.recordEvents(runtime.recordsEvents)
-        open.evaluation.begin(scope.statement, floor: clock.next())
+        open.evaluation.begin(scope.statement, floor: clock.next(), time: scope.time)
         let outcome = evaluate(statement.batch, in: open, skipped: skipped, id: invocation.id, at: time, into: reply)
         if outcome { open.evaluation.end() } else { open.evaluation.undo() }
         transactions.scopes.measure(id)
@@ -195,11 +195,11 @@ extension ShardExecutor {
     private func pendingIndex(_ locks: LockScope) -> LogIndex {
         var index = LogIndex.zero
         if locks.shard != nil { return max(runtime.newestPendingIndex, newestIndex) }
-        for keys in [locks.exclusive, locks.shared] {
-            for key in keys {
-                index = max(index, key.key.withUnsafeBytes { runtime.pendingIndex(key.database, $0) })
-            }
+        func add(_ key: LockKey) {
+            index = max(index, key.key.withUnsafeBytes { runtime.pendingIndex(key.database, $0) })
         }
+        for key in locks.exclusive { add(key) }
+        for key in locks.shared { add(key) }
         return index
     }
 

@@ -114,6 +114,41 @@ package final class HomeLink: ReplyReceiver {
         }
     }
 
+    /// What the home says to a statement on one record.
+    package enum PointAnswer {
+        /// What the record's program says (`PointReply`).
+        case said(Bytes)
+        /// It is under way still, or has failed.
+        case reply(QueryReply)
+        /// Nothing was done: the call is not known there, and the statement is to be sent.
+        case unknown
+        case failed(DatabaseError)
+    }
+
+    /// Has a statement on one record done: an encoded `CallBatch` of one call, by the number that calls it back.
+    package func point(
+        _ call: Bytes, slot: UInt32, number: UInt64, lockTimeout: UInt32, completion: @escaping (PointAnswer) -> Void
+    ) {
+        ask(.point, near: slot) {
+            $0.shares = [.init(slot: slot, calls: call, isWrite: false)]
+            ($0.number, $0.lockTimeout) = (number, lockTimeout)
+        } answered: { answer in
+            switch answer {
+            case .batches(let batches):
+                completion(batches.count == 1 ? .said(batches[0]) : .failed(Self.damaged))
+            case .changed: completion(.unknown)
+            case .data(let data):
+                let reply = data.withUnsafeBytes { try? QueryReply(decoding: $0) }
+                completion(reply.map { .reply($0) } ?? .failed(Self.damaged))
+            case .failed(let error): completion(.failed(error))
+            case .done: completion(.failed(Self.damaged))
+            }
+        }
+    }
+
+    /// Where the transaction is driven; nil before anybody was asked.
+    package var home: NodeID? { token?.home }
+
     /// How it stands.
     package func describe(completion: @escaping (Result<TransactionStatus, DatabaseError>) -> Void) {
         ask(.status) { _ in

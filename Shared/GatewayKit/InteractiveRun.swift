@@ -33,6 +33,8 @@ package final class InteractiveRun: ReplyReceiver {
     /// Milliseconds that statements wait for a lock from now on; 0: as the transaction was begun; `.max`: as long as it
     /// takes.
     package var lockTimeout: UInt32 = 0
+    /// When it began, for statements that ask: microseconds since 1970.
+    package var time: Int64 = 0
     /// Until when the statement under way waits; nil: as long as the shards like.
     private var waitsUntil: UInt64?
     /// By slot.
@@ -190,6 +192,7 @@ package final class InteractiveRun: ReplyReceiver {
         guard let share = shares.first(where: { $0.slot == slot }) else { return }
         // A write for the router, whatever it is: nobody knows of one that is lost whether it has opened a scope.
         var scope = transaction.scope(of: participant, lock: lock, wait: wait)
+        scope.time = time
         if let waitsUntil, !transaction.options.needsNoScopes {
             let now = router.milliseconds, left = waitsUntil > now ? waitsUntil &- now : 1
             scope.lockTimeoutMilliseconds = UInt32(clamping: min(left, router.longestLockWait))

@@ -16,7 +16,8 @@ extension HomeOperation {
         func pick<Value>(_ values: [Value]) -> Value { values[Int(random.next(below: UInt64(values.count)))] }
         let token = TransactionToken(
             home: NodeID(rawValue: UInt32(truncatingIfNeeded: magnitude())), high: magnitude(), low: magnitude())
-        var operation = HomeOperation(pick(Kind.allCases.filter { $0.rawValue <= Kind.status.rawValue }), token)
+        var operation = HomeOperation(pick(Kind.allCases.filter { $0 != .statement }), token)
+        (operation.number, operation.lockTimeout) = (magnitude(), UInt32(truncatingIfNeeded: magnitude()))
         if random.next(below: 2) == 0 {
             var begin = Options()
             (begin.isolation, begin.isReadOnly) = (pick(InvocationScope.Isolation.allCases), random.next(below: 2) == 0)

@@ -15,6 +15,7 @@ extension InvocationScope {
         scope.lock = LockMode.allCases[Int(random.next(below: 3))]
         scope.wait = WaitPolicy.allCases[Int(random.next(below: 3))]
         scope.lockTimeoutMilliseconds = UInt32(truncatingIfNeeded: magnitude())
+        scope.time = Int64(bitPattern: magnitude())
         return scope
     }
 }

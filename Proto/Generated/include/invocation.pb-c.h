@@ -93,7 +93,12 @@ typedef enum _Orbit__V1__HomeOperation__Kind {
    * DATA: an encoded QueryReply to `statement`, an encoded QueryRequest (query.proto). With the token 0 of the node
    * it is in no transaction.
    */
-  ORBIT__V1__HOME_OPERATION__KIND__STATEMENT = 10
+  ORBIT__V1__HOME_OPERATION__KIND__STATEMENT = 10,
+  /*
+   * A statement on one record: `shares` is one call of it. LIST of one: what the record's program says. DATA: an
+   * encoded QueryReply that it is under way still, or has failed. NULL: nothing was done, send it as a STATEMENT.
+   */
+  ORBIT__V1__HOME_OPERATION__KIND__POINT = 11
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ORBIT__V1__HOME_OPERATION__KIND)
 } Orbit__V1__HomeOperation__Kind;
 typedef enum _Orbit__V1__TransactionStep__Kind {
@@ -338,10 +343,14 @@ struct  Orbit__V1__InvocationScope
    * 0: as the node is set
    */
   uint32_t lock_timeout_ms;
+  /*
+   * when the transaction began, in microseconds since 1970, for statements that ask
+   */
+  uint64_t time;
 };
 #define ORBIT__V1__INVOCATION_SCOPE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__invocation_scope__descriptor) \
-    , 0, ORBIT__V1__ISOLATION__READ_COMMITTED, 0, 0, 0, ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE, ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT, 0 }
+    , 0, ORBIT__V1__ISOLATION__READ_COMMITTED, 0, 0, 0, ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE, ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT, 0, 0 }
 
 
 /*
@@ -372,10 +381,18 @@ struct  Orbit__V1__HomeOperation
   Orbit__V1__InvocationScope__LockMode lock;
   Orbit__V1__InvocationScope__WaitPolicy wait;
   ProtobufCBinaryData statement;
+  /*
+   * of a POINT: its name, as QueryRequest.statement
+   */
+  uint64_t number;
+  /*
+   * of a POINT: as QueryRequest.lock_timeout
+   */
+  uint32_t lock_timeout_ms;
 };
 #define ORBIT__V1__HOME_OPERATION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&orbit__v1__home_operation__descriptor) \
-    , ORBIT__V1__HOME_OPERATION__KIND__EXECUTE, 0, 0, 0, NULL, {0,NULL}, 0,NULL, ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE, ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT, {0,NULL} }
+    , ORBIT__V1__HOME_OPERATION__KIND__EXECUTE, 0, 0, 0, NULL, {0,NULL}, 0,NULL, ORBIT__V1__INVOCATION_SCOPE__LOCK_MODE__NONE, ORBIT__V1__INVOCATION_SCOPE__WAIT_POLICY__WAIT, {0,NULL}, 0, 0 }
 
 
 /*

@@ -53,6 +53,8 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     var freshTables: Set<[String]> = []
     /// Statements that are known to be about one record, by their fingerprints; all under the settings of now.
     var points: [Bytes: KnownPoint] = [:]
+    /// Those of them that a node has not known which only led the shard, and was not the transaction's home.
+    var strange: Set<Bytes> = []
     /// The settings that travel with statements, and the version of the session's that they are of.
     private var settings: [QueryRequest.Setting] = []
     private var settingsVersion: UInt64?
@@ -115,8 +117,9 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         work.columnCount = call.description?.columns?.count ?? 0
         (work.rowsLeft, work.cursor) = (call.rowLimit == 0 ? nil : call.rowLimit, call.cursor)
         begin(work, context)
-        // A call of a shard has its own time to wait for locks.
-        if isAlone, context.lockTimeout == 0, callPoint(token) { return }
+        // A call of a shard has its own time to wait for locks, the home of a transaction any; and there is nothing left
+        // of its row for later.
+        if isAlone ? context.lockTimeout == 0 : call.rowLimit == 0, callPoint(token) { return }
         send(at: nil)
     }
 
@@ -245,7 +248,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     private func settings(_ context: SessionContext) -> [QueryRequest.Setting] {
         guard settingsVersion != context.version else { return settings }
         (settings, settingsVersion) = (Self.settings(context), context.version)
-        points = [:]
+        (points, strange) = ([:], [])
         return settings
     }
 
@@ -294,9 +297,14 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
     }
 
     func send(at node: NodeID?) {
+        nameStatement()
+        if let work { transmit(work.request, at: node) }
+    }
+
+    /// From here on it can be called back.
+    func nameStatement() {
         lastStatement = max(lastStatement &+ 1, 1)
         work?.request.statement = lastStatement
-        if let work { transmit(work.request, at: node) }
     }
 
     /// It takes longer than a call may: the node is asked again what has become of it.
@@ -330,10 +338,11 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
 
     // MARK: Answers
 
-    private func answered(_ token: UInt64, _ reply: QueryReply, _ node: NodeID?) {
+    func answered(_ token: UInt64, _ reply: QueryReply, _ node: NodeID?) {
         for news in reply.sequences { sequences.note(news) }
         guard var work, work.token == token else { return abandon(reply, node) }
         if reply.isPending { return wait(at: node) }
+        if work.isPoint, reply.error == nil { return pointWaited(work, reply) }
         if reply.isUnknown {
             guard work.request.plan.isEmpty, let statement = work.statement else {
                 return fail(

@@ -16,7 +16,8 @@ struct KnownPoint {
     let tag: String
 }
 
-/// Statements about one record, sent to the shard that has it as one call: no node in between, no transaction.
+/// Statements about one record, sent to the shard that has it as one call: no node in between, no transaction. In a
+/// transaction the same call goes to its home.
 ///
 /// It may turn out that the node of the shard does not know the statement, or that its table has changed. Then nothing
 /// was done, and the statement is sent as any other; the answer says anew how it is called.
@@ -27,14 +28,17 @@ extension NodePlanRunner {
 
     /// Remembers how a statement is called.
     func learn(_ point: QueryReply.Point, _ reply: QueryReply, _ request: QueryRequest) {
-        guard work?.isAlone == true, !request.fingerprint.isEmpty, reply.cursor == 0 else { return }
+        guard !request.fingerprint.isEmpty, reply.cursor == 0 else { return }
         // Of a prepared statement they are known, and not told again.
         let forms = request.wantsColumns ? reply.parameterTypes : request.parameterTypes
         let types = forms.compactMap(Self.type)
         guard types.count == forms.count, types.count == request.parameters.count else { return }
         let columns = request.wantsColumns ? Self.columns(reply) : nil
         if request.wantsColumns, columns == nil { return }
-        if points.count >= Self.pointLimit { points.removeAll(keepingCapacity: true) }
+        if points.count >= Self.pointLimit {
+            points.removeAll(keepingCapacity: true)
+            strange = []
+        }
         points[request.fingerprint] = KnownPoint(
             point: point, requestTypes: request.parameterTypes, types: types, columns: columns,
             givesRows: reply.givesRows, tag: reply.tag)
@@ -47,6 +51,7 @@ extension NodePlanRunner {
             !request.wantsColumns || known.columns != nil || !known.givesRows, let key = key(known, request)
         else { return false }
         let slot = key.withUnsafeBytes { UInt32(Slot.ofPartition($0).rawValue) }
+        guard work?.isAlone == true || !isStrange(request.fingerprint, slot) else { return false }
         let name = key.withUnsafeBytes {
             RowKey.make(CollectionID(rawValue: known.point.collection), primaryKey: $0)
         }
@@ -67,25 +72,67 @@ extension NodePlanRunner {
             views.append(ByteView(rebasing: bytes[start..<end]))
             start = end
         }
+        let method: Method = known.point.writes ? .rowModify : .rowQuery
         let numbers = [Int64(bitPattern: known.point.version), 0]
+        work?.isPoint = true
         name.withUnsafeBytes { name in
             numbers.withUnsafeBufferPointer { numbers in
                 views.withUnsafeBufferPointer { views in
+                    guard work?.isAlone == true else {
+                        var call = CallBatchEncoder()
+                        call.append(
+                            method: method, database: RowKey.database, key: name, flags: 0, numbers: numbers,
+                            arguments: views)
+                        return callPoint(token, call.message.bytes, slot, request.lockTimeout)
+                    }
                     router.call(
-                        connection: connection, slot: slot, method: known.point.writes ? .rowModify : .rowQuery,
-                        database: RowKey.database, key: name, flags: 0, numbers: numbers, arguments: views,
-                        receiver: self, ticket: token)
+                        connection: connection, slot: slot, method: method, database: RowKey.database, key: name,
+                        flags: 0, numbers: numbers, arguments: views, receiver: self, ticket: token)
                 }
             }
         }
-        work?.isPoint = true
         return true
     }
+
+    /// In a transaction.
+    private func callPoint(_ token: UInt64, _ call: Bytes, _ slot: UInt32, _ lockTimeout: UInt32) {
+        nameStatement()
+        guard let work, let link else { return }
+        link.point(call, slot: slot, number: work.request.statement, lockTimeout: lockTimeout) { [weak self] answer in
+            guard let self, let work = self.work, work.token == token else { return }
+            switch answer {
+            case .said(let said):
+                guard let known = points[work.request.fingerprint] else { return fail(token, Self.unasked) }
+                said.withUnsafeBytes { answered(work, known, PointReply($0)) }
+            case .reply(let reply): answered(token, reply, nil)
+            case .unknown:
+                if router.homeNode(forSlot: slot) != link.home { strange.insert(work.request.fingerprint) }
+                again(token)
+            case .failed(let error): fail(token, StatementError(error))
+            }
+        }
+    }
+
+    /// Another node than the transaction's home would have to know the statement, and has not known it once.
+    private func isStrange(_ fingerprint: Bytes, _ slot: UInt32) -> Bool {
+        guard strange.contains(fingerprint), let home = link?.home else { return false }
+        return router.homeNode(forSlot: slot) != home
+    }
+
+    /// The end of a statement that has waited for a lock for long.
+    func pointWaited(_ work: Work, _ reply: QueryReply) {
+        guard let known = points[work.request.fingerprint] else { return fail(work.token, Self.unasked) }
+        var said = ByteBuffer(capacity: 64)
+        PointReply.appendDone(count: UInt8(clamping: reply.count ?? 0), row: reply.rows.first, to: &said)
+        answered(work, known, PointReply(said.readable))
+    }
+
+    private static let unasked = StatementError(.internalError, "a shard has answered what was not asked")
 
     /// A read is not waited for any more; false: something else is under way. A write cannot be called back: it is
     /// done, or the shard refuses it soon, when it has waited for a lock.
     func interruptPoint(_ token: UInt64, _ reason: StatementError) -> Bool {
-        guard let work, work.isPoint else { return false }
+        guard let work, work.isPoint, work.isAlone else { return false }
         guard points[work.request.fingerprint]?.point.writes == false else { return true }
         loop.runLater { [weak self] in self?.fail(token, reason) }
         return true
@@ -128,7 +175,7 @@ extension NodePlanRunner {
         case .error where [.staleSchema, .busy].contains(reply.error.code): again(ticket)
         case .error: fail(ticket, StatementError(ofShard: reply.error))
         case .ok, .integer, .number, .list, .batch:
-            fail(ticket, StatementError(.internalError, "a shard has answered what was not asked"))
+            fail(ticket, Self.unasked)
         }
     }
 
@@ -160,7 +207,7 @@ extension NodePlanRunner {
                 self?.complete(work, reply)
             }
         case .failed(let error): fail(work.token, error)
-        case nil: fail(work.token, StatementError(.internalError, "a shard has answered what was not asked"))
+        case nil: fail(work.token, Self.unasked)
         }
     }
 

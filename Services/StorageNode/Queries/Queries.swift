@@ -66,6 +66,7 @@ final class Queries {
 
     struct Counts {
         var statements: UInt64 = 0, failed: UInt64 = 0, bound: UInt64 = 0, definitions: UInt64 = 0
+        var called: UInt64 = 0
     }
 
     /// `clock` tells milliseconds since 1970.
@@ -112,26 +113,11 @@ final class Queries {
             unknown.isUnknown = true
             return later(unknown)
         }
-        guard running < limits.statements else {
-            return later(QueryReply(error: StatementError(.tooManyConnections, "too many statements are under way")))
+        guard let (name, _, done) = begin(request.statement, on: stream, principal, later) else {
+            return later(Self.crowded)
         }
-        running += 1
-        counts.statements &+= 1
-        let handle = underWay.begin(request.statement, on: stream, principal, later)
-        var request = request, isAnswered = false
-        if handle == nil { request.statement = 0 }
-        let name = request.statement
-        // A transaction that ends answers for its statements, and they may have something to say yet.
-        let done: Answer = { [self] reply in
-            guard !isAnswered else { return }
-            isAnswered = true
-            running -= 1
-            if reply.error != nil { counts.failed &+= 1 }
-            // A transaction that was given up with its statement says so.
-            let isGivenUp = reply.error?.error.state == .inFailedSQLTransaction && handle?.isCancelled == true
-            let told = isGivenUp ? QueryReply(error: StatementHandle.cancelled) : reply
-            if let handle { underWay.end(name, handle, told) } else { later(told) }
-        }
+        var request = request
+        request.statement = name
         do throws(StatementError) {
             let source = try source(of: request)
             if let home {
@@ -143,6 +129,33 @@ final class Queries {
             done(QueryReply(error: error))
         }
     }
+
+    /// Counts a statement that begins. Its reply is for what this returns; `number` is 0 then for one without a handle.
+    /// Nil: there are too many.
+    func begin(
+        _ number: UInt64, on stream: ObjectIdentifier?, _ principal: String, _ answer: @escaping Answer
+    ) -> (number: UInt64, handle: StatementHandle?, done: Answer)? {
+        guard running < limits.statements else { return nil }
+        running += 1
+        counts.statements &+= 1
+        let handle = underWay.begin(number, on: stream, principal, answer)
+        var isAnswered = false
+        // A transaction that ends answers for its statements, and they may have something to say yet.
+        let done: Answer = { [self] reply in
+            guard !isAnswered else { return }
+            isAnswered = true
+            running -= 1
+            if reply.error != nil { counts.failed &+= 1 }
+            // A transaction that was given up with its statement says so.
+            let isGivenUp = reply.error?.error.state == .inFailedSQLTransaction && handle?.isCancelled == true
+            let told = isGivenUp ? QueryReply(error: StatementHandle.cancelled) : reply
+            if let handle { underWay.end(number, handle, told) } else { answer(told) }
+        }
+        return (handle == nil ? 0 : number, handle, done)
+    }
+
+    static let crowded = QueryReply(
+        error: StatementError(.tooManyConnections, "too many statements are under way"))
 
     /// The plan as it came, validated once.
     private func source(of request: QueryRequest) throws(StatementError) -> LogicalPlan {
@@ -342,7 +355,7 @@ final class Queries {
         .serializationFailure, "the catalog changes faster than the statement can be bound")
 
     /// In a transaction nothing is bound anew behind its back.
-    private static func plain(_ reply: QueryReply) -> QueryReply {
+    static func plain(_ reply: QueryReply) -> QueryReply {
         reply.error?.error.state == .staleSchema ? QueryReply(error: changing) : reply
     }
 

@@ -129,7 +129,7 @@ final class TransactionCalls: RowCalls {
         run.cancel(Self.givenUp)
     }
 
-    private static let givenUp = DatabaseError(.transactionAborted, "A statement of the transaction was given up")
+    static let givenUp = DatabaseError(.transactionAborted, "A statement of the transaction was given up")
 
     /// No watch was sent.
     private static let unasked = DatabaseError(.internalFailure, "A condition that was not asked for did not hold")

@@ -63,6 +63,7 @@ extension ActorRuntime {
         valueBuffer.removeAll()
         return program.evaluate(
             found.isVisible(at: now) ? found.bytes : nil, key: RowKey.primaryKey(of: call.key),
-            parameters: call.arguments, time: call.numbers[1], into: &valueBuffer)
+            parameters: call.arguments, time: call.numbers[1] == 0 ? transactionTime : call.numbers[1],
+            into: &valueBuffer)
     }
 }

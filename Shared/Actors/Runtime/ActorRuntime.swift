@@ -82,6 +82,8 @@ package final class ActorRuntime {
     /// Where the bytes of its key are: another key of the call in another shard is another error.
     var callKey: UnsafeRawPointer?
     var now: UInt64 = 0
+    /// When the transaction began that it belongs to, for programs of records: microseconds since 1970; 0: none has.
+    package var transactionTime: Int64 = 0
     var stamp = Timestamp.zero
     var entryIndex = LogIndex.zero
     var lastGeneration = Timestamp.zero
@@ -194,7 +196,8 @@ package final class ActorRuntime {
         countersBeforePart = nil
         brokenTransfer = nil
         table.removeAll()
-        ring = []
+        // An open transaction forgets its few after every statement.
+        ring.removeAll(keepingCapacity: ring.count < 16)
         hand = 0
         memoryUsed = 0
         pending.removeAll()
@@ -202,7 +205,7 @@ package final class ActorRuntime {
         deferred = []
         eventBuffer.removeAll()
         entryBytes = 0
-        flushIndex = [LogIndex](repeating: .zero, count: KeyCounters.databases)
+        for database in flushIndex.indices { flushIndex[database] = .zero }
     }
 
     /// Activations in memory.

@@ -84,9 +84,11 @@ package final class ScopeEvaluation {
 
     // MARK: A statement
 
-    /// Before the first call of the statement `number`. `floor` is above the time of every change up to now.
-    package func begin(_ number: UInt32, floor: Timestamp) {
+    /// Before the first call of the statement `number`. `floor` is above the time of every change up to now; `time` is
+    /// when the transaction began, in microseconds since 1970.
+    package func begin(_ number: UInt32, floor: Timestamp, time: Int64 = 0) {
         statement = number
+        runtime.transactionTime = time
         entry = LogIndex(rawValue: entry.rawValue &+ 1)
         if !isRepeatable {
             runtime.forgetAll()

@@ -6,7 +6,7 @@ package struct HomeOperation: Hashable, Sendable {
         case execute = 0, begin = 1, join = 2, leave = 3
         case savepoint = 4, release = 5, rollBackTo = 6
         case commit = 7, rollBack = 8, status = 9
-        case statement = 10
+        case statement = 10, point = 11
     }
 
     /// What a transaction is to be like.
@@ -49,6 +49,8 @@ package struct HomeOperation: Hashable, Sendable {
     package var shares: [Share] = []
     /// Of `statement`: an encoded `QueryRequest`.
     package var statement: Bytes = []
+    /// Of `point`: the statement's name, and how long it waits for its lock, in milliseconds; `.max`: any time.
+    package var number: UInt64 = 0, lockTimeout: UInt32 = 0
     package var lock = InvocationScope.LockMode.none
     package var wait = InvocationScope.WaitPolicy.wait
 
@@ -80,6 +82,8 @@ package struct HomeOperation: Hashable, Sendable {
         buffer.appendField(8, varint: UInt64(lock.rawValue))
         buffer.appendField(9, varint: UInt64(wait.rawValue))
         if !statement.isEmpty { statement.withUnsafeBytes { buffer.append(delimited: $0, tag: 10 << 3 | 2) } }
+        buffer.appendField(11, fixed: number)
+        buffer.appendField(12, varint: UInt64(lockTimeout))
     }
 
     // MARK: Decoding
@@ -88,21 +92,27 @@ package struct HomeOperation: Hashable, Sendable {
     package init(decoding message: ByteView, _ decoder: InvocationBatchDecoder) throws(DatabaseError) {
         var kind: UInt64 = 0, node: UInt64 = 0, high: UInt64 = 0, low: UInt64 = 0, mode: UInt64 = 0, policy: UInt64 = 0
         var name: Bytes = [], begin: Options?, shares: [Share] = [], statement: Bytes = []
+        var number: UInt64 = 0, lockTimeout: UInt64 = 0
         var reader = ByteReader(message)
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
             switch tag {
-            case 1 << 3, 2 << 3, 8 << 3, 9 << 3:
+            case 1 << 3, 2 << 3, 8 << 3, 9 << 3, 12 << 3:
                 guard let value = reader.varint() else { throw Wire.malformed }
                 switch tag >> 3 {
                 case 1: kind = value
                 case 2: node = value
                 case 8: mode = value
+                case 12: lockTimeout = value
                 default: policy = value
                 }
-            case 3 << 3 | 1, 4 << 3 | 1:
+            case 3 << 3 | 1, 4 << 3 | 1, 11 << 3 | 1:
                 guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
-                if tag >> 3 == 3 { high = value } else { low = value }
+                switch tag >> 3 {
+                case 3: high = value
+                case 4: low = value
+                default: number = value
+                }
             case 5 << 3 | 2, 6 << 3 | 2, 7 << 3 | 2, 10 << 3 | 2:
                 guard let value = reader.delimited() else { throw Wire.malformed }
                 switch tag >> 3 {
@@ -124,7 +134,8 @@ package struct HomeOperation: Hashable, Sendable {
         let home = NodeID(rawValue: UInt32(truncatingIfNeeded: node))
         self.init(known, TransactionToken(home: home, high: high, low: low))
         (self.begin, self.name, self.shares, self.lock, self.wait) = (begin, name, shares, lock, wait)
-        self.statement = statement
+        (self.statement, self.number) = (statement, number)
+        self.lockTimeout = UInt32(truncatingIfNeeded: lockTimeout)
     }
 
     static let unknown = DatabaseError(.featureNotSupported, "This node does not know the operation")

@@ -29,6 +29,8 @@ package struct InvocationScope: Hashable, Sendable {
     package var wait = WaitPolicy.wait
     /// 0: as the node is set.
     package var lockTimeoutMilliseconds: UInt32 = 0
+    /// When the transaction began, in microseconds since 1970; 0: statements do not ask.
+    package var time: Int64 = 0
 
     package init() {}
 
@@ -44,6 +46,7 @@ package struct InvocationScope: Hashable, Sendable {
         buffer.appendField(6, varint: UInt64(lock.rawValue))
         buffer.appendField(7, varint: UInt64(wait.rawValue))
         buffer.appendField(8, varint: UInt64(lockTimeoutMilliseconds))
+        buffer.appendField(9, fixed: UInt64(bitPattern: time))
     }
 
     /// As an encoded field of an invocation.
@@ -60,12 +63,13 @@ package struct InvocationScope: Hashable, Sendable {
         while !reader.isAtEnd {
             guard let tag = reader.varint() else { throw Wire.malformed }
             switch tag {
-            case 1 << 3 | 1, 3 << 3 | 1, 4 << 3 | 1:
+            case 1 << 3 | 1, 3 << 3 | 1, 4 << 3 | 1, 9 << 3 | 1:
                 guard let value: UInt64 = reader.littleEndian() else { throw Wire.malformed }
                 switch tag >> 3 {
                 case 1: readTimestamp = Timestamp(rawValue: value)
                 case 3: priority = value
-                default: incarnation = value
+                case 4: incarnation = value
+                default: time = Int64(bitPattern: value)
                 }
             case 2 << 3, 5 << 3, 6 << 3, 7 << 3, 8 << 3:
                 guard let value = reader.varint() else { throw Wire.malformed }
