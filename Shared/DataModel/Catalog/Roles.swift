@@ -38,8 +38,6 @@ package struct RoleDescriptor: Hashable, Sendable {
     package var id: RoleID
     package var name: String
     package var attributes: Attributes
-    /// -1: no limit.
-    package var connectionLimit: Int32 = -1
     /// Microseconds since 1970, after which its password counts no more.
     package var validUntil: Int64?
     /// What proves its password, in PostgreSQL's text form of SCRAM-SHA-256.
@@ -191,7 +189,6 @@ extension RoleDescriptor {
         writer.number(id.rawValue)
         writer.text(name)
         writer.number(attributes.rawValue)
-        writer.signed(Int64(connectionLimit))
         writer.optional(validUntil) { $0.signed($1) }
         writer.optional(verifier) { $0.text($1) }
         writer.list(memberships) { writer, membership in
@@ -204,8 +201,6 @@ extension RoleDescriptor {
     init(_ reader: inout CatalogReader) throws(DatabaseError) {
         let id = RoleID(rawValue: try reader.number()), name = try reader.text()
         self.init(id: id, name: name, attributes: Attributes(rawValue: try reader.number()))
-        guard let limit = Int32(exactly: try reader.signed()) else { throw CatalogReader.corrupt("a limit") }
-        connectionLimit = limit
         validUntil = try reader.optional { reader throws(DatabaseError) in try reader.signed() }
         verifier = try reader.optional { reader throws(DatabaseError) in try reader.text() }
         memberships = try reader.list { reader throws(DatabaseError) in

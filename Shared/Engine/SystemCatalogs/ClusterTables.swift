@@ -38,7 +38,6 @@ enum ClusterTables {
         }
     }
 
-    private static func limit(_ role: SystemRole) -> Value { .number(role.descriptor?.connectionLimit ?? -1) }
     private static func end(_ role: SystemRole) -> Value { role.descriptor?.validUntil.map(Value.timestamp) ?? .null }
 
     private static let common: [(String, Attributes)] = [
@@ -50,7 +49,7 @@ enum ClusterTables {
         table.add("oid", .oid) { row, _ in .oid(row.oid) }
         table.add("rolname", .name) { row, _ in .text(row.name) }
         rights(&table, common + [("rolbypassrls", .bypassRowSecurity)])
-        table.add("rolconnlimit", .int32) { row, _ in limit(row) }
+        table.constant("rolconnlimit", .int32, .integer(-1))
         table.constant("rolpassword", .text, .null)
         table.optional("rolvaliduntil", .timestampWithZone) { row, _ in end(row) }
     }
@@ -58,7 +57,7 @@ enum ClusterTables {
     private static let roles = SystemTable("pg_roles", 12_000, isView: true, rows: { $0.roles }) { table in
         table.add("rolname", .name) { row, _ in .text(row.name) }
         rights(&table, common)
-        table.add("rolconnlimit", .int32) { row, _ in limit(row) }
+        table.constant("rolconnlimit", .int32, .integer(-1))
         table.constant("rolpassword", .text, .text("********"))
         table.optional("rolvaliduntil", .timestampWithZone) { row, _ in end(row) }
         rights(&table, [("rolbypassrls", .bypassRowSecurity)])
