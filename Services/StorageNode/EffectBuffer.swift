@@ -86,4 +86,8 @@ final class CommittedRecords: RecordReader {
     func scanSettled(from: ByteView, to: ByteView, _ body: (ByteView, ByteView) -> Bool) throws(DatabaseError) {
         do { try store.scan(from: from, to: to, asOf: store.historyFloor, body) } catch { throw error.databaseError }
     }
+
+    func key(_ count: Int, before to: ByteView, from: ByteView) throws(DatabaseError) -> Bytes? {
+        do { return try store.key(count, before: to, from: from) } catch { throw error.databaseError }
+    }
 }

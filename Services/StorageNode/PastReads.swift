@@ -19,6 +19,10 @@ final class PastRecords: RecordReader {
     func scan(from: ByteView, to: ByteView, _ body: (ByteView, ByteView) -> Bool) throws(DatabaseError) {
         do { try store.scan(from: from, to: to, asOf: time, body) } catch { throw error.databaseError }
     }
+
+    func key(_ count: Int, before to: ByteView, from: ByteView) throws(DatabaseError) -> Bytes? {
+        do { return try store.key(count, before: to, from: from) } catch { throw error.databaseError }
+    }
 }
 
 /// Answers reads at a time from the versions that the store keeps (docs/decisions/0011-snapshot-timestamps.md).

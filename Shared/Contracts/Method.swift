@@ -174,6 +174,8 @@ import Base
     /// the first (empty: all) to before the second (empty: all), and in the first bucket not before the third. Flag 1:
     /// without records. List: encoded primary key, record, …; at the end Integer: the bucket to go on with, and Data:
     /// what `resume` must be there. It is over when that bucket is the end of buckets; it may be another shard's.
+    /// Flag 2: in the order of the keys over all those buckets, with 4 backward: `resume` is then where that order goes
+    /// on (backward: before it), and the bucket the first one until it is over. The buckets must be one shard's.
     case rowScan = 99
     /// Objects of the catalog, new or changed: numbers `[version of the catalog, version that it was made by]`,
     /// arguments the objects (`CatalogObject`), `key` the ids of those that are collections (u32, big-endian); flags

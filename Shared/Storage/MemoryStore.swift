@@ -70,6 +70,13 @@ package final class MemoryStore: Store {
         MemoryStoreIterator(records: try current(), from: from, to: to)
     }
 
+    package func key(_ count: Int, before to: Bytes, from: Bytes) throws(StoreError) -> Bytes? {
+        let records = try current()
+        let start = from.withUnsafeBytes { Self.position(of: $0, in: records) }
+        let end = to.isEmpty ? records.count : to.withUnsafeBytes { Self.position(of: $0, in: records) }
+        return end - start >= max(count, 1) ? records[end - max(count, 1)].key : nil
+    }
+
     package func view() throws(StoreError) -> any StoreView { MemoryStoreView(try current()) }
 
     package func replace(

@@ -349,6 +349,27 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
         }
     }
 
+    /// The key of the `count`-th last entry with `from <= key < to` that is not deleted; nil: there are fewer.
+    func key(_ count: Int, before to: ByteView, from: ByteView) -> Bytes? {
+        sortAdded()
+        var positions = runs.map { to.isEmpty ? $0.count : firstPosition(in: $0, from: to) }, left = max(count, 1)
+        while true {
+            var last: Int?
+            for (run, position) in positions.enumerated() where position > 0 {
+                let candidate = Int(runs[run][position - 1])
+                if let best = last, compareKeys(entries[best].keyView, entries[candidate].keyView) > 0 { continue }
+                last = candidate
+            }
+            guard let last, compareKeys(entries[last].keyView, from) >= 0 else { return nil }
+            // A key is an entry of one run only.
+            for run in positions.indices where positions[run] > 0 && Int(runs[run][positions[run] - 1]) == last {
+                positions[run] -= 1
+            }
+            if !entries[last].isDeleted { left -= 1 }
+            if left == 0 { return entries[last].keyView.bytes }
+        }
+    }
+
     private func firstPosition(in run: [UInt32], from key: ByteView) -> Int {
         var low = 0
         var high = run.count

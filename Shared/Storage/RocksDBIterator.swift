@@ -11,8 +11,8 @@ final class RocksDBStoreIterator: StoreIterator {
     /// Kept alive: it holds the snapshot, and the database open.
     private let view: RocksDBView?
 
-    /// Without a view it sees the store as of now.
-    init(_ database: OpaquePointer, from: Bytes, to: Bytes, view: RocksDBView? = nil) {
+    /// Without a view it sees the store as of now. One that goes backward begins with the last record.
+    init(_ database: OpaquePointer, from: Bytes, to: Bytes, view: RocksDBView? = nil, isBackward: Bool = false) {
         self.view = view
         options = rocksdb_readoptions_create()
         if let view {
@@ -28,7 +28,22 @@ final class RocksDBStoreIterator: StoreIterator {
         }
         iterator = rocksdb_create_iterator(database, options)
         start = from
-        from.withUnsafeBytes { rocksdb_iter_seek(iterator, RocksDBStore.characters($0), $0.count) }
+        if isBackward {
+            rocksdb_iter_seek_to_last(iterator)
+        } else {
+            from.withUnsafeBytes { rocksdb_iter_seek(iterator, RocksDBStore.characters($0), $0.count) }
+        }
+    }
+
+    /// The key that lies so many records back, the current one counted; nil: that is before the start. For an iterator
+    /// that goes backward.
+    func stepBack(_ count: Int) -> Bytes? {
+        for _ in 1..<max(count, 1) {
+            guard isValid else { return nil }
+            rocksdb_iter_prev(iterator)
+        }
+        guard isValid, start.withUnsafeBytes({ compareKeys($0, key) <= 0 }) else { return nil }
+        return key.bytes
     }
 
     deinit {

@@ -162,6 +162,13 @@ package final class RocksDBStore: Store, @unchecked Sendable {
         RocksDBStoreIterator(database, from: from, to: to)
     }
 
+    package func key(_ count: Int, before to: Bytes, from: Bytes) throws(StoreError) -> Bytes? {
+        let iterator = RocksDBStoreIterator(database, from: from, to: to, isBackward: true)
+        let found = iterator.stepBack(count)
+        try iterator.check()
+        return found
+    }
+
     package func flush() throws(StoreError) {
         var message: UnsafeMutablePointer<CChar>?
         rocksdb_flush(database, flushOptions, &message)

@@ -252,4 +252,21 @@ package final class ShardStore {
         guard isIntact else { throw StoredValue.damaged }
         try below.check()
     }
+
+    /// Where to begin to find the last records before `to`: from that key on there are `count` records at least, unless
+    /// they were deleted, and not many times as many. Nil: at `from`. A hint: what there is, a scan says.
+    package func key(_ count: Int, before to: ByteView, from: ByteView) throws(StoreError) -> Bytes? {
+        let end = to.isEmpty ? AppliedIndex.prefix : to.bytes
+        var found = try store.key(count, before: end, from: from.bytes)
+        end.withUnsafeBytes { end in
+            for key in [
+                overlay.key(count, before: end, from: from), frozen?.overlay.key(count, before: end, from: from),
+            ] {
+                guard let key else { continue }
+                if let best = found, key.lexicographicallyPrecedes(best) { continue }
+                found = key
+            }
+        }
+        return found
+    }
 }

@@ -40,6 +40,9 @@ package protocol Store: AnyObject, Sendable {
     /// The records with `from <= key < to` in the order of their keys, as of now; an empty `to` means to the end.
     func scan(from: Bytes, to: Bytes) throws(StoreError) -> any StoreIterator
 
+    /// The key of the `count`-th last record with `from <= key < to`; nil: there are fewer.
+    func key(_ count: Int, before to: Bytes, from: Bytes) throws(StoreError) -> Bytes?
+
     /// The store as of now, for as long as the view lives. Open views are dropped before `close`, or close it late.
     func view() throws(StoreError) -> any StoreView
 

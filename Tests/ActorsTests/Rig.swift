@@ -27,6 +27,11 @@ final class MemoryRecords: RecordReader {
         }
     }
 
+    func key(_ count: Int, before to: ByteView, from: ByteView) throws(DatabaseError) -> Bytes? {
+        let place = lowerBound(Bytes(to)) - count
+        return place >= lowerBound(Bytes(from)) ? keys[place] : nil
+    }
+
     init() {}
 
     /// What is there now, whatever happens to the other.

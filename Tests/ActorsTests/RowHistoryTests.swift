@@ -111,6 +111,15 @@ struct RowHistoryTests {
                 #expect(seen.updateValue(item.record, forKey: RowRig.number(item.key)) == nil, "twice")
             }
             #expect(found != nil && seen == wanted.mapValues(\.record))
+            // It looks into every bucket for every page.
+            guard pick(12) == 0 else { return }
+            let isBackward = pick(2) == 0
+            let ordered = rows.scanInOrder(
+                collection, from: from.map(RowRig.primaryKey) ?? "", to: to.map(RowRig.primaryKey) ?? "",
+                records: Int64(pick(3) * 5), bytes: Int64(pick(2) * 80), isBackward: isBackward)
+            let numbers = wanted.keys.sorted { isBackward ? $0 > $1 : $0 < $1 }
+            #expect(ordered?.map { RowRig.number($0.key) } == numbers)
+            #expect(ordered?.map(\.record) == numbers.map { wanted[$0]?.record ?? "" })
         }
 
         // MARK: The log

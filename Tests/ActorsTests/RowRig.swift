@@ -87,4 +87,28 @@ struct RowRig {
         }
         return found
     }
+
+    /// What a call gives in order, page after page.
+    func scanInOrder(
+        _ collection: CollectionID = users, from: String = "", to: String = "", records: Int64 = 0, bytes: Int64 = 0,
+        isBackward: Bool = false, between: () -> Void = {}
+    ) -> [(key: String, record: String)]? {
+        var found: [(key: String, record: String)] = [], resume = ""
+        while true {
+            let answer = call(
+                .rowScan, Self.id(collection), [from, to, resume], numbers: [1, 0, 0, records, bytes],
+                flags: isBackward ? 6 : 2)
+            guard case .list(let items) = answer, items.count >= 2, case .integer(let next) = items[items.count - 2],
+                case .data(let key) = items[items.count - 1], next == 64 || next == 0 && !key.isEmpty && items.count > 2
+            else { return nil }
+            let texts = items.dropLast(2).map { if case .data(let text) = $0 { text } else { "\($0)" } }
+            if records > 0, texts.count > 2 * records { return nil }
+            for position in stride(from: 0, to: texts.count, by: 2) {
+                found.append((texts[position], texts[position + 1]))
+            }
+            if next == 64 { return found }
+            resume = key
+            between()
+        }
+    }
 }

@@ -118,6 +118,38 @@ struct RowTests {
         #expect(rows.call(.rowScan, RowRig.id(RowRig.users), numbers: [1, 64]) == .error("invalid cursor"))
     }
 
+    @Test("rows come in the order of their keys, either way, while others come and go")
+    func ordered() {
+        rows.define([RowRig.descriptor()])
+        for number in 0..<400 { rows.put(Int64(number * 3), "r\(number)") }
+        rig.settle()
+        // The last ones are gone, some are new and not committed.
+        for number in 390..<400 { rows.delete(Int64(number * 3)) }
+        for number in stride(from: Int64(1), to: 100, by: 3) { rows.put(number, "new") }
+        let wanted = (0..<390).map { Int64($0 * 3) } + stride(from: Int64(1), to: 100, by: 3)
+        for records in [Int64(70), 200, 0] {
+            let forward = rows.scanInOrder(records: records) ?? []
+            #expect(forward.map { RowRig.number($0.key) } == wanted.sorted())
+            let backward = rows.scanInOrder(records: records, isBackward: true) ?? []
+            #expect(backward.map { RowRig.number($0.key) } == wanted.sorted(by: >))
+        }
+        let (low, high) = (RowRig.primaryKey(10), RowRig.primaryKey(20))
+        #expect(
+            rows.scanInOrder(from: low, to: high).map { $0.map { RowRig.number($0.key) } } == [
+                10, 12, 13, 15, 16, 18, 19,
+            ])
+        // What comes behind where the pages are is seen, what comes before is not.
+        var next: Int64 = 2
+        let moving = rows.scanInOrder(records: 50) {
+            rows.put(2, "late")
+            rows.put(next + 3000, "late")
+            next += 3
+        }
+        #expect(moving?.contains { $0.record == "late" && RowRig.number($0.key) == 2 } == false)
+        #expect(moving?.last.map { RowRig.number($0.key) > 3000 } == true)
+        #expect(rows.call(.rowScan, RowRig.id(RowRig.users), ["", "", ""], numbers: [1, 0], flags: 8) != .ok)
+    }
+
     @Test("the catalog changes by whole versions; what a collection held goes when nobody can see it")
     func catalog() throws {
         #expect(rows.define([RowRig.descriptor()]) == .ok)

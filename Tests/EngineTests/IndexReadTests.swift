@@ -62,6 +62,32 @@ struct IndexReadTests {
         #expect(try counts(database, "SELECT r.n FROM r JOIN t ON r.t = t.id") == (1000, 2000))
     }
 
+    @Test(
+        "rows that are wanted in the order of a key or an index are read in that order, up to the limit",
+        arguments: [
+            ("SELECT id FROM t ORDER BY id LIMIT 10", 10), ("SELECT id FROM t ORDER BY id DESC LIMIT 10 OFFSET 5", 15),
+            ("SELECT c FROM t WHERE id > 500 ORDER BY id LIMIT 10", 10), ("SELECT max(id) FROM t", 1),
+            ("SELECT min(id), max(id), max(a) FROM t", 4), ("SELECT id FROM t ORDER BY a DESC LIMIT 10", 20),
+            ("SELECT id FROM t WHERE b = 7 ORDER BY c DESC, id DESC LIMIT 3", 6),
+            ("SELECT id FROM t WHERE (a, id) > (5500, 3) ORDER BY a, id LIMIT 5", 10),
+            ("SELECT id, (SELECT max(n) FROM r WHERE r.t = x.id) FROM t AS x ORDER BY id LIMIT 2", 6),
+        ])
+    func ordered(_ statement: String, read: Int) throws {
+        #expect(try counts(Self.database(), statement).read <= read)
+    }
+
+    @Test("an entry that another row has left is no place in an order")
+    func staleOrder() {
+        let database = Self.database()
+        guard let table = database.contents.catalog.collection(named: "t", in: .default) else { return }
+        for id: Int64 in [1, 2] {
+            _ = database.contents.collections[table.id]?.remove(KeyForms.encode([.integer(id)], [.int32]))
+        }
+        #expect(database.run("INSERT INTO t VALUES (2, 5500002, 3, 'x')") == .done(tag: "INSERT 0 1"))
+        #expect(database.run("SELECT id FROM t ORDER BY a LIMIT 2") == .rows(["3", "4"]))
+        #expect(database.run("SELECT id FROM t ORDER BY a DESC LIMIT 2") == .rows(["2", "1000"]))
+    }
+
     @Test("an entry without its row refuses nobody, and shows nothing")
     func stale() {
         let database = Self.database()

@@ -56,6 +56,8 @@ final class MemoryRows: RowAccess {
 
     private let database: MemoryDatabase
     private let behaviour: Behaviour
+    /// What is late stands for a transaction, which sees what others commit meanwhile.
+    var readsOneTime: Bool { !behaviour.isLate }
     var contents: MemoryDatabase.Contents
     /// How often somebody was told to wait: a statement that waits for nothing would wait for ever.
     private(set) var waits = 0
@@ -87,6 +89,12 @@ final class MemoryRows: RowAccess {
         case .keys(let wanted) where KeyspaceTables.table(request.collection) == .hashes:
             keys = wanted.flatMap { collection.keys(from: $0, to: KeyForms.successor($0)) }
         case .keys(let wanted): keys = wanted.filter { collection[$0] != nil }
+        }
+        if let order = request.order {
+            if case .ranges(let ranges) = request.range, order == .descending {
+                keys = ranges.flatMap { collection.keys(from: $0.from, to: $0.to).reversed() }
+            }
+            return Cursor(self, keys, collection, page: request.limit)
         }
         if behaviour.isScattered {
             let places = keys.map { key in key.withUnsafeBytes { Slot.ofPartition($0).rawValue } }
@@ -173,18 +181,21 @@ final class MemoryRows: RowAccess {
         private var keys: ArraySlice<Bytes>
         private let collection: MemoryCollection
         private let fragment: FragmentCall?
+        private let page: Int
         private var asked = false
 
         init(
-            _ rows: MemoryRows, _ keys: [Bytes], _ collection: MemoryCollection, _ fragment: FragmentCall? = nil
+            _ rows: MemoryRows, _ keys: [Bytes], _ collection: MemoryCollection, _ fragment: FragmentCall? = nil,
+            page: Int? = nil
         ) {
             (self.rows, self.keys, self.collection, self.fragment) = (rows, keys[...], collection, fragment)
+            self.page = min(page ?? .max, rows.behaviour.page)
         }
 
         func next() throws(StatementError) -> RowStep {
             if rows.isPutOff(&asked) { return .waiting }
             guard !keys.isEmpty else { return .end }
-            let page = Array(keys.prefix(rows.behaviour.page))
+            let page = Array(keys.prefix(self.page))
             keys = keys.dropFirst(page.count)
             rows.rowsRead += page.count
             if let fragment { return try rows.blocks(page, collection, fragment) }

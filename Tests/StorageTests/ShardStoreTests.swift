@@ -153,6 +153,28 @@ struct ShardStoreTests {
             !key.lexicographicallyPrecedes(limits.0) && (limits.1.isEmpty || key.lexicographicallyPrecedes(limits.1))
         }
         #expect(found == expected.sorted { $0.lexicographicallyPrecedes($1) }, "\(context)")
+        // Going back by hints meets every record.
+        var to = limits.1, back: [Bytes] = []
+        while true {
+            let hint = try to.withUnsafeBytes { to in
+                try limits.0.withUnsafeBytes { try shard.key(2, before: to, from: $0) }
+            }
+            let start = hint ?? limits.0
+            try start.withUnsafeBytes { start in
+                try to.withUnsafeBytes { to in
+                    var piece: [Bytes] = []
+                    try shard.scan(from: start, to: to) { key, _ in
+                        piece.append(key.bytes)
+                        return true
+                    }
+                    back += piece.reversed()
+                }
+            }
+            guard let hint, !hint.isEmpty else { break }
+            #expect(!hint.lexicographicallyPrecedes(limits.0) && (to.isEmpty || hint.lexicographicallyPrecedes(to)))
+            to = hint
+        }
+        #expect(back == found.reversed(), "\(context) backward")
     }
 
     @Test func refusesASkippedEntry() throws {

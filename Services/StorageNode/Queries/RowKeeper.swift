@@ -38,6 +38,8 @@ final class RowKeeper: RowAccess {
 
     // MARK: Reading
 
+    var readsOneTime: Bool { past == nil }
+
     func scan(_ request: ScanRequest) throws(StatementError) -> any RowCursor {
         if let table = KeyspaceTables.table(request.collection) { return scan(request, table) }
         let newest = cursor(request, calls)
@@ -46,6 +48,15 @@ final class RowKeeper: RowAccess {
     }
 
     private func cursor(_ request: ScanRequest, _ calls: any RowCalls) -> any RowCursor {
+        if let order = request.order {
+            switch request.range {
+            case .all: return OrderedScan(self, calls, request, order, [KeyRange(from: [], to: nil)])
+            case .between(let from, let to):
+                return OrderedScan(self, calls, request, order, [KeyRange(from: from, to: to)])
+            case .ranges(let ranges): return OrderedScan(self, calls, request, order, ranges)
+            case .keys: break  // They come as they are named.
+            }
+        }
         switch request.range {
         case .all: return ShardScan(self, calls, request, [KeyRange(from: [], to: nil)])
         case .between(let from, let to): return ShardScan(self, calls, request, [KeyRange(from: from, to: to)])

@@ -21,6 +21,7 @@ final class BoundedRows: RowAccess {
         .programLimitExceeded, "the table has too many rows to be changed within a transaction",
         hint: "Change it by a statement of its own, outside of a transaction block, one action at a time.")
 
+    var readsOneTime: Bool { keeper.readsOneTime }
     func scan(_ request: ScanRequest) throws(StatementError) -> any RowCursor { try keeper.scan(request) }
     func lock(_ request: LockRequest) throws(StatementError) -> any RowCursor { try keeper.lock(request) }
 
@@ -50,6 +51,7 @@ final class SteppedRows: RowAccess {
         (self.queries, self.principal, self.keeper, self.handle) = (queries, principal, keeper, handle)
     }
 
+    var readsOneTime: Bool { keeper.readsOneTime }
     func scan(_ request: ScanRequest) throws(StatementError) -> any RowCursor { try keeper.scan(request) }
     func lock(_ request: LockRequest) throws(StatementError) -> any RowCursor { try keeper.lock(request) }
     func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]? {

@@ -61,7 +61,7 @@ struct PendingRow {
 }
 
 extension Activation {
-    fileprivate func comparePrimaryKey(with other: ByteView) -> Int {
+    func comparePrimaryKey(with other: ByteView) -> Int {
         key.withUnsafeBytes { compareKeys(RowKey.primaryKey(of: $0), other) }
     }
 }
@@ -72,7 +72,7 @@ extension ActorRuntime {
         guard call.database == RowKey.database, call.key.count == RowKey.prefixSize,
             let collection = RowKey.collection(prefix: call.key)
         else { throw Failure.noRecord }
-        guard call.flags & ~1 == 0 else {
+        guard call.flags & ~(call.method == .rowScan ? 7 : 1) == 0 else {
             throw DatabaseError(.featureNotSupported, "This node does not know all flags of the scan")
         }
         try checkSchema(collection, call.numbers[0])
@@ -84,6 +84,7 @@ extension ActorRuntime {
     }
 
     func rowScan(_ call: ActorCallView, _ reply: Reply) throws(DatabaseError) {
+        if call.flags & 2 != 0 { return try orderedScan(call, reply) }
         let (collection, first, end) = try admitScan(call)
         var room = RowScanRoom(
             records: call.numbers[3] > 0 ? Int(clamping: call.numbers[3]) : .max,

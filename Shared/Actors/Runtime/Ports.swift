@@ -11,9 +11,14 @@ package protocol RecordReader: AnyObject {
     func scan(from: ByteView, to: ByteView, _ body: (ByteView, ByteView) -> Bool) throws(DatabaseError)
     /// The same, as of the oldest time that can still be read: what was put there later does not show.
     func scanSettled(from: ByteView, to: ByteView, _ body: (ByteView, ByteView) -> Bool) throws(DatabaseError)
+    /// Where to begin to find about the `count` last records of `from ..< to`, if that is known; nil: at `from`.
+    func key(_ count: Int, before to: ByteView, from: ByteView) throws(DatabaseError) -> Bytes?
 }
 
 extension RecordReader {
+    /// For readers that know nothing.
+    package func key(_ count: Int, before to: ByteView, from: ByteView) throws(DatabaseError) -> Bytes? { nil }
+
     /// For readers without a past.
     package func scanSettled(
         from: ByteView, to: ByteView, _ body: (ByteView, ByteView) -> Bool

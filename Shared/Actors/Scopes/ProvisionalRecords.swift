@@ -189,6 +189,11 @@ final class ProvisionalRecords: RecordReader, EffectSink {
         while next < end, !isOver { showNext() }
     }
 
+    /// As of what lies below: what is written here comes between.
+    func key(_ count: Int, before to: ByteView, from: ByteView) throws(DatabaseError) -> Bytes? {
+        try base.key(count, before: to, from: from)
+    }
+
     private func isHidden(_ key: ByteView) -> Bool {
         ranges.contains { compare($0.from, key) <= 0 && compare($0.to, key) > 0 }
     }

@@ -12,7 +12,7 @@ enum PlanCompiler {
     private static func make(_ plan: RelationalPlan, _ context: ExecutionContext) throws(StatementError) -> Operator {
         switch plan {
         case .single: return SingleOperator(layout: Layout([]), types: [], context: context)
-        case .scan(let scan): return try ScanOperator(scan, context: context)
+        case .scan(let scan): return try self.scan(scan, context)
         case .values(let rows, let outputs): return try ValuesOperator(rows: rows, outputs: outputs, context: context)
         case .input(let outputs): return InputOperator(outputs, context: context)
         case .filter(let child, let condition): return try FilterOperator(compile(child, context), condition)
@@ -46,6 +46,15 @@ enum PlanCompiler {
         case .modify(let plan): return try ModifyOperator(plan, compile(plan.child, context))
         case .lock(let child, let plan): return try LockOperator(plan, compile(child, context))
         }
+    }
+
+    /// What cannot be read in an order is sorted.
+    private static func scan(_ scan: ScanPlan, _ context: ExecutionContext) throws(StatementError) -> Operator {
+        guard let order = scan.order else { return try ScanOperator(scan, context: context) }
+        if let reading = try OrderedReading(order, scan, context) {
+            return try ScanOperator(scan, context: context, reading: reading)
+        }
+        return try SortOperator(ScanOperator(scan, context: context), order.terms, limit: order.sortLimit)
     }
 
     private static func lookupJoin(

@@ -11,6 +11,7 @@ final class ScanOperator: Operator {
     private let pipeline: ScanPipeline
     /// Where to look, instead of what the plan says: keys, or entries of the index that is looked up.
     private let places: KeyRanges?
+    private let reading: OrderedReading?
     private var cursor: (any RowCursor)?
     /// What shards have made of their rows, and nobody has asked for yet.
     private var blocks: ArraySlice<Bytes> = []
@@ -18,14 +19,16 @@ final class ScanOperator: Operator {
     private var hasRows = false
     private var isDone = false
 
-    init(_ plan: ScanPlan, context: ExecutionContext, places: KeyRanges? = nil) throws(StatementError) {
+    init(
+        _ plan: ScanPlan, context: ExecutionContext, places: KeyRanges? = nil, reading: OrderedReading? = nil
+    ) throws(StatementError) {
         table = SystemCatalogs.isComputed(plan.collection) ? SystemCatalogs.table(plan.collection.id) : nil
         guard context.access != nil || table != nil else {
             throw StatementError(.internalError, "rows are read where there are none")
         }
         self.plan = plan
         access = context.access
-        self.places = places
+        (self.places, self.reading) = (places, reading)
         limitEvaluator = if let limit = plan.limit { try Evaluator(limit, layout: Layout([])) } else { nil }
         pipeline = try ScanPipeline(plan, context)
         super.init(layout: Layout(plan.attributes), types: plan.types, context: context)
@@ -90,6 +93,7 @@ final class ScanOperator: Operator {
         let columns = plan.outputs.compactMap(\.column)
         if let table { return SystemCursor(table, columns, context.system) }
         guard let access else { return nil }
+        if let reading { return try reading.begin(columns, access) }
         func types(_ columns: [ColumnID]) -> [DataType] { columns.map { plan.collection.column($0)?.type ?? .unknown } }
         var index = plan.index?.index, found = KeyRanges(everywhere: ())
         if let places {

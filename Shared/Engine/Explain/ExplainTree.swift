@@ -170,7 +170,14 @@ private struct ExplainBuilder {
         (tree.relation, tree.alias) = (scan.collection.name, alias)
         name(scan.outputs, alias)
         for group in scan.partial?.groups ?? [] { text.name(group.attribute, text.text(group.expression)) }
-        if let keys = scan.keys {
+        if let order = scan.order {
+            let name = order.index?.name ?? scan.collection.primaryKeyName
+            tree.kind = "Index Scan \(order.isDescending ? "Backward " : "")using \(name)"
+            if !order.condition.isEmpty {
+                let columns = order.index?.columns ?? scan.collection.primaryKey
+                tree.details.append(("Index Cond", condition(order.condition, columns, scan)))
+            }
+        } else if let keys = scan.keys {
             tree.kind = keys.isComplete ? "Key Lookup" : "Key Range Scan"
             tree.details.append(("Key Cond", condition(keys, scan.collection.primaryKey, scan)))
         } else if let use = scan.index {

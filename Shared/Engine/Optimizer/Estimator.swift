@@ -111,7 +111,28 @@ struct Estimator {
             rows = min(rows, Self.count(use.condition))
         }
         if let limit = scan.limit { rows = limited(rows, limit) }
+        if let order = scan.order, order.count != nil { rows = min(rows, wanted(order)) }
         return max(rows, 1)
+    }
+
+    /// How many rows are asked for of a scan in an order.
+    private func wanted(_ order: ScanOrder) -> Double {
+        [order.count, order.offset].reduce(0) { sum, number in
+            guard let number else { return sum }
+            guard case .integer(let count)? = number.constantValue else { return sum + OrderedScanRule.usualLimit }
+            return sum + max(Double(count), 0)
+        }
+    }
+
+    /// What reading in an order costs up to the last row that is asked for: all that the filter drops is read as well.
+    func cost(_ order: ScanOrder, of scan: ScanPlan) -> Double {
+        let all = Self.rows(of: scan.collection)
+        let within = max(all * Selectivity(self).of(order.condition, scan, order.index), 1)
+        let found = max(all * Selectivity(self).of(scan.filter?.conjuncts ?? []), 1)
+        let read = order.count == nil ? within : min(wanted(order) * max(within / found, 1), within)
+        let conditions = Double(scan.filter?.conjuncts.count ?? 0) * Self.conditionCost
+        let each = Self.rowCost * 2 + conditions + (order.index == nil ? 0 : Self.keyCost)
+        return Self.startCost * (order.index == nil ? 1 : 2) + Self.rangeCost + read * each
     }
 
     /// How many values a condition names.
@@ -201,6 +222,7 @@ struct Estimator {
     private func cost(_ scan: ScanPlan) -> Double {
         let all = Self.rows(of: scan.collection)
         let conditions = Double(scan.filter?.conjuncts.count ?? 0) * Self.conditionCost
+        if let order = scan.order { return cost(order, of: scan) }
         if let keys = scan.keys { return cost(keys, on: nil, of: scan) + conditions }
         if let use = scan.index { return cost(use.condition, on: use.index, of: scan) + conditions }
         return Self.startCost + (scan.limit == nil ? all : rows(scan)) * (Self.rowCost + conditions)

@@ -46,7 +46,7 @@ struct FragmentRule {
     private mutating func marked(_ scan: ScanPlan) -> ScanPlan {
         // Rows that are found by entries or keys are read one by one.
         guard !SystemCatalogs.isSystem(scan.collection), !scan.isForUpdate, scan.keys?.isComplete != true,
-            scan.index == nil, scan.lookup == nil,
+            scan.index == nil, scan.lookup == nil, scan.order == nil,
             isLocal(scan.filter.map { [$0] } ?? [], scan), scan.outputs.allSatisfy({ $0.column != nil })
         else { return scan }
         var marked = scan

@@ -99,8 +99,17 @@ private struct KeyConditionPart {
         }
     }
 
+    /// What `a < x OR a = x AND …` says of a, which is how rows are compared: `a <= x`.
+    private func inclusive(_ expression: BoundExpression) -> (name: String, value: BoundExpression)? {
+        guard case .or(let parts) = expression.form, parts.count == 2, let (name, value) = comparison(parts[0]),
+            name == "<" || name == ">", case .and(let both) = parts[1].form, let first = both.first,
+            let (other, same) = comparison(first), other == "=", same.isSame(as: value)
+        else { return nil }
+        return (name + "=", value)
+    }
+
     func bound(_ expression: BoundExpression, _ condition: inout KeyCondition) {
-        if let (name, value) = comparison(expression) {
+        if let (name, value) = comparison(expression) ?? inclusive(expression) {
             let bound = KeyCondition.Bound(expression: value, isInclusive: name.hasSuffix("="))
             if name.hasPrefix(">"), condition.lower == nil { condition.lower = bound }
             if name.hasPrefix("<"), condition.upper == nil { condition.upper = bound }

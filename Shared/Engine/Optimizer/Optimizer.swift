@@ -15,6 +15,8 @@ enum Optimizer {
         plan = try LookupJoinRule.apply(plan, estimator)
         plan = try LockingScanRule.apply(plan)
         plan = TopRowsRule.apply(plan)
+        plan = OrderedScanRule.apply(plan, estimator, avoidsScans: avoidsScans)
+        plan = ExtremeRule.apply(plan, OrderedScanRule(estimator: estimator, avoidsScans: avoidsScans))
         return ColumnPruningRule.apply(plan, needed: needed)
     }
 }

@@ -65,6 +65,9 @@ enum SnapshotRule {
             if scan.index?.condition.expressions.contains(where: { !$0.attributes.isEmpty }) == true {
                 scan.index = nil
             }
+            if scan.order?.condition.expressions.contains(where: { !$0.attributes.isEmpty }) == true {
+                scan.order?.condition = KeyCondition()
+            }
             scan.lookup = nil
             scan.limit = nil
             let table = CommonTable(

@@ -57,7 +57,7 @@ extension RelationalPlan {
         case .scan(let scan):
             (scan.filter.map { [$0] } ?? []) + (scan.keys?.expressions ?? [])
                 + (scan.index?.condition.expressions ?? []) + (scan.limit.map { [$0] } ?? [])
-                + (scan.partial?.expressions ?? [])
+                + (scan.partial?.expressions ?? []) + (scan.order?.expressions ?? [])
         case .values(let rows, _): rows.flatMap { $0 }
         case .filter(_, let condition): [condition]
         case .project(_, let projections): projections.map(\.expression)

@@ -25,6 +25,14 @@ extension RelationalPlan {
             scan.limit = try maybe(scan.limit, change)
             if let keys = scan.keys { scan.keys = try rewritten(keys, change) }
             if let use = scan.index { scan.index?.condition = try rewritten(use.condition, change) }
+            if var order = scan.order {
+                order.condition = try rewritten(order.condition, change)
+                order.terms = try terms(order.terms, change)
+                order.sortLimit = try maybe(order.sortLimit, change)
+                order.count = try maybe(order.count, change)
+                order.offset = try maybe(order.offset, change)
+                scan.order = order
+            }
             if let lookup = scan.lookup {
                 scan.lookup = ScanLookup(index: lookup.index, values: try all(lookup.values, change))
             }

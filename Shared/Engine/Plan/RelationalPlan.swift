@@ -85,6 +85,8 @@ struct ScanPlan: Sendable {
     /// Of the right side of a join: what may be looked up for the rows of the left side.
     var lookup: ScanLookup?
     var limit: BoundExpression?
+    /// Its rows are wanted in an order that a key or an index has.
+    var order: ScanOrder?
     /// Its number among the fragments of the statement: the shards may do all of this with their rows.
     var fragment: Int?
     /// The rows that are found are not given, but what an aggregate makes of them.
@@ -125,6 +127,36 @@ struct TableIndex: Sendable {
 struct IndexUse: Sendable {
     let index: TableIndex
     var condition: KeyCondition
+}
+
+/// The order in which a scan gives its rows. What else the plan says of where they are is for when it cannot be had.
+struct ScanOrder: Sendable {
+    enum Nulls: Hashable, Sendable {
+        /// Where the keys have them, or there are none.
+        case inOrder
+        /// At the other end: they are read by themselves.
+        case apart
+        /// None is wanted.
+        case leftOut
+    }
+
+    /// The one whose entries are in that order; nil: the primary key is.
+    let index: TableIndex?
+    /// What is known of the first columns: one value of each, and bounds of the next.
+    var condition: KeyCondition
+    var isDescending = false
+    /// Of the first column that is not known.
+    var nulls = Nulls.inOrder
+    /// The order, as a sort would make it; and how many rows it would keep.
+    var terms: [SortTerm]
+    var sortLimit: BoundExpression?
+    /// How many rows will be asked for, behind how many others.
+    var count: BoundExpression?
+    var offset: BoundExpression?
+
+    var expressions: [BoundExpression] {
+        condition.expressions + terms.map(\.expression) + [sortLimit, count, offset].compactMap { $0 }
+    }
 }
 
 /// The primary key, or the first columns of an index, as expressions over the other side of a join.

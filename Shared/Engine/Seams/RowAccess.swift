@@ -14,6 +14,8 @@ package protocol RowAccess: AnyObject {
     func draw(_ count: Int, from sequence: CollectionID) throws(StatementError) -> [Int64]?
     /// Has a sequence go on behind a number, or with it; gives the number, nil: not yet.
     func set(_ sequence: CollectionID, to number: Int64, isCalled: Bool) throws(StatementError) -> Int64?
+    /// All that is read is as of one time: what one request finds, another one finds too.
+    var readsOneTime: Bool { get }
 }
 
 /// Rows to be read.
@@ -23,7 +25,7 @@ package struct ScanRequest: Sendable {
         case all
         /// From, and up to and without; nil: no end.
         case between(Bytes, Bytes?)
-        /// Several such, none of which has a key of another.
+        /// Several such, none of which has a key of another; where order matters, in that order.
         case ranges([KeyRange])
         /// Exactly these; of `KeyspaceTables` also the rows of a hash, by what their keys begin with.
         case keys([Bytes])
@@ -33,7 +35,7 @@ package struct ScanRequest: Sendable {
     package let range: Range
     /// The columns that are read of each row; others need not be delivered.
     package let columns: [ColumnID]
-    /// The reader will not ask for more than that many.
+    /// The reader will not ask for more than that many; in an order: hardly.
     package let limit: Int?
     /// The rows will be written by the same statement.
     package let isForUpdate: Bool
@@ -44,14 +46,19 @@ package struct ScanRequest: Sendable {
     package let sample: Int?
     /// What may be done with the rows where they are: who does it answers blocks, who does not answers the rows.
     package let fragment: FragmentCall?
+    /// Rows come in the order of their keys, those of one range after the other; nil: in any.
+    package let order: Order?
+
+    package enum Order: Hashable, Sendable { case ascending, descending }
 
     package init(
         collection: CollectionDescriptor, range: Range, columns: [ColumnID], limit: Int? = nil,
-        isForUpdate: Bool = false, isOfOneTime: Bool = false, sample: Int? = nil, fragment: FragmentCall? = nil
+        isForUpdate: Bool = false, isOfOneTime: Bool = false, sample: Int? = nil, fragment: FragmentCall? = nil,
+        order: Order? = nil
     ) {
         (self.collection, self.range, self.columns) = (collection, range, columns)
         (self.limit, self.isForUpdate, self.isOfOneTime) = (limit, isForUpdate, isOfOneTime)
-        (self.sample, self.fragment) = (sample, fragment)
+        (self.sample, self.fragment, self.order) = (sample, fragment, order)
     }
 }
 
