@@ -37,7 +37,7 @@ final class PointPrograms: RowPrograms {
     func program(_ name: ByteView) -> (any RowProgram)? {
         guard let found = Name(name).flatMap({ programs[$0] }) else { return nil }
         // While a change of the catalog is being decided nobody knows, and the statement is bound when that is over.
-        if let rights = found.rightsVersion, rights != catalogVersion() { return nil }
+        if let version = found.boundVersion, version != catalogVersion() { return nil }
         return found
     }
 
@@ -101,13 +101,17 @@ final class PointPrograms: RowPrograms {
             let isRole =
                 engine.authority != .user || engine.user != settings.principal
                 || engine.catalog?.role(named: engine.user) != nil
-            rightsVersion = isRole ? engine.catalog?.version : nil
+            // A name that is looked for elsewhere first may mean another table by then.
+            let namespace = program.collection.namespace
+            let isFirst = engine.searchPath.first.map { engine.catalog?.namespace(named: $0)?.id == namespace } ?? false
+            boundVersion = isRole || !isFirst ? engine.catalog?.version : nil
         }
 
         var writes: Bool { program.writes }
         var version: UInt64 { program.collection.version }
-        /// Of the catalog by which the user may do this; nil for one who may do everything.
-        let rightsVersion: UInt64?
+        /// Of the catalog by which the user may do this, and the table's name means this one; nil: whatever else there
+        /// is, it stays so.
+        let boundVersion: UInt64?
 
         func evaluate(
             _ record: Bytes?, key: ByteView, parameters: ViewList, time: Int64, into reply: inout ByteBuffer
