@@ -45,7 +45,7 @@ package struct PreparedPlan: Sendable {
             throw StatementError(
                 .indeterminateDatatype, "could not determine data type of parameter $\(index + 1)")
         }
-        if let catalog = settings.catalog { try binder.checkAccess(catalog) }
+        if let catalog = settings.catalog { try binder.checkAccess(catalog, of: query) }
         self.kind = options == nil ? kind : .select
         self.parameterTypes = binder.parameterTypes
         let optimized = SnapshotRule.apply(

@@ -78,17 +78,29 @@ struct CatalogTests {
         return counter
     }
 
+    static func grantedByColumn() -> CollectionDescriptor {
+        var users = users()
+        users.columns[0].grants = [Grant(grantee: "clerk", grantor: "ada", rights: .select, grantable: .select)]
+        users.columns[1].grants = []
+        return users
+    }
+
     static let objects: [CatalogObject] = [
         .namespace(nameless()),
         .namespace(.init(id: NamespaceID(rawValue: 9), name: "shop", owner: "bob")), .collection(users()),
         .collection(counter()), .collection(granted()), .role(clerk()),
+        .collection(grantedByColumn()),
     ]
 
     @Test("what was written before there were roles is read, and nothing is granted")
     func formerFormat() throws {
         for object in Self.objects[..<4] {
-            // Grants were added at the end.
-            var stored = Bytes(object.encode().dropLast())
+            // Grants were added at the end, later those on columns.
+            let isCollection = if case .collection = object { true } else { false }
+            var stored = Bytes(object.encode().dropLast(isCollection ? 1 : 0))
+            stored[0] = 5
+            #expect(try stored.withView { try CatalogObject(decoding: $0) } == object)
+            stored.removeLast()
             stored[0] = 4
             #expect(try stored.withView { try CatalogObject(decoding: $0) } == object)
         }

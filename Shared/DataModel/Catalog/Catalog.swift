@@ -6,7 +6,7 @@ package enum CatalogObject: Hashable, Sendable {
     case collection(CollectionDescriptor)
     case role(RoleDescriptor)
 
-    private static let format: UInt8 = 5
+    private static let format: UInt8 = 6
 
     /// The stored form.
     package func encode() -> Bytes {

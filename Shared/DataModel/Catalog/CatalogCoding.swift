@@ -2,12 +2,12 @@ import Base
 
 // The stored form of the catalog's objects:
 //
-//     version u8 (5) | kind u8 (0 namespace, 1 collection, 2 role) | fields in the order in which they are declared
+//     version u8 (6) | kind u8 (0 namespace, 1 collection, 2 role) | fields in the order in which they are declared
 //
 // Numbers are varints, signed ones zig-zag; texts and lists have their length or count in front; what may be absent has
 // a byte 0 or 1 in front. A decoder trusts no length, and refuses what it does not know: a newer release wrote it.
 // Version 1 had no `Index.isConstraint`, no `Column.missing` and no statistics, version 2 other statistics of columns,
-// version 3 no `NamespaceDescriptor.namesRecords`, version 4 no roles and no grants.
+// version 3 no `NamespaceDescriptor.namesRecords`, version 4 no roles and no grants, version 5 no grants on columns.
 
 /// Writes the fields of one object.
 struct CatalogWriter: ~Copyable {
@@ -157,6 +157,10 @@ extension CollectionDescriptor {
         writer.optional(entriesOf) { $0.number($1.rawValue) }
         writer.optional(statistics) { $1.write(&$0) }
         Grant.write(grants, &writer)
+        writer.list(columns.filter { $0.grants != nil }) { writer, column in
+            writer.number(column.id.rawValue)
+            Grant.write(column.grants, &writer)
+        }
     }
 
     init(_ reader: inout CatalogReader) throws(DatabaseError) {
@@ -183,6 +187,16 @@ extension CollectionDescriptor {
         guard reader.format >= 2 else { return }
         statistics = try reader.optional { reader throws(DatabaseError) in try Statistics(&reader) }
         grants = try Grant.read(&reader)
+        guard reader.format >= 6 else { return }
+        let onColumns = try reader.list { reader throws(DatabaseError) in
+            (ColumnID(rawValue: try reader.number()), try Grant.read(&reader))
+        }
+        for (id, grants) in onColumns {
+            guard let place = columns.firstIndex(where: { $0.id == id }) else {
+                throw CatalogReader.corrupt("a grant on no column")
+            }
+            columns[place].grants = grants
+        }
     }
 }
 

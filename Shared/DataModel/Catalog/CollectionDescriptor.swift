@@ -77,6 +77,8 @@ package struct CollectionDescriptor: Hashable, Sendable {
         package var sequence: CollectionID?
         /// What the column is in records from before it was added, which do not have it; NULL if nil.
         package var missing: Value?
+        /// What is granted on it beside what is granted on the table; nil: nothing ever was.
+        package var grants: [Grant]?
 
         package init(id: ColumnID, name: String, type: DataType, isNotNull: Bool = false) {
             (self.id, self.name, self.type, self.isNotNull) = (id, name, type, isNotNull)

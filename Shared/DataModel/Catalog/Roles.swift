@@ -69,6 +69,7 @@ package struct Privileges: OptionSet, Hashable, Sendable {
 
     package static let everything = Privileges(rawValue: 511)
     package static let ofTables: Privileges = [.insert, .select, .update, .delete, .truncate, .references, .trigger]
+    package static let ofColumns: Privileges = [.insert, .select, .update, .references]
     package static let ofSequences: Privileges = [.usage, .select, .update]
     package static let ofSchemas: Privileges = [.usage, .create]
 }
@@ -170,6 +171,17 @@ package struct AccessRights {
         privileges(
             of: user, collection.effectiveGrants, owner: collection.owner, all: collection.allPrivileges
         ).rights
+    }
+
+    /// What a user may do with one column, by what is granted on the table or on the column.
+    package func privileges(
+        of user: String, on column: CollectionDescriptor.Column, of collection: CollectionDescriptor
+    )
+        -> (rights: Privileges, grantable: Privileges)
+    {
+        let grants = collection.effectiveGrants + (column.grants ?? [])
+        let found = privileges(of: user, grants, owner: collection.owner, all: collection.allPrivileges)
+        return (found.rights.intersection(.ofColumns), found.grantable.intersection(.ofColumns))
     }
 
     package func privileges(of user: String, on namespace: NamespaceDescriptor) -> Privileges {

@@ -93,13 +93,18 @@ extension Binder {
             ? try collection(numbered: node.number, node.name)
             : try findCollection(node.name, qualifier: qualifier, at: node.position)
         recorder?.tables[index] = collection.id
-        needs(.select, on: collection, isNamed: !isStored)
         switch collection.kind {
         case .table: break
-        case .view: return try bindView(collection, node, scope)
+        case .view:
+            // What it is made of is asked about behind it.
+            let place = accesses.count, part = try bindView(collection, node, scope)
+            needs(.select, on: collection, part.columns)
+            accesses.insert(accesses.removeLast(), at: place)
+            return part
         case .sequence: throw unsupported("reading a sequence as a table", at: node.position)
         }
         var (scan, columns) = scanPlan(collection)
+        needs(.select, on: collection, columns)
         scan.alias = node.children[1] == 0 ? node.name : plan[node.children[1]].name
         var relation = ScopeRelation(
             alias: node.name, namespace: catalog.name(of: collection.namespace), columns: columns,

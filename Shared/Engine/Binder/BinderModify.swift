@@ -174,14 +174,7 @@ extension Binder {
         let outer = Scope(parent: parent)
         let tables = try bindWith(node.children[0], outer)
         let (collection, alias) = try bindWritten(node.children[1], "insert into")
-        needs(.insert, on: collection)
-        needsReading(collection, as: alias, in: [node.children[4], node.children[5]])
-        if node.children[4] != 0 {
-            let conflict = plan[node.children[4]]
-            if !plan.list(conflict.children[2]).isEmpty { needs(.update, on: collection) }
-            // The columns of the constraint are read.
-            if !conflict.name.isEmpty { needs(.select, on: collection) }
-        }
+        let asked = accesses.count
         var places: [Int] = []
         for item in plan.list(node.children[2]) {
             let place = try column(plan[item].name, collection, at: plan[item].position)
@@ -195,6 +188,7 @@ extension Binder {
         let isNamed = !places.isEmpty
         if !isNamed { places = Array(collection.columns.indices) }
         var source = try bindSource(node, collection, &places, isNamed: isNamed, outer)
+        needsInserting(node, collection, alias, places, before: asked)
         // Every column of the table, in its order.
         var projections: [Projection] = [], values: [Attribute] = [], draws: [ModifyPlan.Draw] = []
         for (index, column) in collection.columns.enumerated() {
@@ -515,7 +509,7 @@ extension Binder {
         let scope = Scope(parent: parent)
         let tables = try bindWith(node.children[0], scope)
         let (collection, alias) = try bindWritten(node.children[1], "update")
-        needs(.update, on: collection)
+        needs(.update, on: collection, .these(assigned(plan.list(node.children[2]), collection)))
         needsReading(collection, as: alias, in: Array(node.children.dropFirst(2)))
         var (below, key, old) = try bindRowsToWrite(collection, alias, from: node.children[3], scope)
         if node.children[4] != 0 {

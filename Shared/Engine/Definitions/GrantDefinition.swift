@@ -13,15 +13,17 @@ extension DefinitionPlanner {
         let isOption: Bool
         let isCascade: Bool
         /// ALL: as much as there is.
-        let isAll: Bool
+        var isAll: Bool
     }
 
     mutating func grant(_ node: LogicalPlan.Node) throws(StatementError) {
         guard let object = PlanObject(rawValue: node.number) else { throw Self.unsupported("GRANT on this") }
         if node.children[3] != 0 { throw Self.unsupported("GRANTED BY", at: node.position) }
-        let names = plan.list(node.children[0])
-        for index in names where plan.list(plan[index].children[0]).isEmpty == false {
-            throw Self.unsupported("privileges on columns", at: plan[index].position)
+        let listed = plan.list(node.children[0])
+        let onColumns = listed.filter { !plan.list(plan[$0].children[0]).isEmpty }
+        let names = listed.filter { plan.list(plan[$0].children[0]).isEmpty }
+        guard onColumns.isEmpty || object == .table else {
+            throw StatementError(.invalidGrantOperation, "column privileges are only valid for relations")
         }
         var grantees: [String] = []
         for index in plan.list(node.children[2]) {
@@ -31,7 +33,7 @@ extension DefinitionPlanner {
         }
         var change = GrantChange(
             rights: [], grantees: grantees, isRevoke: node.flags.contains(.isNegated),
-            isOption: node.flags.contains(.isMarked), isCascade: node.flags.contains(.isCascade), isAll: names.isEmpty)
+            isOption: node.flags.contains(.isMarked), isCascade: node.flags.contains(.isCascade), isAll: listed.isEmpty)
         switch object {
         case .schema:
             change.rights = try rights(names, .ofSchemas, "schema")
@@ -40,8 +42,10 @@ extension DefinitionPlanner {
             let isInSchema = node.flags.contains(.isAll)
             let found = try isInSchema ? all(object, in: node.children[1]) : named(object, node.children[1])
             let known = object == .sequence ? Privileges.ofSequences : .ofTables.union(.ofSequences)
-            change.rights = try rights(names, known, object == .sequence ? "sequence" : "relation")
-            for collection in found { try grant(change, on: collection) }
+            if !names.isEmpty || listed.isEmpty {
+                change.rights = try rights(names, known, object == .sequence ? "sequence" : "relation")
+            }
+            for collection in found { try grant(change, onColumns, on: collection) }
         case .database: throw Self.unsupported("GRANT ON DATABASE", at: node.position)
         case .index, .view, .column, .constraint, .role, .type, .function:
             throw Self.unsupported("GRANT ON " + "\(object)".uppercased(), at: node.position)
@@ -105,8 +109,11 @@ extension DefinitionPlanner {
         put(schema)
     }
 
-    private mutating func grant(_ change: GrantChange, on collection: CollectionDescriptor) throws(StatementError) {
+    private mutating func grant(
+        _ change: GrantChange, _ onColumns: [Int32], on collection: CollectionDescriptor
+    ) throws(StatementError) {
         var collection = collection, change = change
+        let wanted = try columnRights(onColumns, collection)
         let extra = change.rights.subtracting(collection.allPrivileges)
         change.rights.formIntersection(collection.allPrivileges)
         if !change.isAll, let wrong = Privileges.all.first(where: { extra.contains($0.right) }) {
@@ -118,19 +125,67 @@ extension DefinitionPlanner {
         }
         var list = GrantList(collection.effectiveGrants, owner: collection.owner, AccessRights(catalog))
         try make(change, in: &list, "\(collection.kind)", collection.name)
-        collection.grants = list.grants
+        if !change.rights.isEmpty { collection.grants = list.grants }
+        for (place, rights) in wanted.sorted(by: { $0.key < $1.key }) {
+            var part = change
+            (part.rights, part.isAll) = (rights, rights == .ofColumns)
+            try make(part, on: place, of: &collection, list.grants)
+        }
+        // What is taken on a table is taken on its columns too.
+        if change.isRevoke {
+            change.rights.formIntersection(.ofColumns)
+            for place in collection.columns.indices where !(collection.columns[place].grants ?? []).isEmpty {
+                try make(change, on: place, of: &collection, list.grants)
+            }
+        }
         put(collection)
+    }
+
+    /// What is said of single columns, by their places.
+    private func columnRights(
+        _ nodes: [Int32], _ collection: CollectionDescriptor
+    ) throws(StatementError) -> [Int: Privileges] {
+        var found: [Int: Privileges] = [:]
+        for index in nodes {
+            let node = plan[index]
+            let right = node.name == "all" ? .ofColumns : try rights([index], .everything, "relation")
+            guard right.isSubset(of: .ofColumns) else { throw Self.wrongRight(node.name, "column") }
+            for name in plan.list(node.children[0]) {
+                guard let place = collection.columns.firstIndex(where: { $0.name == plan[name].name }) else {
+                    throw StatementError(
+                        .undefinedColumn,
+                        "column \"\(plan[name].name)\" of relation \"\(collection.name)\" does not exist")
+                }
+                found[place, default: []].formUnion(right)
+            }
+        }
+        return found
+    }
+
+    /// Who may give a right on the table may give it on its columns.
+    private mutating func make(
+        _ change: GrantChange, on place: Int, of collection: inout CollectionDescriptor, _ onTable: [Grant]
+    ) throws(StatementError) {
+        let rights = AccessRights(catalog), column = collection.columns[place]
+        var list = GrantList(column.grants ?? [], owner: collection.owner, rights)
+        list.others = onTable
+        try make(
+            change, in: &list, "column", collection.name,
+            title: "column \"\(column.name)\" of relation \"\(collection.name)\"")
+        collection.columns[place].grants = list.grants.isEmpty ? nil : list.grants
     }
 
     /// Who may give nothing of it is told so, or refused if it has no right at all.
     private mutating func make(
-        _ change: GrantChange, in list: inout GrantList, _ kind: String, _ name: String
+        _ change: GrantChange, in list: inout GrantList, _ kind: String, _ name: String, title: String? = nil
     ) throws(StatementError) {
         let (grantor, mayGive) = list.grantor(for: sender, change.rights)
         if mayGive.isEmpty, !change.rights.isEmpty, let sender {
             let roles = AccessRights(catalog).roles(of: sender)
-            guard list.grants.contains(where: { $0.grantee.isEmpty || roles.contains($0.grantee) }) else {
-                throw Binder.denied(kind, name)
+            guard (list.grants + list.others).contains(where: { $0.grantee.isEmpty || roles.contains($0.grantee) })
+            else {
+                throw title.map { StatementError(.insufficientPrivilege, "permission denied for \($0)") }
+                    ?? Binder.denied(kind, name)
             }
         }
         if mayGive != change.rights, mayGive.isEmpty || !change.isAll {
@@ -138,7 +193,7 @@ extension DefinitionPlanner {
             notices.append(
                 StatementError(
                     SQLState(rawValue: change.isRevoke ? "01006" : "01007"),
-                    (mayGive.isEmpty ? "no" : "not all") + " privileges \(done) for \"\(name)\""))
+                    (mayGive.isEmpty ? "no" : "not all") + " privileges \(done) for \(title ?? "\"\(name)\"")"))
         }
         guard !mayGive.isEmpty else { return }
         for grantee in change.grantees {
@@ -186,6 +241,10 @@ extension DefinitionPlanner {
         for id in [collection.id] + collection.columns.compactMap(\.sequence) {
             guard var changed = catalog.collection(id) else { continue }
             changed.grants = Self.handed(changed.grants, from: changed.owner, to: owner)
+            for place in changed.columns.indices {
+                changed.columns[place].grants = Self.handed(
+                    changed.columns[place].grants, from: changed.owner, to: owner)
+            }
             changed.owner = owner
             put(changed)
         }

@@ -4,6 +4,8 @@ import DataModel
 /// What is granted on one object, and how it changes: PostgreSQL's rules of grant options, and of what depends on them.
 struct GrantList {
     private(set) var grants: [Grant]
+    /// Of a column: those on its table, which count as well, and do not change.
+    var others: [Grant] = []
     let owner: String
     /// Roles have the rights of those that they are members of.
     let rights: AccessRights
@@ -11,7 +13,7 @@ struct GrantList {
     /// What a role may itself give to others; an owner, everything.
     func grantable(by role: String) -> Privileges {
         if role == owner { return .everything }
-        return grants.filter { $0.grantee == role }.reduce([]) { $0.union($1.grantable) }
+        return (grants + others).filter { $0.grantee == role }.reduce([]) { $0.union($1.grantable) }
     }
 
     /// What a role may give to others, by itself or as a member of others.

@@ -170,6 +170,10 @@ extension DefinitionPlanner {
             }) {
                 found.append("privileges for \(title)")
             }
+            for column in collection.columns
+            where (column.grants ?? []).contains(where: { $0.grantee == name || $0.grantor == name }) {
+                found.append("privileges for column \(column.name) of \(title)")
+            }
         }
         return found
     }

@@ -49,7 +49,16 @@ enum AccessFunctions {
             let wanted = try check(text(a[a.count - 1]), kind.words)
             guard try found(a[a.count - 2], kind.type, system) else { return .null }
             let user = try user(a.count > 2 ? a[0] : nil, system)
-            return .bool(try isAllowed(user, wanted, a[a.count - 2], kind.type, system))
+            if try isAllowed(user, wanted, a[a.count - 2], kind.type, system) { return .bool(true) }
+            guard kind.name == "any_column" else { return .bool(false) }
+            let relation = system.relation(try number(a[a.count - 2], .regclass, system))
+            let rights = AccessRights(system.catalog)
+            return .bool(
+                relation.map { relation in
+                    relation.collection.columns.contains { column in
+                        allows(rights.privileges(of: user, on: column, of: relation.collection), wanted)
+                    }
+                } ?? false)
         }
     }
 
@@ -57,9 +66,39 @@ enum AccessFunctions {
         CatalogFunctions.row("has_column_privilege", parameters, .bool, nil) { a, system throws(StatementError) in
             let wanted = try check(text(a[a.count - 1]), ["SELECT", "INSERT", "UPDATE", "REFERENCES"])
             guard try found(a[a.count - 3], .regclass, system) else { return .null }
-            let user = try user(a.count > 3 ? a[0] : nil, system)
-            return .bool(try isAllowed(user, wanted, a[a.count - 3], .regclass, system))
+            let user = try user(a.count > 3 ? a[0] : nil, system), table = a[a.count - 3]
+            let number = try number(table, .regclass, system)
+            guard let relation = system.relation(number) else { return .null }
+            let columns = relation.collection.columns
+            let column: CollectionDescriptor.Column?
+            if case .integer(let number) = a[a.count - 2] {
+                column = columns.first { Int64($0.id.rawValue) == number }
+            } else {
+                column = columns.first { $0.name == text(a[a.count - 2]) }
+                guard column != nil else {
+                    throw StatementError(
+                        .undefinedColumn,
+                        "column \"\(text(a[a.count - 2]))\" of relation \"\(relation.name)\" does not exist")
+                }
+            }
+            guard let column else { return .null }
+            guard !SystemCatalogs.isComputed(relation.collection) else {
+                return .bool(try isAllowed(user, wanted, table, .regclass, system))
+            }
+            let has = AccessRights(system.catalog).privileges(of: user, on: column, of: relation.collection)
+            return .bool(allows(has, wanted))
         }
+    }
+
+    private static func allows(_ has: (rights: Privileges, grantable: Privileges), _ wanted: [Wanted]) -> Bool {
+        wanted.contains { ($0.isOption ? has.grantable : has.rights).contains($0.right) && !$0.right.isEmpty }
+    }
+
+    private static func number(
+        _ object: Value, _ kind: DataType.Kind, _ system: SystemCatalog
+    ) throws(StatementError) -> UInt32 {
+        if case .integer(let given) = object { return UInt32(truncatingIfNeeded: given) }
+        return try ObjectNames(system).number(text(object), kind)
     }
 
     private static func roleMembership(_ parameters: [DataType]) -> ScalarFunction {
@@ -100,12 +139,7 @@ enum AccessFunctions {
         _ user: String, _ wanted: [Wanted], _ object: Value, _ kind: DataType.Kind?, _ system: SystemCatalog
     ) throws(StatementError) -> Bool {
         guard let kind, kind == .regclass || kind == .regnamespace else { return true }
-        let rights = AccessRights(system.catalog), number: UInt32
-        if case .integer(let given) = object {
-            number = UInt32(truncatingIfNeeded: given)
-        } else {
-            number = try ObjectNames(system).number(text(object), kind)
-        }
+        let rights = AccessRights(system.catalog), number = try number(object, kind, system)
         let has: (rights: Privileges, grantable: Privileges)
         if kind == .regclass {
             guard let collection = system.relation(number)?.collection else { return true }
@@ -123,7 +157,7 @@ enum AccessFunctions {
             has = rights.privileges(
                 of: user, namespace.effectiveGrants, owner: namespace.owner, all: .ofSchemas)
         }
-        return wanted.contains { ($0.isOption ? has.grantable : has.rights).contains($0.right) && !$0.right.isEmpty }
+        return allows(has, wanted)
     }
 
     /// Words with commas between, each with or without WITH GRANT OPTION.

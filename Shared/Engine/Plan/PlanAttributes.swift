@@ -99,6 +99,26 @@ extension RelationalPlan {
         if case .shared(let table, _) = self { used.formUnion(table.plan.freeAttributes) }
     }
 
+    /// The attributes of which something is made here or below, or asked; not those that are only passed on.
+    func collectRead(into read: inout Set<Attribute>) {
+        switch self {
+        case .project(_, let projections):
+            for projection in projections where projection.expression.attribute != projection.attribute {
+                projection.expression.collectAttributes(into: &read)
+            }
+        case .combine(let plan): read.formUnion(plan.leftAttributes + plan.rightAttributes)
+        case .recursive(let plan): read.formUnion(plan.startAttributes + plan.stepAttributes)
+        case .apply(_, _, .value(let subquery, _)):
+            read.formUnion(subquery.outputs.map(\.attribute))
+            for expression in expressions { expression.collectAttributes(into: &read) }
+        case .single, .scan, .values, .input, .filter, .join, .apply, .aggregate, .sort, .limit, .distinct, .rows,
+            .unroll, .window, .with, .shared, .working, .modify, .lock:
+            for expression in expressions { expression.collectAttributes(into: &read) }
+        }
+        if case .with(let tables, _) = self { read.formUnion(tables.flatMap { $0.outputs.map(\.attribute) }) }
+        for child in children { child.collectRead(into: &read) }
+    }
+
     /// The attributes that it reads and does not make: the columns of outer queries.
     var freeAttributes: Set<Attribute> {
         var made: Set<Attribute> = [], used: Set<Attribute> = []

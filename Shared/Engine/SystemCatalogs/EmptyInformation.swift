@@ -41,13 +41,6 @@ enum EmptyInformation {
             """
         ),
         (
-            "column_privileges", 13_285, true,
-            """
-            grantor name, grantee name, table_catalog name, table_schema name, table_name name, column_name name, \
-            privilege_type varchar, is_grantable varchar
-            """
-        ),
-        (
             "column_udt_usage", 13_290, true,
             """
             udt_catalog name, udt_schema name, udt_name name, table_catalog name, table_schema name, table_name name, \

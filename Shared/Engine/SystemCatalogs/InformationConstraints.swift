@@ -43,8 +43,15 @@ enum InformationConstraints {
 
     private static func place(_ table: CollectionDescriptor) -> UInt32 { ObjectNumbers.namespace(table.namespace) }
 
+    /// To who may do more with the table than read it.
+    private static func isShown(_ table: CollectionDescriptor, _ system: SystemCatalog) -> Bool {
+        system.shown.shows(
+            table, Privileges.ofTables.subtracting(.select), onColumns: Privileges.ofColumns.subtracting(.select))
+    }
+
     private static let constraints = SystemTable(
-        "table_constraints", 13_411, in: .informationSchema, isView: true, rows: { rows($0) }
+        "table_constraints", 13_411, in: .informationSchema, isView: true,
+        rows: { system in rows(system).filter { isShown($0.table, system) } }
     ) { table in
         Schema.name(&table, "constraint", "constraint_name") { row, _ in (place(row.table), row.name) }
         Schema.name(&table, "table", "table_name") { row, _ in (place(row.table), row.table.name) }
@@ -71,7 +78,13 @@ enum InformationConstraints {
     }
 
     private static let keys = SystemTable(
-        "key_column_usage", 13_329, in: .informationSchema, isView: true, rows: { keyColumns($0) }
+        "key_column_usage", 13_329, in: .informationSchema, isView: true,
+        rows: { system in
+            keyColumns(system).filter { row in
+                let table = row.constraint.table
+                return table.column(row.column).map { system.shown.shows($0, of: table) } ?? false
+            }
+        }
     ) { table in
         Schema.name(&table, "constraint", "constraint_name") { row, _ in
             (place(row.constraint.table), row.constraint.name)
@@ -106,7 +119,8 @@ enum InformationConstraints {
     }
 
     private static let columnUsage = SystemTable(
-        "constraint_column_usage", 13_300, in: .informationSchema, isView: true, rows: { usages($0) }
+        "constraint_column_usage", 13_300, in: .informationSchema, isView: true,
+        rows: { system in usages(system).filter { system.shown.owns($0.table.owner) } }
     ) { table in
         Schema.name(&table, "table", "table_name") { row, _ in (place(row.table), row.table.name) }
         table.optional("column_name", .name) { row, _ in .text(optional: row.table.column(row.column)?.name) }
@@ -121,6 +135,7 @@ enum InformationConstraints {
             system.constraints.filter { $0.kind != "c" }.map { constraint in
                 (constraint, constraint.foreignKey.flatMap { system.catalog.collection($0.target) } ?? constraint.table)
             }
+            .filter { system.shown.owns($0.1.owner) }
         }
     ) { table in
         Schema.name(&table, "table", "table_name") { row, _ in (place(row.1), row.1.name) }
@@ -136,7 +151,7 @@ enum InformationConstraints {
 
     private static let references = SystemTable(
         "referential_constraints", 13_339, in: .informationSchema, isView: true,
-        rows: { system in system.constraints.filter { $0.foreignKey != nil } }
+        rows: { system in system.constraints.filter { $0.foreignKey != nil && isShown($0.table, system) } }
     ) { table in
         Schema.name(&table, "constraint", "constraint_name") { row, _ in (place(row.table), row.name) }
         Schema.name(&table, "unique_constraint", "unique_constraint_name") { row, system in
@@ -149,7 +164,7 @@ enum InformationConstraints {
 
     private static let checks = SystemTable(
         "check_constraints", 13_260, in: .informationSchema, isView: true,
-        rows: { system in rows(system).filter { $0.title == "CHECK" } }
+        rows: { system in rows(system).filter { $0.title == "CHECK" && system.shown.owns($0.table.owner) } }
     ) { table in
         Schema.name(&table, "constraint", "constraint_name") { row, _ in (place(row.table), row.name) }
         table.optional("check_clause", .varchar) { row, system in

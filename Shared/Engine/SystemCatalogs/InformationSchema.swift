@@ -5,6 +5,7 @@ import DataModel
 enum InformationSchema {
     static let tables: [SystemTable] = [
         catalogName, schemata, tableList, columns, views, sequences, characterSets, collations, roles, privileges,
+        columnPrivileges,
     ]
 
     typealias Columns<Row> = SystemTable.Columns<Row>
@@ -35,7 +36,13 @@ enum InformationSchema {
     }
 
     private static let schemata = SystemTable(
-        "schemata", 13_382, in: .informationSchema, isView: true, rows: { $0.namespaces }
+        "schemata", 13_382, in: .informationSchema, isView: true,
+        rows: { system in
+            system.namespaces.filter { namespace in
+                let described = system.catalog.namespaces[namespace.id]
+                return system.shown.shows(described?.effectiveGrants ?? [], owner: namespace.owner) || described == nil
+            }
+        }
     ) { table in
         table.optional("catalog_name", .name) { _, system in .text(system.settings.database) }
         table.optional("schema_name", .name) { row, _ in .text(row.name) }
@@ -48,7 +55,9 @@ enum InformationSchema {
 
     private static let tableList = SystemTable(
         "tables", 13_425, in: .informationSchema, isView: true,
-        rows: { system in system.relations.filter { $0.kind == .table || $0.kind == .view } }
+        rows: { system in
+            system.relations.filter { ($0.kind == .table || $0.kind == .view) && system.shown.shows($0) }
+        }
     ) { table in
         name(&table, "table", "table_name") { row, _ in (row.namespace, row.name) }
         table.optional("table_type", .varchar) { row, _ in .text(row.kind == .table ? "BASE TABLE" : "VIEW") }
@@ -63,7 +72,10 @@ enum InformationSchema {
     private static let columns = SystemTable(
         "columns", 13_295, in: .informationSchema, isView: true,
         rows: { system in
-            system.attributes.filter { $0.relation.kind == .table || $0.relation.kind == .view }
+            system.attributes.filter { row in
+                (row.relation.kind == .table || row.relation.kind == .view)
+                    && system.shown.shows(row.column, of: row.relation.collection)
+            }
         }
     ) { table in
         name(&table, "table", "table_name") { row, _ in (row.relation.namespace, row.relation.name) }
@@ -131,10 +143,12 @@ enum InformationSchema {
 
     private static let views = SystemTable(
         "views", 13_483, in: .informationSchema, isView: true,
-        rows: { system in system.relations.filter { $0.kind == .view } }
+        rows: { system in system.relations.filter { $0.kind == .view && system.shown.shows($0) } }
     ) { table in
         name(&table, "table", "table_name") { row, _ in (row.namespace, row.name) }
-        table.optional("view_definition", .varchar) { row, system in .text(optional: system.viewDefinition(row)) }
+        table.optional("view_definition", .varchar) { row, system in
+            .text(optional: system.shown.owns(row.collection.owner) ? system.viewDefinition(row) : nil)
+        }
         table.constant("check_option", .varchar, .text("NONE"))
         for name in [
             "is_updatable", "is_insertable_into", "is_trigger_updatable", "is_trigger_deletable",
@@ -146,7 +160,7 @@ enum InformationSchema {
 
     private static let sequences = SystemTable(
         "sequences", 13_386, in: .informationSchema, isView: true,
-        rows: { system in system.freeSequences }
+        rows: { system in system.freeSequences.filter { system.shown.shows($0) } }
     ) { table in
         name(&table, "sequence", "sequence_name") { row, _ in (row.namespace, row.name) }
         table.optional("data_type", .varchar) { row, _ in .text(row.sequence.type.standardName) }
@@ -179,7 +193,8 @@ enum InformationSchema {
     }
 
     private static let roles = SystemTable(
-        "enabled_roles", 13_325, in: .informationSchema, isView: true, rows: { $0.roles }
+        "enabled_roles", 13_325, in: .informationSchema, isView: true,
+        rows: { system in system.roles.filter { system.shown.isMember(of: $0.name) } }
     ) { table in
         table.optional("role_name", .name) { row, _ in .text(row.name) }
     }
@@ -190,7 +205,8 @@ enum InformationSchema {
             let relations = system.relations.filter { ($0.kind == .table || $0.kind == .view) && !$0.isSystem }
             return relations.flatMap { relation in
                 relation.collection.effectiveGrants.flatMap { grant in
-                    Privileges.all.filter { grant.rights.contains($0.right) }.map { (relation, grant, $0) }
+                    Privileges.all.filter { grant.rights.contains($0.right) && system.shown.shows(grant) }
+                        .map { (relation, grant, $0) }
                 }
             }
         }
@@ -204,6 +220,48 @@ enum InformationSchema {
             .word(row.1.grantable.contains(row.2.right) || row.1.grantee == row.0.collection.owner)
         }
         table.optional("with_hierarchy", .varchar) { row, _ in .word(row.2.right == .select) }
+    }
+
+    /// A right on a column: by itself, or on its table.
+    private struct ColumnRight: Hashable {
+        let column: ColumnID
+        let grantor: String, grantee: String
+        let right: Privileges
+        let isGrantable: Bool
+    }
+
+    private static func columnRights(_ relation: Relation, _ system: SystemCatalog) -> [ColumnRight] {
+        var seen: Set<ColumnRight> = [], found: [ColumnRight] = []
+        for column in relation.columns {
+            for grant in relation.collection.effectiveGrants + (column.grants ?? []) where system.shown.shows(grant) {
+                for (_, _, right) in Privileges.all
+                where grant.rights.contains(right) && Privileges.ofColumns.contains(right) {
+                    let row = ColumnRight(
+                        column: column.id, grantor: grant.grantor, grantee: grant.grantee, right: right,
+                        isGrantable: grant.grantable.contains(right) || grant.grantee == relation.collection.owner)
+                    if seen.insert(row).inserted { found.append(row) }
+                }
+            }
+        }
+        return found
+    }
+
+    private static let columnPrivileges = SystemTable(
+        "column_privileges", 13_285, in: .informationSchema, isView: true,
+        rows: { system in
+            system.relations.filter { ($0.kind == .table || $0.kind == .view) && !$0.isSystem }.flatMap { relation in
+                columnRights(relation, system).map { (relation, $0) }
+            }
+        }
+    ) { table in
+        table.optional("grantor", .name) { row, _ in .text(row.1.grantor) }
+        table.optional("grantee", .name) { row, _ in .text(row.1.grantee.isEmpty ? "PUBLIC" : row.1.grantee) }
+        name(&table, "table", "table_name") { row, _ in (row.0.namespace, row.0.name) }
+        table.optional("column_name", .name) { row, _ in .text(optional: row.0.collection.column(row.1.column)?.name) }
+        table.optional("privilege_type", .varchar) { row, _ in
+            .text(optional: Privileges.all.first { $0.right == row.1.right }?.name.uppercased())
+        }
+        table.optional("is_grantable", .varchar) { row, _ in .word(row.1.isGrantable) }
     }
 }
 

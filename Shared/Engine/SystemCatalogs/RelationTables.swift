@@ -95,7 +95,7 @@ enum RelationTables {
         table.constant("attislocal", .bool, .bool(true))
         table.constant("attinhcount", .int32, .integer(0))
         table.add("attcollation", .oid) { row, _ in .oid(row.column.type.postgres.collation) }
-        table.constant("attacl", .text.array, .null)
+        table.optional("attacl", .text.array) { row, _ in .grants(row.column.grants) }
         table.constant("attoptions", .text.array, .null)
         table.constant("attfdwoptions", .text.array, .null)
         table.constant("attmissingval", .text, .null)

@@ -14,6 +14,7 @@ final class SystemCatalog {
     private(set) lazy var indexes: [IndexRelation] = listIndexes()
     private(set) lazy var constraints: [TableConstraint] = listConstraints()
     private(set) lazy var attributes: [RelationColumn] = listAttributes()
+    private(set) lazy var shown = ShownObjects(settings, catalog)
     private(set) lazy var roles: [SystemRole] = listRoles()
     private lazy var relationsByNumber = Dictionary(
         relations.lazy.map { ($0.oid, $0) }, uniquingKeysWith: { first, _ in first })
@@ -140,6 +141,7 @@ final class SystemCatalog {
                 for (place, part) in index.parts.enumerated() {
                     guard var column = index.table.column(part.column) else { continue }
                     column.isNotNull = false
+                    column.grants = nil
                     list.append(RelationColumn(relation: relation, column: column, number: UInt16(place + 1)))
                 }
             } else {
