@@ -51,6 +51,9 @@ final class CommittedReads {
     private let records: RecordTable
     private let none = EffectBuffer()
     private var seen: LogIndex
+    private let mark: Bytes
+    /// Whether half of a transaction was there, by this entry.
+    private var half: (index: LogIndex, isThere: Bool)
     var closed = ClosedTimestamps()
     /// Reads answered as a follower, and reads refused as too stale.
     var answered: UInt64 = 0
@@ -65,11 +68,24 @@ final class CommittedReads {
         runtime = ActorRuntime(reader: reader, buckets: buckets, bucketCount: bucketCount, limits: limits, seed: seed)
         records = RecordTable(reader: reader, buckets: buckets, bucketCount: bucketCount)
         seen = store.appliedIndex
+        mark = HalfDoneMark.key(firstBucket: buckets.lowerBound)
+        half = (LogIndex(rawValue: .max), false)
         runtime.reset(committed: seen, floor: .zero)
     }
 
     /// Whether anything was ever applied: a replica that has just been added has nothing to show.
     var hasState: Bool { store.appliedIndex > .zero }
+
+    /// Whether the store shows half of a transaction: a large one is applied by several entries. What cannot be read
+    /// will say so to who reads it.
+    var isHalfDone: Bool {
+        let applied = store.appliedIndex
+        guard half.index != applied else { return half.isThere }
+        var isThere = false
+        try? mark.withView { (key: ByteView) throws(StoreError) in isThere = try store.get(key) != nil }
+        half = (applied, isThere)
+        return isThere
+    }
 
     /// Everything acknowledged before this time is applied.
     var closedMilliseconds: UInt64 { closed.time(applied: store.appliedIndex) }
@@ -130,7 +146,11 @@ extension ShardExecutor {
             ready.error(invocation.id, Self.beingRestored)
             return true
         }
-        let source = source(of: terms, bookmark: bookmark)
+        var source = source(of: terms, bookmark: bookmark)
+        if source != .nowhere, reads.isHalfDone {
+            if isServing { return false }
+            source = .nowhere
+        }
         guard source != .nowhere else {
             reads.refused &+= 1
             ready.error(invocation.id, Self.tooStale, leader: group.leader)

@@ -11,10 +11,25 @@ enum EntryEffects {
     struct Notes {
         /// The commit timestamp of the entry; nil if it is one of Raft's own.
         var timestamp: Timestamp?
-        /// Parts of transactions whose record it changes: prepared then, or (nil) no intent any more.
-        var parts: [(id: Bytes, prepared: Timestamp?)] = []
+        /// Parts of transactions whose record it changes: prepared then, or (nil) no intent any more; and whether more
+        /// of the part comes in later entries.
+        var parts: [(id: Bytes, prepared: Timestamp?, isApplying: Bool)] = []
         /// The bound of the shard's clock, if it moves that.
         var bound: Timestamp?
+    }
+
+    /// Parts of transactions that come in several entries: what belongs to one key may be in any of them, so nothing is
+    /// told before the last.
+    struct Unfinished {
+        private var parts: Set<Bytes> = []
+
+        var isEmpty: Bool { parts.isEmpty }
+
+        mutating func note(_ notes: Notes) {
+            for part in notes.parts {
+                if part.isApplying { parts.insert(part.id) } else { parts.remove(part.id) }
+            }
+        }
     }
 
     /// Hands the changes of keys to the collector.
@@ -56,10 +71,15 @@ enum EntryEffects {
         return timestamp
     }
 
-    /// When the part of a transaction was prepared, if this is the record of an intent.
-    static func prepared(_ record: ByteView) -> Timestamp? {
-        guard case .intent(let intent)? = PartRecord(decoding: record) else { return nil }
-        return intent.timestamp
+    /// When the part of a transaction was prepared, if this is the record of one that is not wholly applied.
+    static func prepared(_ record: ByteView) -> Timestamp? { state(of: record).prepared }
+
+    private static func state(of record: ByteView) -> (prepared: Timestamp?, isApplying: Bool) {
+        switch PartRecord(decoding: record) {
+        case .intent(let intent): (intent.timestamp, false)
+        case .applying(let part): (part.prepared, true)
+        case .committed, .over, nil: (nil, false)
+        }
     }
 
     /// Whether a record belongs to a key of Redis, by its collection.
@@ -69,7 +89,8 @@ enum EntryEffects {
 
     private static func note(_ key: ByteView, _ value: ByteView?, _ shard: ShardID, _ notes: inout Notes) {
         if TransactionKey.parse(key) != nil {
-            notes.parts.append((key.bytes, value.flatMap { prepared($0) }))
+            let (prepared, isApplying) = value.map { state(of: $0) } ?? (nil, false)
+            notes.parts.append((key.bytes, prepared, isApplying))
         } else if key.first == 0xff, let value, let bound = ClockBoundRecord.decode(key, value, shard) {
             notes.bound = bound
         }

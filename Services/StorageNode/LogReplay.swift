@@ -10,6 +10,7 @@ final class LogReplay {
     private let executor: ShardExecutor
     private var collector: ChangeCollector
     private var next: LogIndex
+    private var unfinished = EntryEffects.Unfinished()
     /// Up to here the log was surveyed.
     private var surveyed: LogIndex
     /// Entries that bring older parts, and the oldest timestamp of what they and those behind them bring.
@@ -53,10 +54,12 @@ final class LogReplay {
             try collector.leaveOutUndone { (change) throws(StoreError) in try executor.wasThere(change) }
             next = LogIndex(rawValue: entry.id.index.rawValue &+ 1)
             while firstMark < marks.count, marks[firstMark].index <= entry.id.index { firstMark += 1 }
-            guard let timestamp = notes.timestamp else { continue }
+            unfinished.note(notes)
+            guard let timestamp = notes.timestamp, unfinished.isEmpty else { continue }
             body(collector.finish(), min(timestamp, heldBack))
         }
-        return next > surveyed && surveyed == executor.store.appliedIndex
+        // One that has had half of a transaction waits for the rest here: a feed may have begun behind it.
+        return next > surveyed && surveyed == executor.store.appliedIndex && unfinished.isEmpty
     }
 
     /// Below the oldest that is still to come.

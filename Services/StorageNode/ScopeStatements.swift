@@ -11,6 +11,7 @@ import Transactions
 ///     statement ─► locks (participant) ─► what others have changed is applied ─► evaluated apart (ScopeEvaluation)
 ///     PREPARE ─► sealed: one list of effects ─► an intent, as of any part
 ///     COMMIT_ONE ─► sealed: the list goes into the open entry
+///     either, of a transaction that has changed more than an entry holds ─► pieces (`ShardPieces.swift`)
 ///
 /// Nobody else sees what a statement does: the shard's own actors do not, and forget the keys when it is applied. So
 /// calls outside transactions that only read pass its locks; those that write wait.
@@ -327,6 +328,10 @@ extension ShardExecutor {
             }
         } catch {
             return fail(error)
+        }
+        if transactions.participant.needsPieces(id, bytes: open.evaluation.writtenBytes) {
+            transactions.participant.beginPieces(id, moment, into: &duties)
+            return note(duties)
         }
         let effects = transactions.partEffects
         effects.reset()

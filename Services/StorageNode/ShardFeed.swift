@@ -32,6 +32,7 @@ final class ShardFeed {
     private var subscriptions: [ObjectIdentifier: ShardSubscription] = [:]
     private var collector: ChangeCollector
     private(set) var watermark = IntentWatermark()
+    private var unfinished = EntryEffects.Unfinished()
     /// The commit timestamp of the newest entry that is applied.
     private(set) var newest: Timestamp
     private var bound: Timestamp
@@ -77,11 +78,13 @@ final class ShardFeed {
                 }
             }
             for part in notes.parts { watermark.note(part.id, prepared: part.prepared) }
+            unfinished.note(notes)
             if let timestamp = notes.timestamp { newest = max(newest, timestamp) }
             if let bound = notes.bound { self.bound = bound }
         } catch {
             return executor.onFatal(error)  // The store has applied it just now.
         }
+        guard unfinished.isEmpty else { return }
         let changes = collector.finish(), resolved = watermark.resolved(newest)
         for subscription in subscriptions.values { subscription.applied(changes, resolved) }
     }

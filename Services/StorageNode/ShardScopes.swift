@@ -12,11 +12,17 @@ final class ShardScopes {
     struct Limits: Sendable {
         var scope = ScopeEvaluation.Limits()
         /// Memory of all scopes of the shard.
-        var bytes = 256 << 20
+        var bytes = 2 << 30
         /// How long a transaction may be open.
         var openMilliseconds: UInt64 = 3_600_000
         /// Evaluations that are kept for transactions to come.
         var spare = 32
+
+        /// So much for one transaction, twice as much for all.
+        mutating func limit(_ bytes: Int) {
+            scope.effectBytes = max(bytes, 1 << 20)
+            self.bytes = scope.effectBytes * 2
+        }
     }
 
     struct Scope {

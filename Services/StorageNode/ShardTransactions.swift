@@ -107,6 +107,8 @@ final class ShardTransactions {
 extension ShardExecutor {
     /// Above this the open entry is proposed before an event: a part that it commits must fit beside.
     private static let crowded = 64 << 10
+    /// Keys above which everything is forgotten, and not one after the other.
+    private static let manyKeys = 64 << 10
 
     var moment: Participant.Moment {
         Participant.Moment(now: clock.wallMilliseconds, entryIndex: openIndex)
@@ -142,10 +144,17 @@ extension ShardExecutor {
             case .put(let key, let value): key.withUnsafeBytes { key in value.withUnsafeBytes { put(key, $0) } }
             case .delete(let key): key.withUnsafeBytes { delete($0) }
             case .apply(let part): adopt(part)
+            case .adopt(let piece): adopt(piece)
+            case .removePieces(let part): removePieces(of: part)
+            case .mark(let isHalfDone): mark(isHalfDone)
             case .reread(let scope):
-                for key in scope.exclusive { key.key.withUnsafeBytes { runtime.forget(key.database, $0) } }
-                if scope.shard == .exclusive { runtime.forgetCommitted() }
-            case .answer, .refuse, .run, .again, .send, .dropScope, .rollBack, .seal:
+                if scope.shard == .exclusive || scope.exclusive.count > Self.manyKeys {
+                    runtime.forgetCommitted()
+                    runtime.forget(RowKey.database, ByteView(start: nil, count: 0))  // The catalog.
+                } else {
+                    for key in scope.exclusive { key.key.withUnsafeBytes { runtime.forget(key.database, $0) } }
+                }
+            case .answer, .refuse, .run, .again, .send, .dropScope, .rollBack, .seal, .writePiece, .applyPiece:
                 transactions.queue.append(duty)
             }
         }
@@ -166,10 +175,12 @@ extension ShardExecutor {
                 let isHeard = happen { $0.handle(step, at: slot, token: token, $1, into: &$2) }
                 if !isHeard { answer(token, .busy) }
             case .send(let step, let slot, let part): transactions.send(step, slot, part)
-            case .put, .delete, .apply, .reread: break  // Done at once.
+            case .put, .delete, .apply, .reread, .adopt, .removePieces, .mark: break  // Done at once.
             case .dropScope(let part): dropScope(part)
             case .rollBack(let part, let statement): rollBack(part, to: statement)
             case .seal(let part, let isOnly, let token): seal(part, isOnly: isOnly, token: token)
+            case .writePiece(let part): clock.loop.runLater { [weak self] in self?.writePiece(of: part) }
+            case .applyPiece(let part): clock.loop.runLater { [weak self] in self?.applyPiece(of: part) }
             }
         }
         transactions.isDraining = false
@@ -515,6 +526,7 @@ extension ShardExecutor {
                 }
                 guard isIntact else { throw DatabaseError(.corruption, "the record of a transaction is damaged") }
             }
+            try restorePieces()
         } catch {
             fail(error)
             return false
@@ -532,7 +544,7 @@ extension ShardExecutor {
     func delete(_ key: ByteView) { open.delete(key: key) }
 
     /// Adds what a part has changed to the open entry, which gets a later timestamp than the transaction.
-    private func append(_ effects: Bytes, committedAt timestamp: Timestamp) throws {
+    func append(_ effects: Bytes, committedAt timestamp: Timestamp) throws {
         var isBelow = true
         do throws(DatabaseError) { try clock.observe(timestamp) } catch {
             isBelow = false  // Of a clock that is too far ahead; its own node is fenced.

@@ -28,6 +28,12 @@ let description = ServiceDescription(
         ConfigurationOption(
             "column-memory", .bytes, default: "256MB",
             help: "Memory for columns of tables that aggregates read; 0: none are kept"),
+        ConfigurationOption(
+            "transaction-limit", .bytes, default: "1GB",
+            help: "Memory that an open transaction may take at a shard, and half of what all may"),
+        ConfigurationOption(
+            "transaction-entry", .bytes, default: "8MB",
+            help: "Changes of a transaction that lie in one entry of the log; more are written in pieces"),
         ConfigurationOption("block-cache", .bytes, default: "64MB", help: "Memory of the store's block cache"),
     ],
     check: { try $0.checkAddresses("listen", "coordinator") })
@@ -41,6 +47,8 @@ Service.run(description) { service in
     settings.id = NodeIdentity.lastNode(settings.directory, disk: PosixDisk())
     settings.store.blockCacheBytes = options.bytes("block-cache")
     settings.columnMemory = options.bytes("column-memory")
+    settings.scopes.limit(options.bytes("transaction-limit"))
+    settings.transactions.cut(above: options.bytes("transaction-entry"))
     settings.outcomes.retentionMilliseconds = options.milliseconds("token-retention")
     settings.history.retentionMilliseconds = options.milliseconds("history")
     settings.history.limitBytes = options.bytes("history-limit")

@@ -50,7 +50,7 @@ package final class InteractiveRun: ReplyReceiver {
     private var committedAt: UInt64 = 0
     private var isCommitInDoubt = false
     /// For how long it is asked what has become of it: less than shards remember, and how often.
-    private static let askMilliseconds: UInt64 = 30_000, askPause = 250
+    private static let askMilliseconds: UInt64 = 120_000, askPause = 250
 
     init(_ router: NodeRouter, _ transaction: InteractiveTransaction, connection: UInt64) {
         (self.router, self.transaction, self.connection) = (router, transaction, connection)
@@ -350,6 +350,8 @@ package final class InteractiveRun: ReplyReceiver {
 
 /// The commit over several shards: PREPARE takes the place of the parts.
 extension InteractiveRun: AttemptOwner {
+    var driverLimits: CommitDriver.Limits { .interactive }
+
     var slots: [UInt32] { committers.map { transaction.participants[$0].slot } }
 
     var isReadOnly: Bool { false }

@@ -80,6 +80,8 @@ package final class TransactionRun {
 
 /// Its parts are the shares.
 extension TransactionRun: AttemptOwner {
+    var driverLimits: CommitDriver.Limits { CommitDriver.Limits() }
+
     var slots: [UInt32] { shares.map(\.slot) }
 
     func send(_ part: Int, of attempt: TransactionID, receiver: any ReplyReceiver, ticket: UInt64) {
@@ -128,6 +130,8 @@ protocol AttemptOwner: AnyObject {
     /// A slot of every participant, the anchor's first.
     var slots: [UInt32] { get }
     var isReadOnly: Bool { get }
+    /// How long what may take.
+    var driverLimits: CommitDriver.Limits { get }
 
     /// Sends what makes the intent of a part.
     func send(_ part: Int, of attempt: TransactionID, receiver: any ReplyReceiver, ticket: UInt64)
@@ -155,7 +159,7 @@ final class TransactionAttempt: ReplyReceiver {
         (self.run, slots) = (run, run.slots)
         driver = CommitDriver(
             transaction, participants: slots.map { Slot(rawValue: UInt16(truncatingIfNeeded: $0)) },
-            isReadOnly: run.isReadOnly, now: run.router.milliseconds)
+            isReadOnly: run.isReadOnly, now: run.router.milliseconds, limits: run.driverLimits)
         replies = Array(repeating: nil, count: slots.count)
     }
 

@@ -25,10 +25,17 @@ package struct CommitDriver: Sendable {
         package var partMilliseconds: UInt64 = 10_000
         /// A step that is not answered is sent again.
         package var stepMilliseconds: UInt64 = 500
-        /// Much less than participants keep firm verdicts.
+        /// Much less than participants keep firm verdicts, which is ten minutes.
         package var lifeMilliseconds: UInt64 = 30_000
         package var bugs: TransactionBugs = []
         package init() {}
+
+        /// Of an interactive transaction, whose parts may be large: shards write them in pieces before they answer.
+        package static var interactive: Limits {
+            var limits = Limits()
+            (limits.partMilliseconds, limits.lifeMilliseconds) = (100_000, 120_000)
+            return limits
+        }
     }
 
     /// What has become of a part.

@@ -58,6 +58,11 @@ package struct LockScope: Hashable, Sendable {
     /// So many keys are compared one by one sooner than by a table.
     private static let few = 4
 
+    /// Of keys that are named once.
+    init(distinct exclusive: [LockKey], _ shared: [LockKey], shard: LockMode?) {
+        (self.exclusive, self.shared, self.shard) = (exclusive, shared, shard)
+    }
+
     /// Keys that may be changed.
     package static func keys(_ keys: [LockKey]) -> LockScope { LockScope(exclusive: keys) }
 

@@ -35,7 +35,7 @@ package struct LockTable: Sendable {
     /// What waiting may cost.
     package struct Limits: Hashable, Sendable {
         package var waiters = 4096
-        package var bytes = 128 << 20
+        package var bytes = 512 << 20
         package init() {}
     }
 
@@ -352,7 +352,7 @@ package struct LockTable: Sendable {
             case .shared: shared.append(key)
             }
         }
-        return LockScope(exclusive: exclusive, shared: shared, shard: holder.shard)
+        return LockScope(distinct: exclusive, shared, shard: holder.shard)
     }
 
     // MARK: Letting go
@@ -361,6 +361,13 @@ package struct LockTable: Sendable {
     mutating func release(_ part: PartID, into woken: inout [Woken]) {
         guard let holder = holders.removeValue(forKey: part) else { return }
         bytes &-= holder.bytes
+        if waiting.isEmpty, holders.isEmpty {
+            // There is nobody else: a million keys need not be looked at.
+            shardHolders = [:]
+            keys.removeAll()
+            isFree = true
+            return
+        }
         var agenda = LockAgenda()
         for key in holder.locks.keys {
             if keys[key]?.exclusive == part { keys[key]?.exclusive = nil }

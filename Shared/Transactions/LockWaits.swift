@@ -148,6 +148,7 @@ extension LockTable {
     /// Of a scope that becomes hard: those who share a key that it will change.
     private func meetsSharers(_ request: LockRequest, _ visit: (Obstacle) -> Bool) -> Bool {
         guard let owner = request.owner?.id, let mine = holders[owner], mine.exclusive > 0 else { return false }
+        if holders.count == 1 { return false }
         for id in shardHolders.keys where id != owner { if visit(.holder(id)) { return true } }
         for (key, mode) in mine.locks where mode == .exclusive {
             for id in keys[key]?.shared ?? [] where id != owner { if visit(.holder(id)) { return true } }

@@ -42,7 +42,8 @@ import DataModel
 /// by the executor. An entry that is abandoned is the same: begin again from what is stored.
 ///
 /// An interactive transaction has a *scope* here until it is prepared (`ParticipantScopes.swift`); then it is a part
-/// like any other.
+/// like any other. One that has changed more than an entry of the log holds is written, and applied, in pieces
+/// (`ParticipantPieces.swift`).
 package struct Participant: Sendable {
     /// What may be remembered, and when what is due.
     package struct Limits: Hashable, Sendable {
@@ -53,6 +54,10 @@ package struct Participant: Sendable {
         package var intentBytes = 256 << 20
         /// Bytes of one intent of an interactive transaction, with its keys: it lies in one entry of the log.
         package var intentSize = 15 << 20
+        /// What an interactive transaction has changed here goes into one entry up to so many bytes, else into pieces.
+        package var wholeSize = 8 << 20
+        /// Bytes of a piece, about.
+        package var pieceSize = 1 << 20
         /// Verdicts that are not firm; the oldest goes for a new one.
         package var verdicts = 65_536
         /// Firm verdicts; without room for one, steps that need it are answered `busy`.
@@ -81,6 +86,12 @@ package struct Participant: Sendable {
         package var bugs: TransactionBugs = []
 
         package init() {
+        }
+
+        /// What an interactive transaction has changed goes into one entry up to so many bytes.
+        package mutating func cut(above bytes: Int) {
+            wholeSize = min(max(bytes, 1 << 10), 12 << 20)
+            pieceSize = min(wholeSize, 1 << 20)
         }
     }
 
@@ -140,10 +151,14 @@ package struct Participant: Sendable {
         case sealing(token: UInt64, isOnly: Bool)
         /// Its executor is about to take what it has done.
         case sealed(token: UInt64, isOnly: Bool)
+        /// What it has done goes to the log in pieces; the next one when the last, `after`, is committed.
+        case writing(token: UInt64, isOnly: Bool, after: LogIndex)
         /// The intent lies in an entry that is not committed.
         case preparing
         /// The intent is durable.
         case prepared
+        /// Committed, and its pieces are being applied.
+        case applying(Applying)
         /// At the anchor: the record says committed.
         case committed(Timestamp, LogIndex)
     }
@@ -156,6 +171,8 @@ package struct Participant: Sendable {
         var due: UInt64
         var timestamp = Timestamp.zero
         var effects = PartEffects()
+        /// Those that its effects lie in, or so far; 0: it has none.
+        var pieces: UInt32 = 0
         var scope: Scope?
         /// Steps that wait for the intent, and askers that wait for the verdict.
         var asked: [(step: CommitStep, token: UInt64)] = []
@@ -175,6 +192,8 @@ package struct Participant: Sendable {
         case prepared(PartID)
         case release(PartID, forgetting: LockScope?)
         case tell(PartID, CommitStep, [Slot])
+        /// The next piece.
+        case goOn(PartID)
     }
 
     let limits: Limits
@@ -196,6 +215,10 @@ package struct Participant: Sendable {
     var committedIndex = LogIndex.zero
     /// Bytes of effects in intents.
     package internal(set) var intentBytes = 0
+    /// Parts that are being applied in pieces.
+    var halves = 0
+    /// Lost parts with pieces that are still stored.
+    var orphans: Set<PartID> = []
     /// No part is due before.
     var earliestDue = UInt64.max
     /// Answers that no correct peer gives: a participant aborted what the anchor has committed.
@@ -214,8 +237,8 @@ package struct Participant: Sendable {
     package var intentCount: Int {
         parts.values.count {
             switch $0.stage {
-            case .preparing, .prepared: true
-            case .waiting, .admitted, .held, .open, .sealing, .sealed, .committed: false
+            case .preparing, .prepared, .applying: true
+            case .waiting, .admitted, .held, .open, .sealing, .sealed, .writing, .committed: false
             }
         }
     }
@@ -228,8 +251,8 @@ package struct Participant: Sendable {
     package func closedMilliseconds(at now: UInt64) -> UInt64 {
         parts.values.reduce(now) { closed, state in
             switch state.stage {
-            case .preparing, .prepared: min(closed, max(state.timestamp.milliseconds, 1) - 1)
-            case .waiting, .admitted, .held, .open, .sealing, .sealed, .committed: closed
+            case .preparing, .prepared, .applying: min(closed, max(state.timestamp.milliseconds, 1) - 1)
+            case .waiting, .admitted, .held, .open, .sealing, .sealed, .writing, .committed: closed
             }
         }
     }
@@ -302,7 +325,7 @@ package struct Participant: Sendable {
             answer(token, .prepared(timestamp), after: moment.entryIndex, &duties)
             close(&state)
             counts.scopesPrepared += 1
-        case .waiting, .held, .open, .sealing, .sealed, .preparing, .prepared, .committed: return
+        case .waiting, .held, .open, .sealing, .sealed, .writing, .preparing, .prepared, .applying, .committed: return
         }
         state.stage = .preparing
         locks.markPrepared(id, at: timestamp)
@@ -375,6 +398,7 @@ package struct Participant: Sendable {
             release(id, Moment(now: now, entryIndex: .zero), &duties)
         case .tell(let id, let step, let slots):
             for slot in slots { duties.append(.send(step, to: slot, from: id)) }
+        case .goOn(let id): goOn(id, &duties)
         }
     }
 
@@ -468,12 +492,13 @@ package struct Participant: Sendable {
                 id: id, priority: intent.priority, participants: intent.participants, isReadOnly: false,
                 scope: intent.scope)
             var state = State(part: part, stage: .prepared, due: due, timestamp: intent.timestamp)
-            state.effects = intent.effects
+            (state.effects, state.pieces) = (intent.effects, intent.pieces)
             intentBytes += intent.effects.payload.count
             parts[id] = state
             if !limits.bugs.contains(.restoreWithoutLocks) {
                 locks.restore(part.scope, id, part.rank, preparedAt: intent.timestamp)
             }
+        case .applying(let record): restore(record, id, now)
         case .committed(let transaction):
             let part = Part(
                 id: id, priority: 0, participants: transaction.participants, isReadOnly: false, scope: .keys([]))

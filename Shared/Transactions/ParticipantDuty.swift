@@ -32,6 +32,24 @@ package enum ParticipantDuty: Hashable, Sendable {
     /// The scope is to be prepared, or to be committed at once (`isOnly`); its locks are hard, and what it has read is
     /// locked. `prepare`, `commitOne` or `fail` must follow at once. The token is of interest to the participant only.
     case seal(PartID, isOnly: Bool, UInt64)
+    /// What the scope has done is more than an entry holds: `writePiece` with the next piece, if `mayWritePiece`, and
+    /// with the last one `finishPieces`.
+    case writePiece(PartID)
+    /// `applyPiece`, with an open entry that has room.
+    case applyPiece(PartID)
+    /// The stored piece goes into the open entry, with the time of its transaction.
+    case adopt(StoredPiece)
+    /// Some of the part's pieces, which belong to nothing, are deleted by the open entry; `removedPieces` when that
+    /// were all of them.
+    case removePieces(PartID)
+    /// With the open entry the store begins, or ceases, to show half of a transaction: the mark is put or deleted.
+    case mark(Bool)
+}
+
+/// A piece of a part that is committed.
+package struct StoredPiece: Hashable, Sendable {
+    package let key: Bytes
+    package let timestamp: Timestamp
 }
 
 /// What a commit adds to the entry.

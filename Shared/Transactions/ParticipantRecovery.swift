@@ -16,6 +16,7 @@ extension Participant {
             wake(woken, moment, &duties)
         }
         expireVerdicts(moment.now, &duties)
+        if let lost = orphans.first, !limits.bugs.contains(.keepPieces) { duties.append(.removePieces(lost)) }
         guard moment.now >= earliestDue else { return }
         var due = parts.filter { $0.value.due <= moment.now }.map { (due: $0.value.due, id: $0.key) }
         due.sort { ($0.due, $0.id) < ($1.due, $1.id) }
@@ -32,6 +33,7 @@ extension Participant {
         case .open: lookAtScope(id, moment, &duties)
         case .sealing: return
         case .sealed: drop(id, .aborted, moment, &duties)
+        case .writing, .applying: goOn(id, &duties)
         case .prepared where isAnchor(state): recover(id, moment, &duties)
         case .prepared:
             guard let anchor = state.part.participants.first else { return }
@@ -112,8 +114,8 @@ extension Participant {
             }
             parts[id]?.answers?[slot] = timestamp
             forgetIfFinished(id, timestamp, moment, &duties)
-        case (.waiting, _), (.admitted, _), (.held, _), (.open, _), (.sealing, _), (.sealed, _), (.preparing, _),
-            (.prepared, _), (.committed, _):
+        case (.waiting, _), (.admitted, _), (.held, _), (.open, _), (.sealing, _), (.sealed, _), (.writing, _),
+            (.preparing, _), (.prepared, _), (.applying, _), (.committed, _):
             return  // An answer that comes late: the part has gone on.
         }
     }

@@ -398,9 +398,11 @@ extension Participant {
         }
         duties.append(.dropScope(id))
         switch state.stage {
-        case .sealing(let token, _), .sealed(let token, _): answer(token, .refused(reason), &duties)
-        case .open, .waiting, .admitted, .held, .preparing, .prepared, .committed: break
+        case .sealing(let token, _), .sealed(let token, _), .writing(let token, _, _):
+            answer(token, .refused(reason), &duties)
+        case .open, .waiting, .admitted, .held, .preparing, .prepared, .applying, .committed: break
         }
+        removePieces(of: state, &duties)
         var woken: [LockTable.Woken] = []
         for request in locks.requests(at: id) {
             locks.cancel(request.call.token, into: &woken)

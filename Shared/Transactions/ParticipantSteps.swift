@@ -9,7 +9,9 @@ import DataModel
 ///     locks of reads      nothing     released    nothing     fence       fence       released, held
 ///     scope               nothing     dropped     nothing     fence       fence       not held
 ///     intent, not durable all of them wait for its entry                              not held
+///     pieces, no intent   nothing     dropped     nothing     busy        busy        not held
 ///     intent              committed   aborted     prepared    recovery    prepared    not held
+///     being applied       committed   committed   committed   committed   committed   not held
 ///     committed (anchor)  committed   committed   verdict     committed   committed   not held
 ///     verdict             the verdict, to all of them                                 not held
 ///
@@ -30,6 +32,10 @@ extension Participant {
         switch state.stage {
         case .waiting, .admitted, .held, .open, .sealing, .sealed:
             handleAbsent(step, id, token, moment, &duties)
+        case .writing where step.kind == .resolve || step.kind == .fence:
+            answer(token, .busy, &duties)  // The intent comes soon.
+        case .writing:
+            handleAbsent(step, id, token, moment, &duties)
         case .preparing where limits.bugs.contains(.trustOpenIntent) && step.kind == .fence:
             answer(token, .prepared(state.timestamp), &duties)
         case .preparing:
@@ -37,6 +43,8 @@ extension Participant {
             ask(step, id, token, &duties)
         case .prepared:
             handlePrepared(step, state, token, moment, &duties)
+        case .applying(let applying):
+            answer(token, .committed(applying.timestamp), after: applying.decided, &duties)
         case .committed(let timestamp, let index):
             if step.kind == .forget {
                 let isFirm = state.answers != nil
@@ -139,6 +147,7 @@ extension Participant {
         let id = state.part.id, timestamp = max(decided, state.timestamp)
         counts.committed += 1
         if isRecovering { counts.recovered += 1 }
+        if state.pieces > 0 { return beginApplying(state, at: timestamp, isRecovering: isRecovering, moment, &duties) }
         duties.append(
             .apply(
                 CommittedPart(id: id, timestamp: timestamp, effects: state.effects, scope: state.part.scope)))
@@ -169,6 +178,7 @@ extension Participant {
         let id = state.part.id
         counts.aborted += 1
         locks.markEnding(id)
+        removePieces(of: state, &duties)
         conclude(id, committed: nil, isFirm: false, moment, &duties)
         for (_, token) in state.asked { answer(token, .aborted, after: moment.entryIndex, &duties) }
         follow(.release(id, forgetting: nil), moment)

@@ -35,6 +35,17 @@ package struct TransactionBugs: OptionSet, Hashable, Sendable {
     /// What a transaction has read is looked at when it is prepared, and not locked.
     package static let readWithoutLocks = TransactionBugs(rawValue: 1 << 14)
 
+    /// Pieces of a transaction that is lost stay.
+    package static let keepPieces = TransactionBugs(rawValue: 1 << 15)
+    /// Locks go when a part in pieces is decided, before it is applied.
+    package static let releaseBeforePieces = TransactionBugs(rawValue: 1 << 16)
+    /// The record does not say how far a part in pieces is applied.
+    package static let forgetProgress = TransactionBugs(rawValue: 1 << 17)
+    /// Who finds a part that is half applied takes it for whole.
+    package static let applyHalf = TransactionBugs(rawValue: 1 << 18)
+    /// The store does not say that it shows half of a transaction.
+    package static let leaveUnmarked = TransactionBugs(rawValue: 1 << 19)
+
     /// All of them with their names, for lists and reports.
     package static let catalog: [(name: String, bug: TransactionBugs)] = [
         ("commitOthersFirst", .commitOthersFirst), ("recoverWithoutFence", .recoverWithoutFence),

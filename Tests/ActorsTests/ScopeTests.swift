@@ -204,19 +204,27 @@ struct ScopeTests {
         scope.run { #expect(rig.call(.databaseSize) == .integer(0)) }
     }
 
-    @Test("what would not fit into an entry of the log is found, too")
-    func entryLimit() {
-        var limits = ScopeEvaluation.Limits()
-        limits.writtenBytes = 5000
-        let scope = ScopeRig(rig, limits: limits)
-        let value = String(repeating: "x", count: 1800)
-        scope.run { _ = rig.call(.set, "a", [value]) }
-        scope.run { _ = rig.call(.set, "b", [value]) }
-        scope.begin()
-        _ = rig.call(.set, "c", [value])
-        #expect(scope.scope.isTooLarge)
-        scope.undo()
-        scope.run { #expect(rig.call(.databaseSize) == .integer(2) && !scope.scope.isTooLarge) }
+    @Test("what does not fit into an entry of the log is written in pieces, the same and once")
+    func pieces() throws {
+        let scope = ScopeRig(rig), value = String(repeating: "x", count: 300)
+        scope.scope.recordEvents(true)
+        for place in 0..<40 { scope.run { _ = rig.call(.set, "k\(place % 30)", [value + "\(place)"]) } }
+        scope.run { _ = rig.call(.delete, "k7") }
+        let whole = EffectList()
+        let changes = scope.scope.write(whole)
+        var found: [String] = [], count = 0, end: [KeyCountChange]?
+        while end == nil {
+            var room = 1000
+            let piece = EffectList()
+            end = scope.scope.writePiece(piece) { size in
+                defer { room -= size }
+                return room > 0
+            }
+            #expect(!piece.effects.isEmpty || end != nil)
+            found += piece.effects.map { "\($0)" }
+            count += 1
+        }
+        #expect(count > 5 && end == changes && found.sorted() == whole.effects.map { "\($0)" }.sorted())
     }
 
     @Test("a watched key that a transaction has changed and another has changed back is not as before")

@@ -9,7 +9,7 @@ import Testing
 @testable import StorageNode
 
 /// Takes everything, or nothing for a while.
-private final class Listener: FeedConsumer {
+final class Listener: FeedConsumer {
     var isReady = true
     private(set) var changes: [Change] = []
     private(set) var positions: [(position: FeedPosition, count: Int)] = []

@@ -285,11 +285,20 @@ final class GatedDisk: Disk {
         private let monitor = Monitor()
         private var isShut = false
         private var arrivals = 0
+        private var limit = Int.max
 
         func set(shut: Bool) {
             monitor.lock()
             isShut = shut
+            limit = .max
             monitor.signal()
+            monitor.unlock()
+        }
+
+        /// Later ones than that many wait.
+        func set(limit: Int) {
+            monitor.lock()
+            self.limit = limit
             monitor.unlock()
         }
 
@@ -297,8 +306,9 @@ final class GatedDisk: Disk {
         func pass() {
             monitor.lock()
             arrivals += 1
+            let mine = arrivals
             let deadline = Monitor.now() + HangLimit.nanoseconds
-            while isShut, Monitor.now() < deadline { monitor.wait(until: deadline) }
+            while isShut || mine > limit, Monitor.now() < deadline { monitor.wait(until: deadline) }
             monitor.unlock()
         }
 
@@ -313,6 +323,8 @@ final class GatedDisk: Disk {
 
     func shut() { gate.set(shut: true) }
     func open() { gate.set(shut: false) }
+    /// Shut once it has let so many syncs pass, all together.
+    func shut(after syncs: Int) { gate.set(limit: syncs) }
     /// Syncs that came to the gate.
     var syncs: Int { gate.passed }
 

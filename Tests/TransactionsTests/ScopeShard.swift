@@ -11,6 +11,7 @@ final class ScopeShard {
         case put(Bytes, Bytes)
         case delete(Bytes)
         case append(Int, Int, UInt64)
+        case mark(Bool)
     }
 
     private enum Waiting {
@@ -36,6 +37,11 @@ final class ScopeShard {
     private(set) var stored: [Int: [Version]] = [:]
     private(set) var clock: UInt64 = 0
     private var committedIndex: UInt64 = 0
+    /// Half of a transaction may be there.
+    private var isHalf = false
+    /// What transactions change that are written in pieces; and how often pieces were removed that were left.
+    private var pieced: [[(key: Int, value: Int)]] = []
+    private(set) var removals = 0
 
     // The log under way.
     private var proposed: [(index: UInt64, effects: [Effect])] = []
@@ -67,6 +73,7 @@ final class ScopeShard {
     var isQuiet: Bool {
         participant.partCount == 0 && participant.locks.isFree && waiting.isEmpty && proposed.isEmpty && open.isEmpty
             && held.isEmpty && kept.isEmpty
+            && (participant.orphanCount == 0 || world.limits.bugs.contains(.keepPieces))
     }
 
     private var moment: Participant.Moment {
@@ -246,12 +253,19 @@ final class ScopeShard {
 
     private func seal(_ id: PartID, isOnly: Bool) {
         var duties: [ParticipantDuty] = []
-        let own = kept.removeValue(forKey: id), reads = participant.readSet(of: id)
+        let own = kept[id], reads = participant.readSet(of: id)
         let keys = reads.shard == nil ? reads.shared.map(world.key) : world.keys(of: position)
         if keys.contains(where: { newest($0) > (own?.snapshot ?? 0) }) {
+            kept[id] = nil
             participant.fail(id, .serializationFailure, moment, into: &duties)
             return carryOut(duties)
         }
+        if own?.appends.isEmpty == false, world.random.oneIn(2) {
+            pieced.append(own?.appends.map { ($0.key, $0.value) } ?? [])
+            participant.beginPieces(id, moment, into: &duties)
+            return carryOut(duties)
+        }
+        kept[id] = nil
         let timestamp = tickClock()
         if isOnly {
             for item in own?.appends ?? [] { open.append(.append(item.key, item.value, timestamp)) }
@@ -264,6 +278,55 @@ final class ScopeShard {
                 into: &duties)
         }
         carryOut(duties)
+    }
+
+    private func writePiece(_ id: PartID) {
+        guard participant.mayWritePiece(id), let own = kept[id] else { return }
+        var duties: [ParticipantDuty] = [], payload = ByteBuffer()
+        let count = min(own.appends.count, Int(world.random.next(below: 2)))  // Some are empty: there are more then.
+        for item in own.appends.prefix(count) { append(item.key, item.value, to: &payload) }
+        kept[id]?.appends.removeFirst(count)
+        participant.writePiece(id, payload.readable.bytes, moment, into: &duties)
+        if own.appends.count == count {
+            kept[id] = nil
+            participant.finishPieces(id, [], timestamp: Timestamp(rawValue: tickClock()), moment, into: &duties)
+        }
+        carryOut(duties)
+    }
+
+    private func adopt(_ effects: Bytes, at timestamp: Timestamp) {
+        clock = max(clock, timestamp.rawValue)
+        effects.withUnsafeBytes { view in
+            var reader = ByteReader(view)
+            while let key: UInt32 = reader.littleEndian(), let value: UInt64 = reader.littleEndian() {
+                open.append(.append(Int(key), Int(value), timestamp.rawValue))
+            }
+        }
+    }
+
+    private func piece(_ key: Bytes) -> PartID? {
+        key.withUnsafeBytes { TransactionKey.parsePiece($0) }
+            .map { PartID(TransactionID(rawValue: $0.transaction), $0.slot) }
+    }
+
+    /// Something is being written, or applied, in pieces.
+    var hasPieces: Bool { !pieced.isEmpty && records.keys.contains { piece($0) != nil } }
+
+    private func removePieces(_ id: PartID) {
+        removals += 1
+        for key in records.keys.sorted(by: { $0.lexicographicallyPrecedes($1) }) where piece(key) == id {
+            open.append(.delete(key))
+        }
+        participant.removedPieces(of: id)
+    }
+
+    /// Whoever asks a replica without asking for locks sees all of a transaction or nothing, unless he is told.
+    private func checkPieces() {
+        guard !isHalf else { return }
+        for changes in pieced {
+            let found = changes.count { stored[$0.key]?.last?.values.contains($0.value) ?? false }
+            if found != 0, found != changes.count { world.violations.append("half of a transaction is there") }
+        }
     }
 
     private func hold(_ message: ScopeWorld.Message, until index: UInt64) {
@@ -286,15 +349,14 @@ final class ScopeShard {
         switch duty {
         case .put(let key, let value): open.append(.put(key, value))
         case .delete(let key): open.append(.delete(key))
-        case .apply(let part):
-            clock = max(clock, part.timestamp.rawValue)
-            part.effects.payload.withUnsafeBytes { view in
-                var reader = ByteReader(view)
-                while let key: UInt32 = reader.littleEndian(), let value: UInt64 = reader.littleEndian() {
-                    open.append(.append(Int(key), Int(value), part.timestamp.rawValue))
-                }
-            }
-        case .reread(let scope): for key in scope.exclusive { pending[world.key(key)] = nil }
+        case .apply(let part): adopt(part.effects.payload, at: part.timestamp)
+        case .adopt(let piece):
+            guard let effects = records[piece.key] else { return world.violations.append("a piece is not there") }
+            adopt(effects, at: piece.timestamp)
+        case .mark(let isHalf): open.append(.mark(isHalf))
+        case .reread(let scope):
+            for key in scope.exclusive { pending[world.key(key)] = nil }
+            if scope.shard == .exclusive { pending = [:] }
         case .answer(let token, let answer):
             guard let (kind, origin) = asked.removeValue(forKey: token) else { return }
             world.send(.stepAnswer(kind, position, origin, answer))
@@ -320,6 +382,9 @@ final class ScopeShard {
         case .dropScope(let id): kept[id] = nil
         case .rollBack(let id, let statement): kept[id]?.appends.removeAll { $0.statement > statement }
         case .seal(let id, let isOnly, _): seal(id, isOnly: isOnly)
+        case .writePiece(let id): writePiece(id)
+        case .applyPiece(let id): participant.applyPiece(id, moment, into: &more)
+        case .removePieces(let id): removePieces(id)
         }
         carryOut(more)
     }
@@ -351,12 +416,14 @@ final class ScopeShard {
             switch effect {
             case .put(let key, let value): records[key] = value
             case .delete(let key): records[key] = nil
+            case .mark(let isHalf): self.isHalf = isHalf
             case .append(let key, let value, let timestamp):
                 let last = stored[key]?.last
                 if let last, last.timestamp > timestamp { world.violations.append("timestamps of a key fall") }
                 stored[key, default: []].append((timestamp, (last?.values ?? []) + [value]))
             }
         }
+        checkPieces()
     }
 
     func tick() {
@@ -380,11 +447,14 @@ final class ScopeShard {
         silentUntil = world.now + world.random.next(below: 800)
         abandonCallers()
         participant.reset(committed: LogIndex(rawValue: committedIndex))
-        for (key, value) in records {
+        for (key, value) in records where piece(key) == nil {
             let isIntact = key.withUnsafeBytes { key in
                 value.withUnsafeBytes { participant.restore(key: key, value: $0, now: world.now) }
             }
             if !isIntact { world.violations.append("a stored record is damaged") }
+        }
+        for key in records.keys.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
+            if let id = piece(key) { participant.restore(piecesOf: id) }
         }
     }
 

@@ -20,6 +20,8 @@ struct ScopeSimulationTests {
         var committed = 0
         var interactive = 0
         var changes = 0
+        /// Transactions whose pieces a leader left behind that was lost.
+        var removals = 0
         var refusals: [PartRefusal: Int] = [:]
 
         mutating func add(_ world: ScopeWorld) {
@@ -29,6 +31,7 @@ struct ScopeSimulationTests {
                 if attempt.isInteractive { interactive += 1 }
             }
             changes += world.leaderChanges
+            removals += world.shards.reduce(0) { $0 + $1.removals }
             refusals.merge(world.refusals) { $0 + $1 }
         }
     }
@@ -55,6 +58,7 @@ struct ScopeSimulationTests {
         }
         print("\(level), \(Self.histories) histories: \(result)")
         #expect(result.committed > Int(Self.histories) * 5 && result.changes > Int(Self.histories))
+        #expect(result.removals > Int(Self.histories) / 40)
     }
 
     @Test("everybody wants the same keys: circles are broken, and no statement waits until its time is over")
@@ -118,6 +122,8 @@ extension TransactionBugs {
 
     static let scopeCatalog: [(name: String, bug: TransactionBugs)] = [
         ("shareWithoutLook", .shareWithoutLook), ("readWithoutLocks", .readWithoutLocks),
-        ("overlookChanges", .overlookChanges),
+        ("overlookChanges", .overlookChanges), ("keepPieces", .keepPieces),
+        ("releaseBeforePieces", .releaseBeforePieces), ("forgetProgress", .forgetProgress),
+        ("applyHalf", .applyHalf), ("leaveUnmarked", .leaveUnmarked),
     ]
 }

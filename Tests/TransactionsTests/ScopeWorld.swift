@@ -488,7 +488,8 @@ final class ScopeWorld {
         if !weather.isOrdered { due.shuffle(using: &random) }
         for message in due { deliver(message) }
         for shard in shards {
-            if isStormy, random.oneIn(weather.leaderChange) {
+            let isTold = weather.leaderChange > 0 && shard.hasPieces && random.oneIn(8)
+            if isStormy, isTold || random.oneIn(weather.leaderChange) {
                 leaderChanges += 1
                 shard.changeLeader()
             }

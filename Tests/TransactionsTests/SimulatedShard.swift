@@ -199,7 +199,8 @@ final class SimulatedShard {
         case .reread(let scope):
             for key in scope.exclusive { activations[world.key(key)] = nil }
             if scope.shard == .exclusive { activations = [:] }
-        case .dropScope, .rollBack, .seal: world.violations.append("there is no scope")
+        case .dropScope, .rollBack, .seal, .writePiece, .applyPiece, .adopt, .removePieces, .mark:
+            world.violations.append("there is no scope")
         case .answer(let token, let answer):
             guard let (kind, origin) = asked.removeValue(forKey: token) else { return }
             world.send(.stepAnswer(kind, position, origin, answer))

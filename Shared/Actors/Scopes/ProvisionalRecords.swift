@@ -138,22 +138,53 @@ final class ProvisionalRecords: RecordReader, EffectSink {
             .map { KeyCountChange(bucket: $0.key.bucket, database: $0.key.database, delta: $0.value) }
     }
 
+    /// How far what all statements come to is written. Nothing may change meanwhile.
+    struct Progress {
+        fileprivate var hasRanges = false
+        fileprivate var key = 0
+        fileprivate var statement = 0, effect = 0
+    }
+
     /// Writes what all statements come to: the last word about every key.
     func write(_ sink: some EffectSink) {
-        for (from, to) in ranges {
-            from.withUnsafeBytes { from in to.withUnsafeBytes { sink.deleteRange(from: from, to: $0) } }
-        }
+        var progress = Progress()
         sort()
-        for key in order {
+        write(sink, &progress) { _ in true }
+    }
+
+    /// Writes it from `progress` on as long as there is room for the next effect, of so many bytes. True: that was all.
+    @discardableResult
+    func write(_ sink: some EffectSink, _ progress: inout Progress, hasRoom: (Int) -> Bool) -> Bool {
+        if !progress.hasRanges {
+            for (from, to) in ranges {
+                from.withUnsafeBytes { from in to.withUnsafeBytes { sink.deleteRange(from: from, to: $0) } }
+            }
+            progress.hasRanges = true
+        }
+        while progress.key < order.count + added.count {
+            let key = progress.key < order.count ? order[progress.key] : added[progress.key - order.count]
+            let value = key.withUnsafeBytes { values.value(for: $0) ?? nil }
+            guard hasRoom(key.count + (value?.count ?? 0)) else { return false }
+            progress.key += 1
             key.withUnsafeBytes { key in
-                if let value = values.value(for: key) ?? nil {
-                    value.withUnsafeBytes { sink.put(key: key, value: $0) }
-                } else {
-                    sink.delete(key: key)
-                }
+                if let value { value.withUnsafeBytes { sink.put(key: key, value: $0) } } else { sink.delete(key: key) }
             }
         }
-        for case .note(let events) in statements.lazy.flatMap(\.effects) { events.withUnsafeBytes { sink.note($0) } }
+        return writeEvents(sink, &progress, hasRoom)
+    }
+
+    private func writeEvents(_ sink: some EffectSink, _ progress: inout Progress, _ hasRoom: (Int) -> Bool) -> Bool {
+        while progress.statement < statements.count {
+            while progress.effect < statements[progress.statement].effects.count {
+                if case .note(let events) = statements[progress.statement].effects[progress.effect] {
+                    guard hasRoom(events.count) else { return false }
+                    events.withUnsafeBytes { sink.note($0) }
+                }
+                progress.effect += 1
+            }
+            (progress.statement, progress.effect) = (progress.statement + 1, 0)
+        }
+        return true
     }
 
     // MARK: Reading

@@ -16,13 +16,12 @@ package final class ScopeEvaluation {
     /// What one transaction may keep at a shard.
     package struct Limits: Sendable {
         /// Memory of effects that are not committed, with what later statements have overwritten.
-        package var effectBytes = 64 << 20
-        /// The same as they lie in the log: all of a transaction is one entry there.
-        package var writtenBytes = 14 << 20
+        package var effectBytes = 1 << 30
         /// Memory for activations.
         package var memoryBytes = 256 << 10
 
-        package init() {}
+        package init() {
+        }
     }
 
     private let limits: Limits
@@ -32,6 +31,8 @@ package final class ScopeEvaluation {
     /// Counts the statements, as entries: what one has changed is before the next as if it were committed.
     private var entry = LogIndex.zero
     private var statement: UInt32 = 0
+    /// How far its pieces are written.
+    private var progress = ProvisionalRecords.Progress()
 
     /// Evaluates for the shard that owns `buckets`; `open` must follow.
     package init(
@@ -42,7 +43,7 @@ package final class ScopeEvaluation {
         records = ProvisionalRecords(reader)
         var actorLimits = actorLimits
         actorLimits.memoryBytes = limits.memoryBytes
-        actorLimits.callBytes = min(actorLimits.callBytes, limits.effectBytes, limits.writtenBytes)
+        actorLimits.callBytes = min(actorLimits.callBytes, limits.effectBytes)
         runtime = ActorRuntime(
             reader: records, buckets: buckets, bucketCount: bucketCount, limits: actorLimits, seed: seed)
         runtime.becomeScope()
@@ -53,6 +54,7 @@ package final class ScopeEvaluation {
     /// Begins anew, with another transaction.
     package func open(reader: any RecordReader, isRepeatable: Bool) {
         records.removeAll()
+        progress = ProvisionalRecords.Progress()
         records.base = reader
         self.isRepeatable = isRepeatable
         // Counters of a time would not tell of what was committed at it and applied later.
@@ -76,10 +78,19 @@ package final class ScopeEvaluation {
         if records.rollBack(to: number) { startOver() }
     }
 
+    /// What all statements have written, as it lies in the log, at most.
+    package var writtenBytes: Int { records.writtenBytes }
+
     /// Writes what all statements come to, as effects that are applied at once, and returns how they change counters.
     package func write(_ sink: some EffectSink) -> [KeyCountChange] {
         records.write(sink)
         return records.counterChanges
+    }
+
+    /// Writes the next effects of it, as long as there is room for one more, of so many bytes; with the last ones it
+    /// returns how all of them change counters. After the first time there are no more statements.
+    package func writePiece(_ sink: some EffectSink, hasRoom: (Int) -> Bool) -> [KeyCountChange]? {
+        records.write(sink, &progress, hasRoom: hasRoom) ? records.counterChanges : nil
     }
 
     // MARK: A statement
@@ -115,10 +126,7 @@ package final class ScopeEvaluation {
     package func takeBrokenTransfer() -> DatabaseError? { runtime.takeBrokenTransfer() }
 
     /// Whether the calls so far change more than can be kept: then `undo`.
-    package var isTooLarge: Bool {
-        records.bytes &+ runtime.entryBytes > limits.effectBytes
-            || records.writtenBytes &+ runtime.entryBytes > limits.writtenBytes
-    }
+    package var isTooLarge: Bool { records.bytes &+ runtime.entryBytes > limits.effectBytes }
 
     /// After the last call.
     package func end() {
