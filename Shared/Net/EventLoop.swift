@@ -55,11 +55,10 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
     private struct Slot {
         var source: (any EventSource)?
         var generation: UInt32 = 0
+        /// Belongs to `TickSize`.
+        var mark: UInt32 = 0
     }
 
-    /// Events of one tick. With more, fifty clients move in lockstep: all are read, then all wait for the node's sync.
-    /// With fewer the next batch is read while the one before is synced (docs/decisions/0007-small-ticks.md).
-    private static let eventCapacity = 32
     /// A tick runs at most this many jobs, so that tasks which feed each other cannot keep the sockets waiting.
     private static let jobsPerTick = 4096
     /// The same for those that take long.
@@ -82,6 +81,7 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
     private let wakeFD: Int32
     private let events: UnsafeMutablePointer<epoll_event>
     private var slots: [Slot] = []
+    private var size = TickSize()
     private var local: [Work] = []
     private var running: [Work] = []
     private var upstream: ContiguousArray<any TickFlushable> = []
@@ -104,7 +104,7 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
         epollFD = epoll_create1(Int32(EPOLL_CLOEXEC))
         guard epollFD >= 0 else { throw SystemError("epoll_create1") }
         wakeFD = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
-        events = .allocate(capacity: Self.eventCapacity)
+        events = .allocate(capacity: TickSize.most)
         now = monotonicNanoseconds()
         deadlines = DeadlineWheel(startingAt: now)
         guard wakeFD >= 0 else { throw SystemError("eventfd") }
@@ -354,7 +354,7 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
                 || isStopRequested.load(ordering: .sequentiallyConsistent)
             timeout = hasWork ? 0 : pollTimeout()
         }
-        let count = epoll_wait(epollFD, events, Int32(Self.eventCapacity), timeout)
+        let count = epoll_wait(epollFD, events, Int32(size.events), timeout)
         isSleeping.store(false, ordering: .sequentiallyConsistent)
         now = monotonicNanoseconds()
         // A negative count is EINTR: a signal handler ran, its byte is read in the next tick.
@@ -362,10 +362,13 @@ package final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable
             let event = events[index]
             let token = event.data.u64
             guard token != .max else { continue }
-            let slot = slots[Int(token & 0xffff_ffff)]
-            guard slot.generation == UInt32(truncatingIfNeeded: token >> 32), let source = slot.source else { continue }
+            let index = Int(token & 0xffff_ffff)
+            guard slots[index].generation == UInt32(truncatingIfNeeded: token >> 32), let source = slots[index].source
+            else { continue }
+            size.note(&slots[index].mark)
             source.ready(IOEvents(rawValue: event.events))
         }
+        if count > 0 { size.endTick() }
     }
 
     /// Milliseconds until the next timer, rounded up; -1 without one.
