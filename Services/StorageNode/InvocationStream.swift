@@ -104,6 +104,7 @@ final class InvocationStream: GRPCStreamHandler, TickFlushable {
             let (share, isLimited) = (node.settings.replyShare, rights.isLimitedToSteps)
             try decoder.decode(message) { invocation in
                 owed += 1
+                node.log.noteCall()
                 if !isHeaderKnown {
                     isHeaderKnown = true
                     newestRoute = decoder.route

@@ -359,6 +359,7 @@ final class ShardExecutor {
     /// Moves the reply just written behind `mark` to those that wait for `index`.
     func hold(from mark: Int, until index: LogIndex, on stream: InvocationStream, ready: ReplyBatchEncoder) {
         stream.holds(ready.size &- mark)
+        log.noteHeld()
         // Only the newest batch may take more, so that the queue stays in the order of its indices.
         if let last = lastWaiting, last.stream === stream, last.index >= index,
             last.replies.size < InvocationStream.batchLimit

@@ -35,6 +35,9 @@ package final class LogWriter {
 
     package let durability: Durability
     package let maximumPayload: Int
+    /// Whether `submit` may sync on the loop under `always`, where the disk is fast enough for that. False while the
+    /// loop has other work to do than what waits for the log.
+    package var maySyncInline = true
     private let core: LogCore
     private var thread: LogThread?
     private var isClosed = false
@@ -215,7 +218,7 @@ package final class LogWriter {
             submitted.append(Submitted(ticket: lastTicket, group: group, progress: group.progress(at: lastTicket)))
         }
         proposers.removeAll(keepingCapacity: true)
-        if core.writeInline(&collecting) {
+        if maySyncInline || durability != .always, core.writeInline(&collecting) {
             complete(upTo: lastTicket)
         } else {
             core.enqueue(&collecting, lastTicket)

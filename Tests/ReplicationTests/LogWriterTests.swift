@@ -234,6 +234,22 @@ struct LogWriterTests {
         #expect(try fixture.crashAndOpen().entries().map(\.index) == Array(2...61))
     }
 
+    /// A loop that has other work leaves the syncs to the thread, however fast the disk is.
+    @Test func nothingIsSyncedOnALoopThatHasOtherWork() throws {
+        let fixture = LogFixture(segmentBytes: 1 << 20)
+        let mailbox = Mailbox()
+        let (writer, group, _) = try start(fixture, .always, mailbox)
+        writer.maySyncInline = false
+        for round in 1...20 as ClosedRange<UInt64> {
+            _ = try group.propose { $0.append(Bytes("x".utf8)) }
+            writer.submit()
+            #expect(group.committedIndex == LogIndex(rawValue: round))
+            try mailbox.serve(writer) { group.committedIndex == LogIndex(rawValue: round + 1) }
+        }
+        writer.close()
+        #expect(try fixture.crashAndOpen().entries().map(\.index) == Array(2...21))
+    }
+
     @Test func aFailedSyncOnTheLoopAcknowledgesNothing() throws {
         let fixture = LogFixture(segmentBytes: 1 << 20)
         let mailbox = Mailbox()
