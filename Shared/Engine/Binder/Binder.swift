@@ -22,6 +22,8 @@ final class Binder {
     var recorder: ViewRecorder?
     /// Locking clauses around the next query to be bound, which are about its tables too.
     var inheritedLockings: [Locking] = []
+    /// The columns that the targets of the query bound next go into, if an INSERT takes them as they are.
+    var assignedColumns: [CollectionDescriptor.Column] = []
     /// Of rows that come with the request.
     var inputs: [ResultColumn] = []
     /// Views that are being bound, against endless recursion; and how many were, in all of the statement: views of

@@ -267,6 +267,9 @@ extension Binder {
         if query.kind == .input { return bindInput(collection, places) }
         let isPlain = query.kind == .values && query.children[0] == 0 && query.children[2...].allSatisfy { $0 == 0 }
         if isPlain { return try bindRows(query, collection, &places, isNamed: isNamed, scope) }
+        if query.kind == .select, !query.flags.contains(.isDistinct) {
+            assignedColumns = places.map { collection.columns[$0] }
+        }
         let bound = try bindQuery(index, in: scope)
         try checkCount(bound.outputs.count, &places, isNamed: isNamed, at: query.position)
         var values: [BoundExpression] = []

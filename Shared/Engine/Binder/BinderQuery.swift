@@ -39,7 +39,8 @@ extension Binder {
     private func bindSelect(_ node: LogicalPlan.Node, in outer: Scope?, _ inherited: [Locking]) throws(StatementError)
         -> Query
     {
-        let scope = Scope(parent: outer)
+        let scope = Scope(parent: outer), columns = assignedColumns
+        assignedColumns = []
         let tables = try bindWith(node.children[0], scope)
         scope.lockings = try lockings(node.children[11]) + inherited
         var below = try bindFrom(node.children[3], into: scope)
@@ -47,7 +48,7 @@ extension Binder {
         // In PostgreSQL's order: of several faults, the first that it meets is told.
         var targets: [Target] = []
         for target in plan.list(node.children[2]) {
-            let bound = try bindTarget(plan[target], scope)
+            let bound = try bindTarget(plan[target], scope, isAssigned: targets.count < columns.count)
             if bound.count == 1 { recorder?.targets[target] = bound[0].name }
             targets += bound
         }
@@ -58,7 +59,7 @@ extension Binder {
         }
         var having: BoundExpression?
         if node.children[6] != 0 { having = try bindCondition(node.children[6], scope, .having, "HAVING") }
-        for index in targets.indices { try settle(&targets[index].expression) }
+        for index in targets.indices { try settle(&targets[index].expression, columns.dropFirst(index).first) }
         var order = try bindOrder(node.children[8], scope, &targets)
         let visible = targets.count - order.hidden
         if let clause = scope.lockings.first {
@@ -103,17 +104,9 @@ extension Binder {
         return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: outputs)
     }
 
-    /// A parameter that nothing gave a type is a text.
-    private func settle(_ expression: inout BoundExpression) throws(StatementError) {
-        guard case .parameter(let index) = expression.form, expression.type.kind == .unknown else { return }
-        if parameterTypes[index].kind == .unknown {
-            expression = try resolveUnknown(expression, as: .text)
-        } else {
-            expression.type = parameterTypes[index]
-        }
-    }
-
-    private func bindTarget(_ node: LogicalPlan.Node, _ scope: Scope) throws(StatementError) -> [Target] {
+    private func bindTarget(_ node: LogicalPlan.Node, _ scope: Scope, isAssigned: Bool) throws(StatementError)
+        -> [Target]
+    {
         let value = plan[node.children[0]]
         if value.kind == .star {
             let qualifier = nameParts(value.children[0])
@@ -130,8 +123,13 @@ extension Binder {
             }
         }
         let bound = try bindExpression(node.children[0], scope, .targets)
-        // What type a parameter has, conditions may say.
-        let isOpen = if case .parameter = bound.form { bound.type.kind == .unknown } else { false }
+        // What type a parameter has, conditions may say; and a literal, the column that it goes into.
+        let isOpen =
+            switch bound.form {
+            case .parameter: bound.type.kind == .unknown
+            case .constant: isAssigned
+            case _: false
+            }
         let expression = isOpen ? bound : try resolveUnknown(bound, as: .text)
         var target = Target(
             name: node.name.isEmpty ? targetName(node.children[0]) : node.name, expression: expression)

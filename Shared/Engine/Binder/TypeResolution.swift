@@ -13,6 +13,23 @@ extension Binder {
         return try coerce(expression, to: type, .implicit, at: expression.position)
     }
 
+    /// A literal or parameter that nothing gave a type is of the column that it goes into, and else a text.
+    func settle(_ expression: inout BoundExpression, _ column: CollectionDescriptor.Column?)
+        throws(StatementError)
+    {
+        guard expression.type.kind == .unknown, !expression.type.isArray else { return }
+        if let column {
+            expression = try assign(expression, to: column, at: expression.position)
+            return
+        }
+        guard case .parameter(let index) = expression.form else { return }
+        if parameterTypes[index].kind == .unknown {
+            expression = try resolveUnknown(expression, as: .text)
+        } else {
+            expression.type = parameterTypes[index]
+        }
+    }
+
     /// The expression as a value of `type`; throws if there is no cast in that context.
     func coerce(_ expression: BoundExpression, to type: DataType, _ context: CastContext, at position: Int32)
         throws(StatementError) -> BoundExpression
