@@ -158,8 +158,11 @@ extension Binder {
         }
         let isDistinct = node.flags.contains(.isDistinct)
         // What is told apart by sorting comes out sorted.
-        if isDistinct, order.isEmpty, node.name.hasSuffix("_agg") { order = given.map { SortTerm(expression: $0) } }
-        if isDistinct, order.contains(where: { term in !given.contains { $0.isSame(as: term.expression) } }) {
+        let sortsItself = isDistinct && order.isEmpty && node.name.hasSuffix("_agg")
+        if sortsItself { order = given.map { SortTerm(expression: $0) } }
+        if isDistinct, !sortsItself,
+            order.contains(where: { term in !given.contains { $0.isSame(as: term.expression) } })
+        {
             throw StatementError(
                 .invalidColumnReference,
                 "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",

@@ -179,11 +179,24 @@ enum DateTimeParts {
             guard let count = Int64(exactly: shifted), let moment = checkedSum(count, 946_684_800_000_000) else {
                 throw StatementError(
                     .datetimeFieldOverflow,
-                    "timestamp out of range: \"\(TextForms.untyped(a[0], EngineSettings()))\"")
+                    "timestamp out of range: \"\(sixDigits(seconds))\"")
             }
             return .timestamp(moment)
         },
     ]
+
+    /// A number beyond a million as `%g` writes it.
+    private static func sixDigits(_ value: Double) -> String {
+        var exponent = 0, rest = value.magnitude
+        while rest >= 10 { (rest, exponent) = (rest / 10, exponent + 1) }
+        var digits = Int((rest * 1e5).rounded(.toNearestOrEven))
+        if digits >= 1_000_000 { (digits, exponent) = (digits / 10, exponent + 1) }
+        var text = String(digits)
+        text.insert(".", at: text.index(after: text.startIndex))
+        while text.hasSuffix("0") { text.removeLast() }
+        if text.hasSuffix(".") { text.removeLast() }
+        return (value < 0 ? "-" : "") + text + "e+" + (exponent < 10 ? "0" : "") + String(exponent)
+    }
 
     private static func checkedSum(_ left: Int64, _ right: Int64) -> Int64? {
         let (sum, isOver) = left.addingReportingOverflow(right)
