@@ -117,8 +117,8 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         work.columnCount = call.description?.columns?.count ?? 0
         (work.rowsLeft, work.cursor) = (call.rowLimit == 0 ? nil : call.rowLimit, call.cursor)
         begin(work, context)
-        // A call of a shard has its own time to wait for locks, the home of a transaction any; and there is nothing left
-        // of its row for later.
+        // A call of a shard has its own time to wait for locks, the home of a transaction any; and there is nothing
+        // left of its row for later.
         if isAlone ? context.lockTimeout == 0 : call.rowLimit == 0, callPoint(token) { return }
         send(at: nil)
     }
