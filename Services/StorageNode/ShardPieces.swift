@@ -5,8 +5,8 @@ import Storage
 import Transactions
 
 // Transactions that change more than an entry of the log holds: the participant says what comes when
-// (`ParticipantPieces.swift`), here it is done. A piece a tick: where the log's disk is fast, an entry is committed in the
-// tick that has proposed it.
+// (`ParticipantPieces.swift`), here it is done. A piece a tick: where the log's disk is fast, an entry is committed in
+// the tick that has proposed it.
 extension ShardExecutor {
     /// Pieces that one step removes which belong to nothing.
     private static let removalStep = 8

@@ -14,8 +14,8 @@ import CSystem
 /// nothing may be read.
 ///
 /// Order: `runs` are lists of entries, each sorted by key, each more than twice as long as the next. A scan first
-/// sorts what was added since the last one into a new run, and merges runs until that holds again, so a key is moved
-/// O(log n) times however writes and scans alternate.
+/// sorts what was added since the last one into a new run, and so does a list of very many keys; runs are merged
+/// until that holds again, so a key is moved O(log n) times however writes and scans alternate.
 ///
 /// Once frozen (`ShardStore.beginFlush`), a worker reads `entries`, `tombstones` and the arena while the loop goes on
 /// reading everything and may extend `runs`, which the worker does not touch.
@@ -115,6 +115,9 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
 
     /// Lists of effects of fewer bytes are not looked ahead through, nor those that would not stay in the cache.
     private static let lookAheadFrom = 512, lookAheadUpTo = 512 << 10
+    /// A list that adds so many keys is of a bulk load, and sorted with them: the scan after a load of a million would
+    /// hold its loop for a second.
+    private static let bulk = 4096
 
     /// `expected` is the number of keys to make room for, so that a steady load does not rehash.
     init(expected: Int = 0) {
@@ -136,7 +139,7 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
     // MARK: Writing
 
     func apply(_ effects: ByteView) throws(StoreError) {
-        let copy = arena.copy(effects)
+        let copy = arena.copy(effects), before = entries.count
         try lookAhead(copy)
         timestamp = .zero
         var reader = try EffectReader(copy)
@@ -163,6 +166,7 @@ final class Overlay: @unchecked Sendable {  // Confined to the loop; a worker ma
             case .note: break
             }
         }
+        if entries.count - before >= Self.bulk { sortAdded() }
     }
 
     /// Asks the memory for what the effects will touch, first all slots, then all entries, then all keys: applying

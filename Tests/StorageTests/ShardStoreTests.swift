@@ -224,4 +224,28 @@ struct ShardStoreTests {
         }
         #expect(shard.overlayCount == keys.count)
     }
+
+    /// Lists of so many keys are sorted when they are applied, with what came before, and what comes after lies between.
+    @Test func bulkLoadsKeepTheOrder() throws {
+        let seed = freshSeed("bulk loads")
+        var random = SplitMix64(seed: seed)
+        let shard = try ShardStore(shard: ShardID(rawValue: 1), store: MemoryStore())
+        var model = Model()
+        for count in [30, 5000, 3, 12_000, 700, 4096, 1] {
+            var batch = WriteBatch()
+            for _ in 0..<count { batch.put(random.bytes(1 + Int(random.next(below: 3))), random.bytes(4)) }
+            if count == 12_000 { batch.deleteRange(from: [40], to: [90]) }
+            let effects = batch.effects.bytes
+            try model.apply(effects)
+            let index = LogIndex(rawValue: UInt64(model.log.count))
+            try effects.withUnsafeBytes { try shard.apply($0, index: index) }
+            var found: [Bytes] = []
+            try shard.scan(from: ByteView(start: nil, count: 0), to: ByteView(start: nil, count: 0)) { key, value in
+                found.append(key.bytes)
+                #expect(model.records[key.bytes] == value.bytes)
+                return true
+            }
+            #expect(found == model.records.keys.sorted { $0.lexicographicallyPrecedes($1) })
+        }
+    }
 }
