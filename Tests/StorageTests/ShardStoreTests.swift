@@ -225,7 +225,7 @@ struct ShardStoreTests {
         #expect(shard.overlayCount == keys.count)
     }
 
-    /// Lists of so many keys are sorted when they are applied, with what came before, and what comes after lies between.
+    /// Lists of so many keys are sorted when they are applied, with what came before; what comes after lies between.
     @Test func bulkLoadsKeepTheOrder() throws {
         let seed = freshSeed("bulk loads")
         var random = SplitMix64(seed: seed)

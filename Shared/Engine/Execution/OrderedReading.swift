@@ -71,8 +71,8 @@ struct OrderedReading {
 /// Reads rows in the order of the entries of an index, all as of one time: entries of a page, then the rows that they
 /// name.
 ///
-/// An entry may be left of a row that has expired, and another row may have its key by now: a row counts where it has the
-/// values of the entry, and nowhere else.
+/// An entry may be left of a row that has expired, and another row may have its key by now: a row counts where it has
+/// the values of the entry, and nowhere else.
 final class OrderedEntryCursor: RowCursor {
     /// Rows that are asked for at once.
     private static let page = 512

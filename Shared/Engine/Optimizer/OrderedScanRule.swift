@@ -2,8 +2,8 @@ import Base
 import DataModel
 
 /// Under a limit, rows that are wanted in the order of the primary key or of an index are read in that order, up to the
-/// limit, and not sorted, if that costs less than to find all of them. Without a limit too, where they are too many to be
-/// kept in memory.
+/// limit, and not sorted, if that costs less than to find all of them. Without a limit too, where they are too many to
+/// be kept in memory.
 struct OrderedScanRule {
     /// Rows that a limit wants whose value is not known: a page of an application.
     static let usualLimit = 100.0
