@@ -52,7 +52,8 @@ extension ShardExecutor {
 
     /// From the open entry on the store shows half of a transaction, or not any more.
     func mark(_ isHalfDone: Bool) {
-        HalfDoneMark.key(buckets).withUnsafeBytes { key in
+        HalfDoneMark.key(firstBucket: buckets.first?.lowerBound ?? 0).withUnsafeBytes { key in
+            // What it says does not matter, only that it is there.
             if isHalfDone { open.put(key: key, value: ByteView(rebasing: key[..<1])) } else { open.delete(key: key) }
         }
     }
@@ -117,8 +118,6 @@ extension ShardExecutor {
 /// The record that says that a shard's store shows half of a transaction: put with the entry that commits one in
 /// pieces, deleted with the last of them. Who answers from the store without asking for locks looks at it.
 enum HalfDoneMark {
-    static func key(_ buckets: [Range<Int>]) -> Bytes { key(firstBucket: buckets.first?.lowerBound ?? 0) }
-
     static func key(firstBucket: Int) -> Bytes {
         var buffer = ByteBuffer(capacity: 64)
         TransactionKey.appendMark(BucketID(rawValue: UInt16(truncatingIfNeeded: firstBucket)), into: &buffer)

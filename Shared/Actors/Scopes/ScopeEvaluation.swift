@@ -20,8 +20,7 @@ package final class ScopeEvaluation {
         /// Memory for activations.
         package var memoryBytes = 256 << 10
 
-        package init() {
-        }
+        package init() {}
     }
 
     private let limits: Limits
