@@ -59,22 +59,46 @@ struct RangeWatchTests {
         for range in ranges { range.content = nil }
     }
 
-    @Test("what deletes ranges reaches all of a table, or of all tables")
+    @Test("what deletes a range reaches the buckets of tables that it touches")
     func rangeDeletions() throws {
         let store = try Self.makeStore()
-        let range = try Self.range(store, 6, [1])
+        let ranges = try [(5, [1]), (5, [25]), (6, [1]), (7, [1])].map { try Self.range(store, $0, Bytes($1)) }
+        func cleared(_ time: UInt64, from: Bytes, to: Bytes) throws -> [Bool] {
+            for range in ranges { range.content = range }
+            try Self.apply(store, at: time) { $0.deleteRange(from: from, to: to) }
+            return ranges.map { $0.content == nil && $0.newest == Timestamp(rawValue: time) }
+        }
+        let none = [false, false, false, false]
+        #expect(try cleared(200, from: Self.key(5, Self.other, []), to: Self.key(5, Self.other, [255])) == none)
+        #expect(
+            try cleared(300, from: Self.key(5, Self.table, []), to: Self.key(5, Self.table, [255]))
+                == [true, true, false, false])
+        #expect(
+            try cleared(400, from: Self.key(5, Self.other, []), to: Self.key(6, Self.other, [])) == [
+                false, false, true, false,
+            ])
+        #expect(try cleared(500, from: [0], to: [255]) == [true, true, true, true])
+        #expect(try cleared(600, from: Self.key(8, Self.table, []), to: [255]) == none)
+        for range in ranges { range.content = nil }
+    }
+
+    /// A collection that is gone is collected bucket by bucket, up to and with its last index: the end of that lies at
+    /// the beginning of the next collection.
+    @Test("what is left of another table goes without a trace")
+    func collecting() throws {
+        let store = try Self.makeStore()
+        let dropped = CollectionID(rawValue: Self.table.rawValue - 1)
+        let range = try Self.range(store, 5, [1])
         range.content = range
+        var from = ByteBuffer(capacity: 16), to = ByteBuffer(capacity: 16)
+        NativeKeyLayout.appendPrefix(BucketID(rawValue: 5), dropped, into: &from)
+        NativeKeyLayout.appendPrefix(BucketID(rawValue: 5), dropped, index: .max, into: &to)
+        NativeKeyLayout.makeRangeEnd(&to)
         try Self.apply(store, at: 200) {
-            $0.deleteRange(from: Self.key(5, Self.other, []), to: Self.key(5, Self.other, [255]))
+            $0.collectRange(from: from.readable, to: to.readable, floor: Timestamp(rawValue: 150))
         }
-        #expect(range.content != nil)
-        try Self.apply(store, at: 300) {
-            $0.deleteRange(from: Self.key(5, Self.table, []), to: Self.key(5, Self.table, [255]))
-        }
-        #expect(range.content == nil && range.newest == Timestamp(rawValue: 300))
-        range.content = range
-        try Self.apply(store, at: 400) { $0.deleteRange(from: [0], to: [255]) }
-        #expect(range.content == nil && range.newest == Timestamp(rawValue: 400))
+        #expect(range.content != nil && range.newest == Timestamp(rawValue: 100))
+        range.content = nil
     }
 
     @Test("a new range begins with the changes of the one that it was cut from, and what was kept of that goes")
