@@ -32,7 +32,7 @@ struct NodeSettings {
     /// Who the node was when it wrote its log; nil if it does not know.
     var id: NodeID?
     var durability: Durability
-    /// Actor memory over all shards, in bytes.
+    /// Memory of activations over all shards, in bytes.
     var actorMemory: Int
     var store = RocksDBOptions()
     /// Columns of tables that are kept decoded, in bytes.
@@ -50,6 +50,9 @@ struct NodeSettings {
     var scopes = ShardScopes.Limits()
     /// What a shard keeps of sagas.
     var sagas = SagaLimits()
+
+    /// The share of each shard that the node has a replica of, whoever leads it: any of them may come to lead.
+    func actorMemory(shards: Int) -> Int { max(actorMemory / max(shards, 1), 1 << 20) }
 }
 
 /// The shards of one process and what they share.
@@ -201,11 +204,13 @@ final class Node {
         slotsPerBucket = Slot.count / map.bucketCount
         var owners: [ShardExecutor?] = Array(repeating: nil, count: map.bucketCount)
         for executor in executors { executor.isPlanned = map.shard(executor.shard)?.replicas.contains(id) ?? false }
+        let memory = settings.actorMemory(shards: map.shards.count { $0.replicas.contains(id) })
         // One that has not quite left comes back when it has: see `hasDeparted`.
         for shard in map.shards where shard.replicas.contains(id) && !departures.isLeaving(shard.id) {
             do {
                 let executor =
                     try executors.first { $0.shard == shard.id } ?? start(shard, as: id, bucketCount: map.bucketCount)
+                executor.runtime.memoryLimit = memory
                 for bucket in shard.buckets.joined() { owners[bucket] = executor }
             } catch {
                 fatal("shard \(shard.id) did not start", error)

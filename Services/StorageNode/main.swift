@@ -16,7 +16,9 @@ let description = ServiceDescription(
         ConfigurationOption("zone", .string, default: "", help: "What fails together with it: a machine, rack or site"),
         ConfigurationOption(
             "fsync", .choice(["always", "everysec"]), default: "always", help: "When a write counts as done"),
-        ConfigurationOption("actor-memory", .bytes, default: "256MB", help: "Memory of decoded hot state, per shard"),
+        ConfigurationOption(
+            "actor-memory", .bytes, default: "0",
+            help: "Memory of decoded hot state; 0: an eighth of what the machine or the container has"),
         ConfigurationOption(
             "token-retention", .duration, default: "10m", help: "How long the outcome of a call with a token is kept"),
         ConfigurationOption(
@@ -34,18 +36,22 @@ let description = ServiceDescription(
         ConfigurationOption(
             "transaction-entry", .bytes, default: "8MB",
             help: "Changes of a transaction that lie in one entry of the log; more are written in pieces"),
-        ConfigurationOption("block-cache", .bytes, default: "64MB", help: "Memory of the store's block cache"),
+        ConfigurationOption(
+            "block-cache", .bytes, default: "0",
+            help: "Memory of the store's block cache; 0: a sixteenth of what the machine or the container has"),
     ],
     check: { try $0.checkAddresses("listen", "coordinator") })
 
 Service.run(description) { service in
     let options = service.configuration
+    let given = options.bytes("actor-memory")
     var settings = NodeSettings(
         directory: options.string("data"),
         durability: options.string("fsync") == "always" ? .always : .everySecond,
-        actorMemory: options.bytes("actor-memory"))
+        actorMemory: given > 0 ? given : MachineMemory.bytes() / 8)
     settings.id = NodeIdentity.lastNode(settings.directory, disk: PosixDisk())
-    settings.store.blockCacheBytes = options.bytes("block-cache")
+    let cache = options.bytes("block-cache")
+    settings.store.blockCacheBytes = cache > 0 ? cache : MachineMemory.bytes() / 16
     settings.columnMemory = options.bytes("column-memory")
     settings.scopes.limit(options.bytes("transaction-limit"))
     settings.transactions.cut(above: options.bytes("transaction-entry"))

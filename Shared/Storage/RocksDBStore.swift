@@ -104,6 +104,10 @@ package final class RocksDBStore: Store, @unchecked Sendable {
         rocksdb_block_based_options_set_pin_top_level_index_and_filter(table, 1)
         rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(table, 1)
         rocksdb_block_based_options_set_format_version(table, 5)
+        // Records are read by their whole keys mostly: a hash in each block finds them without comparing keys.
+        rocksdb_block_based_options_set_data_block_index_type(
+            table, Int32(rocksdb_block_based_table_data_block_index_type_binary_search_and_hash))
+        rocksdb_block_based_options_set_data_block_hash_ratio(table, 0.75)
         rocksdb_options_set_block_based_table_factory(settings, table)
     }
 

@@ -103,6 +103,9 @@ struct RuntimeTests {
         #expect(rig.runtime.statistics.evictions > 0)
         for number in 0..<500 { #expect(rig.call(.get, "k\(number)") == .data("v\(number)")) }
         #expect(rig.runtime.memoryUsed < 20_000, "reading makes room as it goes")
+        rig.runtime.memoryLimit = 1 << 20
+        for number in 0..<500 { #expect(rig.call(.get, "k\(number)") == .data("v\(number)")) }
+        #expect(rig.runtime.activationCount == 500, "a higher limit holds from now on")
         rig.now += rig.limits.idleMilliseconds + 1
         rig.runtime.sweep(now: rig.now, limit: 10_000)
         #expect(rig.runtime.activationCount == 0)

@@ -25,7 +25,7 @@ package final class ActorRuntime {
     // What the shard is.
 
     let reader: any RecordReader
-    let limits: ActorLimits
+    var limits: ActorLimits
     /// Buckets of the cluster, and which of them are the shard's.
     let bucketCount: Int
     let buckets: Range<Int>

@@ -131,6 +131,15 @@ extension ActorRuntime {
         }
     }
 
+    /// Memory for activations, in bytes. What is over it goes a few at a time, with the calls that come.
+    package var memoryLimit: Int {
+        get { limits.memoryBytes }
+        set {
+            limits.memoryBytes = newValue
+            if !recordsEvents { attentionMark = newValue }
+        }
+    }
+
     func mayLeave(_ activation: Activation) -> Bool {
         !activation.isDirty && !activation.isPending && activation.pendingIndex <= committed
     }
