@@ -49,7 +49,7 @@ extension NodePlanRunner {
         let isAlone = call.use == .alone
         if case .within(let terms) = call.use { open(terms, context) }
         if isAlone, copy.isFrom { open(TransactionTerms(), context) }
-        var work = Work(token: token, isAlone: isAlone && !copy.isFrom, statement: statement, request: request)
+        let work = Work(token: token, isAlone: isAlone && !copy.isFrom, statement: statement, request: request)
         work.copy = CopyRun(copy, textSettings(context), isAlone: isAlone)
         begin(work, context)
         send(at: nil)
@@ -214,7 +214,7 @@ extension NodePlanRunner {
 
     // MARK: TO
 
-    func beginOutput(_ work: inout Work, _ columns: [ResultColumn]) -> StatementError? {
+    func beginOutput(_ work: Work, _ columns: [ResultColumn]) -> StatementError? {
         guard var copy = work.copy else { return nil }
         do throws(StatementError) {
             let output = try CopyOutput(copy.statement, columns: columns, settings: copy.settings)

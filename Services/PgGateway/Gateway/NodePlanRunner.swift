@@ -14,8 +14,8 @@ import Net
 /// A statement about one record, once a node has said that it is one, goes to the record's shard as a call of its own
 /// (`PointStatements.swift`).
 final class NodePlanRunner: PlanRunner, ReplyReceiver {
-    /// What is under way.
-    struct Work {
+    /// What is under way: an object, which many look at for one of its fields.
+    final class Work {
         let token: UInt64
         let isAlone: Bool
         var statement: PlannedStatement?
@@ -34,6 +34,10 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         /// It was sent to the shard of its one record.
         var isPoint = false
         var copy: CopyRun?
+
+        init(token: UInt64, isAlone: Bool, statement: PlannedStatement?, request: QueryRequest) {
+            (self.token, self.isAlone, self.statement, self.request) = (token, isAlone, statement, request)
+        }
     }
 
     /// The rest of a result: its number at a node, and at which one; nil: at the transaction's home.
@@ -113,7 +117,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
             isAlone = false
             open(terms, context)
         }
-        var work = Work(token: token, isAlone: isAlone, statement: call.statement, request: request)
+        let work = Work(token: token, isAlone: isAlone, statement: call.statement, request: request)
         work.columnCount = call.description?.columns?.count ?? 0
         (work.rowsLeft, work.cursor) = (call.rowLimit == 0 ? nil : call.rowLimit, call.cursor)
         begin(work, context)
@@ -131,7 +135,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         var request = QueryRequest(.fetch)
         request.cursor = open.number
         request.rowLimit = UInt32(clamping: rowLimit)
-        var work = Work(token: token, isAlone: open.node != nil, statement: nil, request: request)
+        let work = Work(token: token, isAlone: open.node != nil, statement: nil, request: request)
         (work.columnCount, work.cursor, work.isFetch) = (open.columnCount, cursor, true)
         work.rowsLeft = rowLimit == 0 ? nil : rowLimit
         self.work = work
@@ -340,7 +344,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
 
     func answered(_ token: UInt64, _ reply: QueryReply, _ node: NodeID?) {
         for news in reply.sequences { sequences.note(news) }
-        guard var work, work.token == token else { return abandon(reply, node) }
+        guard let work, work.token == token else { return abandon(reply, node) }
         if reply.isPending { return wait(at: node) }
         if work.isPoint, reply.error == nil { return pointWaited(work, reply) }
         if reply.isUnknown {
@@ -350,7 +354,6 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
             }
             if let reason = work.reason { return fail(token, reason) }
             work.request.plan = statement.plan
-            self.work = work
             return send(at: node)
         }
         for notice in reply.notices {
@@ -367,13 +370,12 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
             work.request.wantsColumns = false
             if work.copy == nil {
                 client?.event { $0.began(token, columns) }
-            } else if let error = beginOutput(&work, columns) {
+            } else if let error = beginOutput(work, columns) {
                 return fail(token, error)
             }
         }
         work.given &+= Int64(reply.rows.count)
         if let left = work.rowsLeft { work.rowsLeft = max(0, left - reply.rows.count) }
-        self.work = work
         var wantsMore = true
         if !reply.rows.isEmpty {
             if work.copy != nil {
@@ -391,7 +393,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
 
     /// After the rows of a reply: more of them, or the end.
     private func goOn(_ token: UInt64, _ reply: QueryReply, _ node: NodeID?) {
-        guard var work, work.token == token else { return abandon(reply, node) }
+        guard let work, work.token == token else { return abandon(reply, node) }
         guard reply.cursor != 0 else { return complete(work, reply) }
         if let reason = work.reason {
             abandon(reply, node)
@@ -407,7 +409,6 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
         request.cursor = reply.cursor
         request.rowLimit = UInt32(clamping: work.rowsLeft ?? 0)
         (work.request, work.statement) = (request, nil)
-        self.work = work
         send(at: node)
     }
 

@@ -4,7 +4,7 @@ import DataModel
 import GatewayKit
 
 /// A statement about one record at most, as a node has described it.
-struct KnownPoint {
+final class KnownPoint {
     let point: QueryReply.Point
     /// Of the request that it was learnt from: the same statement with other types is another one.
     let requestTypes: [ValueTypeForm]
@@ -14,6 +14,14 @@ struct KnownPoint {
     let columns: [ResultColumn]?
     let givesRows: Bool
     let tag: String
+
+    init(
+        _ point: QueryReply.Point, requestTypes: [ValueTypeForm], types: [DataType], columns: [ResultColumn]?,
+        givesRows: Bool, tag: String
+    ) {
+        (self.point, self.requestTypes, self.types, self.columns) = (point, requestTypes, types, columns)
+        (self.givesRows, self.tag) = (givesRows, tag)
+    }
 }
 
 /// Statements about one record, sent to the shard that has it as one call: no node in between, no transaction. In a
@@ -40,25 +48,27 @@ extension NodePlanRunner {
             strange = []
         }
         points[request.fingerprint] = KnownPoint(
-            point: point, requestTypes: request.parameterTypes, types: types, columns: columns,
+            point, requestTypes: request.parameterTypes, types: types, columns: columns,
             givesRows: reply.givesRows, tag: reply.tag)
     }
 
     /// Sends the statement that is under way to its record's shard; false if it has to go the other way.
     func callPoint(_ token: UInt64) -> Bool {
-        guard let request = work?.request, let known = points[request.fingerprint],
-            known.requestTypes == request.parameterTypes, known.types.count == request.parameters.count,
-            !request.wantsColumns || known.columns != nil || !known.givesRows, let key = key(known, request)
+        guard let work, let known = points[work.request.fingerprint],
+            known.requestTypes == work.request.parameterTypes,
+            known.types.count == work.request.parameters.count,
+            !work.request.wantsColumns || known.columns != nil || !known.givesRows,
+            let key = key(known, work.request)
         else { return false }
         let slot = key.withUnsafeBytes { UInt32(Slot.ofPartition($0).rawValue) }
-        guard work?.isAlone == true || !isStrange(request.fingerprint, slot) else { return false }
+        guard work.isAlone || !isStrange(work.request.fingerprint, slot) else { return false }
         let name = key.withUnsafeBytes {
             RowKey.make(CollectionID(rawValue: known.point.collection), primaryKey: $0)
         }
         // The arguments behind one another, and where each begins.
         var flat = ByteBuffer(capacity: 64), ends = [known.point.program.count]
         flat.append(known.point.program)
-        for parameter in request.parameters {
+        for parameter in work.request.parameters {
             if let value = parameter.value {
                 value.withUnsafeBytes { PointParameter.append($0, isBinary: parameter.isBinary, to: &flat) }
             } else {
@@ -74,16 +84,16 @@ extension NodePlanRunner {
         }
         let method: Method = known.point.writes ? .rowModify : .rowQuery
         let numbers = [Int64(bitPattern: known.point.version), 0]
-        work?.isPoint = true
+        work.isPoint = true
         name.withUnsafeBytes { name in
             numbers.withUnsafeBufferPointer { numbers in
                 views.withUnsafeBufferPointer { views in
-                    guard work?.isAlone == true else {
+                    guard work.isAlone else {
                         var call = CallBatchEncoder()
                         call.append(
                             method: method, database: RowKey.database, key: name, flags: 0, numbers: numbers,
                             arguments: views)
-                        return callPoint(token, call.message.bytes, slot, request.lockTimeout)
+                        return callPoint(token, call.message.bytes, slot, work.request.lockTimeout)
                     }
                     router.call(
                         connection: connection, slot: slot, method: method, database: RowKey.database, key: name,
@@ -166,8 +176,7 @@ extension NodePlanRunner {
 
     func completed(_ ticket: UInt64, _ reply: borrowing ReplyView) {
         guard let work, work.token == ticket else { return }
-        let request = work.request
-        guard let known = points[request.fingerprint] else { return again(ticket) }
+        guard let known = points[work.request.fingerprint] else { return again(ticket) }
         switch reply.kind {
         case .data: answered(work, known, PointReply(reply.data))
         case .null: again(ticket)
@@ -185,7 +194,6 @@ extension NodePlanRunner {
     }
 
     private func answered(_ work: Work, _ known: KnownPoint, _ answer: PointReply?) {
-        var work = work
         switch answer {
         case .done(let count, let row):
             if work.request.wantsColumns, known.givesRows, let columns = known.columns {
@@ -213,11 +221,10 @@ extension NodePlanRunner {
 
     /// As any other statement: nothing was done. Where its shard is, the program is known afterwards.
     private func again(_ token: UInt64) {
-        guard var work, work.token == token, let statement = work.statement else { return }
+        guard let work, work.token == token, let statement = work.statement else { return }
         let key = points.removeValue(forKey: work.request.fingerprint).flatMap { self.key($0, work.request) }
         if let reason = work.reason { return fail(token, reason) }
         (work.request.plan, work.isPoint) = (statement.plan, false)
-        self.work = work
         let slot = key.map { $0.withUnsafeBytes { UInt32(Slot.ofPartition($0).rawValue) } }
         send(at: slot.flatMap { router.homeNode(forSlot: $0) })
     }

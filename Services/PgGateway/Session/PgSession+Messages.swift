@@ -300,7 +300,7 @@ extension PgSession {
 }
 
 /// A statement on its way to be prepared, and who asked.
-struct Preparation {
+final class Preparation {
     enum Origin { case parse, sql, cursor }
 
     let name: String

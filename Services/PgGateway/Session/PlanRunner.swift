@@ -50,7 +50,7 @@ package protocol PlanRunner: AnyObject {
 }
 
 /// A statement for a node: as written, and its plan.
-package struct PlannedStatement: Hashable, Sendable {
+package final class PlannedStatement: Hashable, Sendable {
     /// UTF-8 without zero bytes.
     package let text: Bytes
     /// Where its first character stands in what the client sent, from 0: added to the positions of errors.
@@ -70,6 +70,13 @@ package struct PlannedStatement: Hashable, Sendable {
         self.numbers = numbers
         fingerprint = plan.isEmpty ? [] : Bytes(SHA256.hash(plan).prefix(16))
     }
+
+    package static func == (left: PlannedStatement, right: PlannedStatement) -> Bool {
+        left.text == right.text && left.characterOffset == right.characterOffset && left.plan == right.plan
+            && left.numbers == right.numbers
+    }
+
+    package func hash(into hasher: inout Hasher) { hasher.combine(text) }
 
     private init(_ other: PlannedStatement, text: Bytes, numbers: [LiftedNumber]) {
         (self.text, characterOffset, verb, plan) = (text, other.characterOffset, other.verb, other.plan)

@@ -2,7 +2,7 @@ import Base
 import DataModel
 
 /// A statement that was prepared, by Parse or by PREPARE.
-struct PreparedStatement {
+final class PreparedStatement {
     /// nil: an empty one.
     let statement: SessionStatement?
     let byteCount: Int
