@@ -156,6 +156,7 @@ extension SQLState {
     package static let invalidPrecedingOrFollowingSize = SQLState("22013")
     package static let invalidArgumentForNtile = SQLState("22014")
     package static let invalidArgumentForNthValue = SQLState("22016")
+    package static let invalidUseOfEscapeCharacter = SQLState("2200C")
     package static let invalidEscapeCharacter = SQLState("22019")
     package static let invalidEscapeSequence = SQLState("22025")
     package static let stringDataLengthMismatch = SQLState("22026")

@@ -373,7 +373,7 @@ enum RegexFunctions {
                     case 1: result += "){1,1}(?:"
                     case _:
                         throw StatementError(
-                            .invalidEscapeCharacter,
+                            .invalidUseOfEscapeCharacter,
                             "SQL regular expression may not contain more than two escape-double-quote separators")
                     }
                     quotes += 1

@@ -161,7 +161,8 @@ final class RegexMatcher {
         var ranges: [Range<Int>?] = []
         for group in 0...groups {
             let low = vector[group * 2], high = vector[group * 2 + 1]
-            let isThere = group < Int(result) && low <= high && high <= text.count
+            // A group that took no part is told as -1.
+            let isThere = group < Int(result) && low >= 0 && low <= high && high <= text.count
             ranges.append(isThere ? low..<high : nil)
         }
         return Match(ranges: ranges)

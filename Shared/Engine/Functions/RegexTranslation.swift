@@ -23,6 +23,8 @@ struct RegexTranslation {
     private let source: [Unicode.Scalar]
     private var at = 0
     private var depth = 0
+    /// Inside of what is counted once, lazily: all in it is lazy.
+    private var isForcedLazy = false
     private var closed: Set<Int> = []
     private static let depthLimit = 200
 
@@ -166,6 +168,7 @@ struct RegexTranslation {
 
     private mutating func quantified() throws(StatementError) -> Bool? {
         let start = pattern.utf8.count, isGroup = at < source.count && source[at] == "("
+        let first = at, groupsBefore = groups
         guard var greedy = try atom() else {
             // A constraint: nothing may be counted of it.
             if at < source.count, ["*", "+", "?"].contains(source[at]) || startsCount {
@@ -183,6 +186,15 @@ struct RegexTranslation {
         case "{" where startsCount: (count, isFixed) = try readCount()
         case _: return greedy
         }
+        let isLazy = accept("?")
+        if isGroup, count == "{1,1}", isLazy, !isForcedLazy {
+            // What is counted once is as short as can be, whatever it is made of.
+            let end = at
+            pattern.removeSubrange(pattern.utf8.index(pattern.startIndex, offsetBy: start)...)
+            (at, groups, isForcedLazy) = (first, groupsBefore, true)
+            defer { (at, isForcedLazy) = (end, false) }
+            _ = try atom()
+        }
         if count == "+", !isGroup, !pattern.utf8.dropFirst(start).starts(with: "\\g".utf8) {
             // The automaton counts what it repeats once or more, and keeps every count apart.
             let piece = String(decoding: pattern.utf8.dropFirst(start), as: UTF8.self)
@@ -190,8 +202,7 @@ struct RegexTranslation {
         } else {
             pattern += count
         }
-        let isLazy = accept("?")
-        if isLazy { pattern += "?" }
+        if isLazy || isForcedLazy && !isFixed { pattern += "?" }
         if at < source.count, ["*", "+", "?"].contains(source[at]) || startsCount {
             throw Self.malformed("quantifier operand invalid")
         }
