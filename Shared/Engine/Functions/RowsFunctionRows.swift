@@ -106,21 +106,6 @@ enum RowsFunctions {
                     example: ("generate_series(5::\(type.name), 1::\(type.name), (-2)::\(type.name))", "5,3,1")
                 ) { a, _ throws(StatementError) in try integers(a[0], a[1], a[2]) })
         }
-        rows.append(
-            RowsFunction(
-                lazy: "generate_series", [.of(.decimal), .of(.decimal), .of(.decimal)], .of(.decimal),
-                example: ("generate_series(1.0, 2.0, 0.5)", "1.0,1.5,2.0")
-            ) { a, _ throws(StatementError) in
-                guard case .decimal(let start) = a[0], case .decimal(let end) = a[1], case .decimal(let step) = a[2]
-                else { return RowStream([]) }
-                guard !step.isZero else { throw zeroStep }
-                var next: Decimal? = start
-                return RowStream { () throws(StatementError) in
-                    guard let value = next, step.signum > 0 ? value <= end : value >= end else { return nil }
-                    next = try ArithmeticFunctions.compute(.add, value, step)
-                    return [.decimal(value)]
-                }
-            })
         return rows
     }()
 

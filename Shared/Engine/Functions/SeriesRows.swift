@@ -9,22 +9,32 @@ enum SeriesRows {
             lazy: "generate_series", [.of(.decimal), .of(.decimal)], .of(.decimal),
             example: ("generate_series(1.5, 3.5)", "1.5,2.5,3.5")
         ) { a, _ throws(StatementError) in
-            for value in a {
-                guard value.exact.isFinite else {
-                    let what = value.exact.kind == .nan ? "NaN" : "infinity"
-                    throw StatementError(
-                        .invalidParameterValue, "start value cannot be \(what)")
-                }
-            }
-            let end = a[1].exact
-            var value = a[0].exact
-            return RowStream { () throws(StatementError) in
-                guard value <= end else { return nil }
-                defer { value = (try? ArithmeticFunctions.compute(.add, value, Decimal(1))) ?? .notANumber }
-                return [.decimal(value)]
-            }
+            try decimals(a[0].exact, a[1].exact, step: Decimal(1))
+        },
+        RowsFunction(
+            lazy: "generate_series", [.of(.decimal), .of(.decimal), .of(.decimal)], .of(.decimal),
+            example: ("generate_series(1.0, 2.0, 0.5)", "1.0,1.5,2.0")
+        ) { a, _ throws(StatementError) in
+            try decimals(a[0].exact, a[1].exact, step: a[2].exact)
         },
     ]
+
+    private static func decimals(_ start: Decimal, _ end: Decimal, step: Decimal) throws(StatementError) -> RowStream {
+        for (value, name) in [(start, "start value"), (end, "stop value"), (step, "step size")] {
+            guard value.isFinite else {
+                let what = value.kind == .nan ? "NaN" : "infinity"
+                throw StatementError(.invalidParameterValue, "\(name) cannot be \(what)")
+            }
+        }
+        guard !step.isZero else { throw RowsFunctions.zeroStep }
+        var next: Decimal? = start
+        return RowStream { () throws(StatementError) in
+            guard let value = next, step.signum > 0 ? value <= end : value >= end else { return nil }
+            // Behind the greatest number there is none.
+            next = try? ArithmeticFunctions.compute(.add, value, step)
+            return [.decimal(value)]
+        }
+    }
 
     private static func moments(_ type: DataType, _ suffix: String) -> RowsFunction {
         let literal = "'2024-01-31\(suffix)'::\(type.name)", end = "'2024-02-29\(suffix)'::\(type.name)"
