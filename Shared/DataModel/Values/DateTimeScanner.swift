@@ -13,6 +13,9 @@ struct DateTimeScanner {
 
     static let fieldLimit = 25, lengthLimit = 128
 
+    /// Words that a digit ends: `1h30m`.
+    private static let units: Set<String> = ["d", "h", "m", "mm", "s", "y"]
+
     private let bytes: [UInt8]
     private var position = 0
     private var text: [UInt8] = []
@@ -90,8 +93,9 @@ struct DateTimeScanner {
         take(while: \.isLetter)
         var isMore = Self.isSeparator(byte)
         if !isMore, let byte, byte == UInt8(ascii: "+") || byte.isDigit {
-            switch DateTimeWord.find(String(decoding: text, as: UTF8.self)) {
-            case nil, .zone: isMore = true
+            let word = String(decoding: text, as: UTF8.self)
+            switch DateTimeWord.find(word) {
+            case nil, .zone: isMore = !Self.units.contains(word)
             case .month, .weekday, .era, .meridiem, .now, .today, .epoch, .infinity, .midnight, .timeMark,
                 .julianMark, .daylight, .ignored:
                 isMore = false

@@ -63,13 +63,12 @@ extension Binder {
             let known = BoundExpression(form: .parameter(index), type: parameterTypes[index], position: position)
             return try coerce(known, to: type, context, at: position)
         case .constant(.text(let text)):
-            do throws(StatementError) {
-                let value = try TextForms.parse(text, type, settings)
-                let fitted = try Casts.fit(value, to: type, isExplicit: context == .explicit)
-                return .constant(fitted, type, at: position)
-            } catch {
+            let value: Value
+            do throws(StatementError) { value = try TextForms.parse(text, type, settings) } catch {
                 throw error.placed(at: position)
             }
+            // What does not fit has no place: the value is read, and then made shorter.
+            return .constant(try Casts.fit(value, to: type, isExplicit: context == .explicit), type, at: position)
         case .constant: return .constant(.null, type, at: position)
         default:  // A subquery's or a CASE's column of unknown literals.
             let text = BoundExpression(form: expression.form, type: .text, position: position)

@@ -8,7 +8,9 @@ package enum TextForms {
         -> Value
     {
         guard ObjectNames.kinds.contains(type.kind), !type.isArray else {
-            return try ValueText.parse(text, as: type.unconstrained, settings.text)
+            // An interval's fields say what a bare number in the text counts.
+            let isInterval = type.kind == .interval && !type.isArray
+            return try ValueText.parse(text, as: isInterval ? type : type.unconstrained, settings.text)
         }
         return .oid(try ObjectNames(SystemCatalog(settings)).number(text, type.kind))
     }
