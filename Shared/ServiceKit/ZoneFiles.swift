@@ -15,11 +15,23 @@ package enum ZoneFiles {
         return names.sorted()
     }
 
-    /// The rules of a zone of that name.
+    /// Names by what they are in small letters.
+    private static let spellings = Dictionary(names().map { (folded($0), $0) }) { first, _ in first }
+
+    private static func folded(_ name: String) -> Bytes {
+        name.utf8.map { (0x41...0x5a).contains($0) ? $0 | 0x20 : $0 }
+    }
+
+    /// The rules of a zone of that name, in small letters or capitals.
     package static func rules(_ name: String) -> ZoneRules? {
-        guard !name.contains(".."), let bytes = try? PosixDisk().read("\(root)/\(name)", limit: 1 << 20) else {
-            return nil
-        }
+        guard !name.contains("..") else { return nil }
+        if let rules = read(name) { return rules }
+        guard let spelled = spellings[folded(name)], spelled != name else { return nil }
+        return read(spelled)
+    }
+
+    private static func read(_ name: String) -> ZoneRules? {
+        guard let bytes = try? PosixDisk().read("\(root)/\(name)", limit: 1 << 20) else { return nil }
         return bytes.withUnsafeBytes { ZoneRules(name: name, tzif: $0) }
     }
 

@@ -94,6 +94,15 @@ def test_zones(connection):
     assert connection.execute(moment).fetchone() == ("2024-07-01 12:00:00+00",)
     connection.execute("SET timezone = 'Europe/Berlin'")
     assert connection.execute(moment).fetchone() == ("2024-07-01 14:00:00+02",)
+    # Names in any letters, also within a timestamp; rules as POSIX has them, which count WEST of Greenwich.
+    named = "SELECT (timestamptz '2024-07-01 12:00 america/New_York')::text, time '10:00' AT TIME ZONE 'utc'"
+    assert connection.execute(named).fetchone()[0] == "2024-07-01 18:00:00+02"
+    rules = ("cst6cdt,m3.2.0,m11.1.0", "07:00:00-05"), ("+02:30", "09:30:00-02:30"), ("EUROPE/lisbon", "13:00:00+01")
+    for zone, shown in rules:
+        connection.execute(f"SET timezone = '{zone}'")
+        assert connection.execute(moment).fetchone() == (f"2024-07-01 {shown}",)
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        connection.execute("SET timezone = 'Nowhere/City'")
 
 
 def test_transactions(cluster, connection):

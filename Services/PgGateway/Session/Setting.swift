@@ -273,7 +273,12 @@ package struct TimeZoneNames: Sendable {
         if folded == "utc" || folded == "gmt" { return folded.uppercased() }
         if let known = byFoldedName[folded] { return known }
         if text.hasPrefix("<"), Self.posixOffset(text) != nil { return text }
-        guard let hours = Double(text), hours.isFinite, abs(hours) <= 167 else { return nil }
+        guard let hours = Double(text) else {
+            // Rules as POSIX writes them, which count hours WEST of Greenwich.
+            let rules = text.uppercased()
+            return ZoneRules(posix: rules) != nil ? rules : nil
+        }
+        guard hours.isFinite, abs(hours) <= 167 else { return nil }
         return Self.zone(minutes: Int((hours * 60).rounded()))
     }
 

@@ -50,6 +50,11 @@ struct DateTimeParser {
         }
         if isTimeNext, field.kind != .time {
             isTimeNext = false
+            if field.kind == .date, let sign = field.text.firstIndex(of: UInt8(ascii: "-")) {
+                // A time and a zone run together: T040506-08.
+                try addCompact(Array(field.text[..<sign]), asTime: true)
+                return try addZone(Array(field.text[sign...]))
+            }
             guard field.kind == .number, time == nil else { throw .malformed }
             return try addCompact(field.text, asTime: true)
         }
@@ -225,7 +230,9 @@ struct DateTimeParser {
             return try addDate(DateTimeScanner.Field(kind: .date, text: text))
         }
         if isTimeFirst, !hasDate { return try addCompact(text, asTime: true) }
-        if text.count >= 6, !hasDate || time == nil { return try addCompact(text, asTime: hasDate) }
+        // Behind the rest of a date and a time it is a year.
+        let isAlone = year == nil && month == nil && day == nil
+        if text.count >= 6, isAlone || time == nil { return try addCompact(text, asTime: hasDate) }
         if hasDate {
             guard time == nil else { throw .malformed }
             return try addCompact(text, asTime: true)
@@ -263,7 +270,10 @@ struct DateTimeParser {
         guard minute < 60, second <= 60, hour <= 24, fraction <= 1_000_000,
             hour < 24 || (minute == 0 && second == 0 && fraction == 0)
         else { throw .outOfRange }
-        return Int64((hour * 60 + minute) * 60 + second) * 1_000_000 + fraction
+        let time = Int64((hour * 60 + minute) * 60 + second) * 1_000_000 + fraction
+        // A leap second is the next minute; there is none behind midnight.
+        guard time <= Calendar.microsecondsPerDay else { throw .outOfRange }
+        return time
     }
 
     /// `hh:mm`, `hh:mm:ss.fff`.
@@ -299,13 +309,13 @@ struct DateTimeParser {
         guard let first = number(parts[0]) else { throw .zoneOutOfRange }
         var hour = first, minute = 0, second = 0
         if parts.count > 1 {
-            guard let value = number(parts[1]) else { throw .malformed }
+            guard let value = parts[1].isEmpty ? 0 : number(parts[1]) else { throw .malformed }
             minute = value
         } else if parts[0].count > 2 {
             (hour, minute) = (first / 100, first % 100)
         }
         if parts.count > 2 {
-            guard let value = number(parts[2]) else { throw .malformed }
+            guard let value = parts[2].isEmpty ? 0 : number(parts[2]) else { throw .malformed }
             second = value
         }
         guard hour <= 15, minute < 60, second < 60 else { throw .zoneOutOfRange }

@@ -69,7 +69,8 @@ enum DateTimeText {
         }
         guard let day = day(parsed, settings) else { throw malformed(text, title) }
         let outOfRange = StatementError(.datetimeFieldOverflow, "timestamp out of range: \"\(text)\"")
-        guard day >= Calendar.firstDay, day <= Calendar.endOfTimestamps else { throw outOfRange }
+        // The zone may bring the day before the first one back.
+        guard day >= Calendar.firstDay - 1, day <= Calendar.endOfTimestamps else { throw outOfRange }
         let local = Int64(day) * Calendar.microsecondsPerDay + (parsed.time ?? 0)
         let moment =
             if !hasZone { local } else if let offset = parsed.offset { local &- Int64(offset) * 1_000_000 } else {

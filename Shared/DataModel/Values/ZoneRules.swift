@@ -46,6 +46,19 @@ package struct ZoneRules: Sendable {
         table = Table(name: text, transitions: [], kinds: [], periods: [rule.standard], rule: rule)
     }
 
+    /// An offset as timestamps have it: `+2`, `-03:30`, `+0100`.
+    package enum Numeric { case none, outOfRange, offset(Int32) }
+
+    /// Reads such an offset, which counts EAST of Greenwich.
+    package static func numeric(_ text: String) -> Numeric {
+        let bytes = Array(text.utf8)
+        guard bytes.first == UInt8(ascii: "+") || bytes.first == UInt8(ascii: "-") else { return .none }
+        do throws(DateTimeParser.Failure) { return .offset(try DateTimeParser.zone(bytes)) } catch {
+            if case .zoneOutOfRange = error { return .outOfRange }
+            return .none
+        }
+    }
+
     package var name: String { table.name }
 
     /// Whether it is the same offset at any time.

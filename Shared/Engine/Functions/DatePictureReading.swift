@@ -7,7 +7,9 @@ private struct ReadParts {
     var yearDigits = 4
     var isoYear: Int?, isoWeek: Int?, isoDay: Int?, isoDayOfYear: Int?
     var weekOfYear: Int?, weekOfMonth: Int?, julian: Int?, quarter: Int?
-    var hour: Int?, minute: Int?, second: Int?, secondsOfDay: Int?, microseconds = 0
+    var hour: Int?, minute: Int?, second: Int?, secondsOfDay: Int?, milliseconds = 0, microseconds = 0
+    /// FF: to so many digits the whole is rounded.
+    var precision: Int32?
     var isTwelve = false, isAfternoon: Bool?, isBC = false
     var zoneHour: Int?, zoneMinute: Int?, isZoneNegative = false
 }
@@ -17,6 +19,8 @@ struct DatePictureReader {
     private let items: [DatePicture.Item]
     private let text: [Unicode.Scalar]
     private var at = 0
+    /// Blanks and separators that were passed over and that the picture does not have.
+    private var skipped = 0
     private var parts = ReadParts()
 
     private init(_ text: String, _ picture: DatePicture) {
@@ -24,13 +28,14 @@ struct DatePictureReader {
         self.text = Array(text.unicodeScalars)
     }
 
-    /// The day, the microseconds in it and the zone that was given, in seconds east.
+    /// The day, the microseconds in it and the zone that was given, in seconds east; to how many digits to round.
     static func read(_ text: String, _ picture: DatePicture) throws(StatementError)
-        -> (day: Int, time: Int64, offset: Int?)
+        -> (day: Int, time: Int64, offset: Int?, precision: Int32?)
     {
         var reader = DatePictureReader(text, picture)
         try reader.walk()
-        return try reader.assemble(text)
+        let (day, time, offset) = try reader.assemble(text)
+        return (day, time, offset, reader.parts.precision)
     }
 
     private static func isSpace(_ scalar: Unicode.Scalar) -> Bool {
@@ -48,7 +53,7 @@ struct DatePictureReader {
     // MARK: Walking
 
     private mutating func walk() throws(StatementError) {
-        var isExact = false, skipped = 0
+        var isExact = false
         for (index, item) in items.enumerated() {
             guard at < text.count else { return }
             if case .field(let place) = item, place.field == .exact { isExact = true }
@@ -194,12 +199,14 @@ struct DatePictureReader {
         case .hour24: try set(\.hour, try number(place, 2, isFree: isFree), place)
         case .minute: try set(\.minute, try number(place, 2, isFree: isFree), place)
         case .second: try set(\.second, try number(place, 2, isFree: isFree), place)
-        case .milliseconds, .fraction3: try readFraction(place, 3, isFree)
-        case .microseconds, .fraction6: try readFraction(place, 6, isFree)
+        case .milliseconds: parts.milliseconds = try fraction(place, 3, of: 3, isFree)
+        case .microseconds: parts.microseconds = try fraction(place, 6, of: 6, isFree)
         case .fraction1: try readFraction(place, 1, isFree)
         case .fraction2: try readFraction(place, 2, isFree)
+        case .fraction3: try readFraction(place, 3, isFree)
         case .fraction4: try readFraction(place, 4, isFree)
         case .fraction5: try readFraction(place, 5, isFree)
+        case .fraction6: try readFraction(place, 6, isFree)
         case .secondsOfDay, .secondsOfDay5: try set(\.secondsOfDay, try number(place, 5, isFree: isFree), place)
         case .zone, .offset:
             throw StatementError(
@@ -208,6 +215,9 @@ struct DatePictureReader {
             if at < text.count, text[at] == "-" || text[at] == "+" || text[at] == " " {
                 parts.isZoneNegative = text[at] == "-"
                 at += 1
+            } else if skipped > 0, at > 0 {
+                // The sign was taken for a separator.
+                parts.isZoneNegative = text[at - 1] == "-"
             }
             try set(\.zoneHour, try number(place, 2, isFree: isFree), place)
         case .zoneMinute: try set(\.zoneMinute, try number(place, 2, isFree: isFree), place)
@@ -243,9 +253,13 @@ struct DatePictureReader {
         case .century: try set(\.century, try number(place, 2, isFree: isFree), place)
         case .julian: try set(\.julian, try number(place, 7, isFree: true), place)
         case .yearComma:
-            let thousands = try number(place, 1, isFree: true)
+            var rest = place
+            rest.ordinal = nil
+            let thousands = try number(rest, 1, isFree: true)
             if at < text.count, text[at] == "," { at += 1 }
-            try set(\.year, thousands * 1000 + (try number(place, 3, isFree: false)), place)
+            let isShort = text[min(at, text.count)...].prefix(3).count { Self.isDigit($0) } < 3
+            try set(\.year, thousands * 1000 + (try number(rest, 3, isFree: isShort)), place)
+            if place.ordinal != nil, at + 2 <= text.count { at += 2 }
         case .year4: try readYear(place, 4, isFree)
         case .year3: try readYear(place, 3, isFree)
         case .year2: try readYear(place, 2, isFree)
@@ -277,17 +291,21 @@ struct DatePictureReader {
         }
     }
 
+    /// Digits of a fraction count from the left: .7 is seven tenths. More than there are places make it too large.
+    private mutating func fraction(_ place: DatePicture.Place, _ length: Int, of places: Int, _ isFree: Bool)
+        throws(StatementError) -> Int
+    {
+        let start = at
+        var value = try number(place, length, isFree: isFree)
+        for _ in 0..<max(places - (at - start), 0) { value *= 10 }
+        return value
+    }
+
     private mutating func readFraction(_ place: DatePicture.Place, _ length: Int, _ isFree: Bool)
         throws(StatementError)
     {
-        let start = at
-        let value = try number(place, length, isFree: isFree)
-        // Of a fraction the digits count from the left: .7 is seven tenths.
-        var scaled = value
-        for _ in 0..<max(6 - (at - start), 0) { scaled *= 10 }
-        if at - start > 6 { for _ in 0..<(at - start - 6) { scaled /= 10 } }
-        guard (0..<1_000_000).contains(scaled) else { throw outOfRange(excerpt(0)) }
-        parts.microseconds = scaled
+        parts.microseconds = try fraction(place, length, of: 6, isFree)
+        parts.precision = Int32(length)
     }
 
     // MARK: Together
@@ -308,14 +326,15 @@ struct DatePictureReader {
             }
             if parts.isAfternoon == true { hour = hour < 12 ? hour + 12 : hour } else if hour == 12 { hour = 0 }
         }
-        guard (0...59).contains(minute), (0...59).contains(second),
-            (0...23).contains(hour) || hour == 24 && minute == 0 && second == 0 && parts.microseconds == 0
+        let part = parts.milliseconds * 1000 + parts.microseconds
+        guard (0...59).contains(minute), (0...59).contains(second), (0...23).contains(hour),
+            (0..<1_000_000).contains(part)
         else { throw outOfRange(text) }
-        let time = Int64((hour * 60 + minute) * 60 + second) * 1_000_000 + Int64(parts.microseconds)
+        let time = Int64((hour * 60 + minute) * 60 + second) * 1_000_000 + Int64(part)
         var offset: Int?
-        if let zoneHour = parts.zoneHour {
-            let minutes = parts.zoneMinute ?? 0
-            guard zoneHour <= 15, (0...59).contains(minutes) else { throw outOfRange(text) }
+        if parts.zoneHour != nil || parts.zoneMinute != nil {
+            let zoneHour = parts.zoneHour ?? 0, minutes = parts.zoneMinute ?? 0
+            guard (0...15).contains(zoneHour), (0...59).contains(minutes) else { throw outOfRange(text) }
             offset = (zoneHour * 3600 + minutes * 60) * (parts.isZoneNegative ? -1 : 1)
         }
         return (try day(text), time, offset)
@@ -324,17 +343,7 @@ struct DatePictureReader {
     private func day(_ text: String) throws(StatementError) -> Int {
         if let julian = parts.julian { return julian + Calendar.firstDay }
         if parts.isoYear != nil || parts.isoWeek != nil { return try isoDay(text) }
-        var year = parts.year ?? 0
-        if let century = parts.century {
-            if parts.year != nil, parts.yearDigits < 4 {
-                year = year % 100
-                if year == 0 { year = century * 100 } else { year += (century - 1) * 100 }
-            } else if parts.year == nil {
-                year = century > 0 ? (century - 1) * 100 + 1 : century * 100 + 1
-            }
-        }
-        if parts.isBC, year > 0 { year = 1 - year } else if year < 0 { year += 1 }
-        // Nothing was said of the year: the first before Christ.
+        let year = year
         var month = parts.month ?? 1, day = parts.day ?? 1
         var dayOfYear = parts.dayOfYear
         if let week = parts.weekOfYear { dayOfYear = dayOfYear ?? (week - 1) * 7 + 1 }
@@ -349,6 +358,20 @@ struct DatePictureReader {
             day <= Calendar.length(ofMonth: month, year: year)
         else { throw outOfRange(text) }
         return Calendar.days(year: year, month: month, day: day)
+    }
+
+    /// As the calendar counts, where 0 is the first year before Christ: what it is too where nothing says a year.
+    private var year: Int {
+        let given = parts.year ?? 0
+        guard let century = parts.century.map({ parts.isBC ? -$0 : $0 }), given == 0 || parts.yearDigits <= 2 else {
+            // Twice before Christ is after.
+            let year = parts.isBC ? -given : given
+            return year < 0 ? year + 1 : year
+        }
+        let rest = given % 100
+        if parts.year == nil || given == 0 { return century >= 0 ? (century - 1) * 100 + 1 : century * 100 + 1 }
+        if rest == 0 { return century * 100 + (century >= 0 ? 0 : 1) }
+        return century >= 0 ? rest + (century - 1) * 100 : (century + 1) * 100 - rest + 1
     }
 
     private func isoDay(_ text: String) throws(StatementError) -> Int {

@@ -160,7 +160,7 @@ enum DateTimeParts {
             ("make_timestamptz(2024, 2, 29, 8, 15, 23.5, 'CET')", "2024-02-29 07:15:23.5+00"), volatility: .stable
         ) { a, context throws(StatementError) in
             let local = try local(a)
-            return .timestamp(try rules(a[6].string, context).moment(ofLocal: local))
+            return .timestamp(try namedRules(a[6].string, context).moment(ofLocal: local))
         },
         .row(
             "make_interval", [.int32, .int32, .int32, .int32, .int32, .int32, .float64], .interval,
@@ -272,6 +272,22 @@ enum DateTimeParts {
             throw StatementError(.invalidParameterValue, "time zone \"\(name)\" not recognized")
         }
         return rules
+    }
+
+    /// As `make_timestamptz` reads a zone: a number counts hours EAST of Greenwich, not as POSIX has it.
+    private static func namedRules(_ name: String, _ context: ExecutionContext) throws(StatementError) -> ZoneRules {
+        guard let first = name.utf8.first else { return try rules(name, context) }
+        if (0x30...0x39).contains(first) {
+            throw StatementError(
+                .invalidParameterValue, "invalid input syntax for type numeric time zone: \"\(name)\"",
+                hint: "Numeric time zones must have \"-\" or \"+\" as first character.")
+        }
+        switch ZoneRules.numeric(name) {
+        case .offset(let seconds): return ZoneRules(name: name, offset: seconds)
+        case .outOfRange:
+            throw StatementError(.invalidParameterValue, "numeric time zone \"\(name)\" out of range")
+        case .none: return try rules(name, context)
+        }
     }
 
     private static func rules(_ interval: Interval) throws(StatementError) -> ZoneRules {

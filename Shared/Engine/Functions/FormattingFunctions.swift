@@ -56,7 +56,7 @@ enum FormattingFunctions {
             "to_date", [.text, .text], .date, ("to_date('05 Dec 2000', 'DD Mon YYYY')", "2000-12-05"),
             volatility: .stable
         ) { a, _ throws(StatementError) in
-            let (day, _, _) = try DatePictureReader.read(a[0].string, DatePicture(a[1].string))
+            let (day, _, _, _) = try DatePictureReader.read(a[0].string, DatePicture(a[1].string))
             guard day >= Calendar.firstDay, day < Calendar.endOfDates, let date = Int32(exactly: day) else {
                 throw StatementError(.datetimeFieldOverflow, "date out of range: \"\(a[0].string)\"")
             }
@@ -67,14 +67,16 @@ enum FormattingFunctions {
             ("to_timestamp('2024-02-29 03:04 PM', 'YYYY-MM-DD HH:MI AM')", "2024-02-29 15:04:00+00"),
             volatility: .stable
         ) { a, context throws(StatementError) in
-            let (day, time, offset) = try DatePictureReader.read(a[0].string, DatePicture(a[1].string))
+            let (day, time, offset, precision) = try DatePictureReader.read(a[0].string, DatePicture(a[1].string))
             let outOfRange = StatementError(.datetimeFieldOverflow, "timestamp out of range")
             guard day >= Calendar.firstDay, day < Calendar.endOfTimestamps else { throw outOfRange }
             let local = Int64(day) * Calendar.microsecondsPerDay + time
             let moment =
                 offset.map { local &- Int64($0) * 1_000_000 } ?? context.settings.text.zone.moment(ofLocal: local)
             guard let checked = DateTimeFields.checked(moment) else { throw outOfRange }
-            return .timestamp(checked)
+            guard let precision else { return .timestamp(checked) }
+            return try Value.timestamp(checked).coerced(
+                to: DataType(.timestampWithZone, modifier: precision), isExplicit: true)
         },
         .row(
             "to_number", [.text, .text], .decimal, ("to_number('12,454.8-', '99G999D9S')", "-12454.8"),
