@@ -200,7 +200,7 @@ enum Casts {
     }
 
     static func outOfRange(_ kind: DataType.Kind) -> StatementError {
-        StatementError(.numericValueOutOfRange, "\(DataType(kind).title) out of range")
+        StatementError(.numericValueOutOfRange, "\(kind == .oid ? "OID" : DataType(kind).title) out of range")
     }
 
     private static func numeric(from: DataType.Kind, to: DataType.Kind) -> ScalarBody? {

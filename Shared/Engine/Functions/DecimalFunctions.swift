@@ -113,7 +113,17 @@ enum DecimalFunctions {
             known *= 2
         }
         let result = try ArithmeticFunctions.compute(.multiply, guess, try powerOfTen(shift))
-        return result.rounded(to: scale)
+        return try settled(result.rounded(to: scale), of: x, scale)
+    }
+
+    /// A root that may be off by one in its last digit, because it was rounded twice.
+    private static func settled(_ root: Decimal, of x: Decimal, _ scale: Int) throws(StatementError) -> Decimal {
+        let unit = try powerOfTen(-scale),
+            half = try ArithmeticFunctions.compute(
+                .multiply, try powerOfTen(-scale - 1), Decimal(5))
+        let low = try subtract(root, half), high = try add(root, half)
+        if x < (try ArithmeticFunctions.compute(.multiply, low, low)) { return try subtract(root, unit) }
+        return try ArithmeticFunctions.compute(.multiply, high, high) <= x ? try add(root, unit) : root
     }
 
     // MARK: Exponentials and logarithms
@@ -243,11 +253,22 @@ enum DecimalFunctions {
             return try power(x, count)
         }
         if x.isZero { return Decimal.zero.rounded(to: 16) }
-        let size = y.double * Glibc.log(x.double) * 0.434294481903252
-        guard size < 10_000 else { throw overflow }
-        let scale = limited(16 - Int(max(size, -2000)), x.scale, y.scale)
-        let digits = scale + 20 + Int(max(size, 0))
-        return try exponential(try multiply(y, try logarithm(x, scale: digits), digits), scale: scale)
+        // Of a negative number by a whole one, too large to be counted: the sign is that of an odd or even power.
+        let odd = try translated { () throws(DatabaseError) in try y.remainder(by: Decimal(2)) }
+        let isNegative = x.signum < 0 && !odd.isZero
+        let base = x.magnitude
+        // A logarithm near zero needs as many digits more as it has zeros in front.
+        let zeros = -logarithmExponent(base)
+        guard zeros < 1100 else { throw tooLong }
+        let near = zeros > 8 ? try subtract(base, Decimal(1)) : try logarithm(base, scale: max(8 + zeros, 0))
+        let rough = try multiply(y, near, max(8 + zeros, 0)).double
+        guard rough < 6020 else { throw overflow }
+        guard rough > -6020 else { return Decimal.zero.rounded(to: Decimal.chosenScaleLimit) }
+        let size = Int(rough * 0.434294481903252)
+        let scale = limited(16 - size, x.scale, y.scale)
+        let digits = max(scale + size, 0) + max(zeros, 0) + 20
+        let result = try exponential(try multiply(y, try logarithm(base, scale: digits), digits), scale: scale)
+        return isNegative ? try subtract(.zero, result) : result
     }
 
     private static func power(_ x: Decimal, _ count: Int64) throws(StatementError) -> Decimal {
@@ -258,8 +279,8 @@ enum DecimalFunctions {
             size = Double(count) * (Glibc.log10(lead) + Double(power))
         }
         guard size < 10_000 else { throw overflow }
-        guard size > -1001 else { return Decimal.zero.rounded(to: Decimal.chosenScaleLimit) }
         let scale = limited(16, x.scale)
+        guard size + 1 >= -Double(scale) else { return Decimal.zero.rounded(to: scale) }
         if count == 0 { return Decimal(1).rounded(to: scale) }
         // Squares, with enough digits that their errors do not show.
         let digits = scale + max(Int(size), 0) + 20

@@ -105,7 +105,7 @@ enum MathFunctions {
         if x == 0, y < 0 {
             throw StatementError(.invalidArgumentForPowerFunction, "zero raised to a negative power is undefined")
         }
-        if x < 0, y != y.rounded(.down) {
+        if x < 0, !y.isNaN, y != y.rounded(.down) {
             throw StatementError(
                 .invalidArgumentForPowerFunction,
                 "a negative number raised to a non-integer power yields a complex result")

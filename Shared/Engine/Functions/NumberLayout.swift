@@ -86,6 +86,7 @@ struct NumberLayout {
         if isBehind {
             if behind < fraction.count {
                 output.unicodeScalars.append(Unicode.Scalar(fraction[behind]))
+                hasDigit = true
             } else if behind >= after, !picture.isBare || isZero || after == 0 {
                 isCut = true
             }

@@ -119,6 +119,8 @@ struct NumberPicture {
             walk.index += 2
         } else if walk.at("B") || walk.at("C") {
             return  // Words of Oracle's pictures, which PostgreSQL reads and does nothing for.
+        } else if first == "\\", walk.index + 1 < walk.scalars.count, walk.scalars[walk.index + 1] == "\"" {
+            items.append(.text("\""))
         } else if first == "\"" {
             walk.index += 1
             while walk.index < walk.scalars.count, walk.scalars[walk.index] != "\"" {
@@ -260,60 +262,126 @@ struct NumberPicture {
     func number(in text: String) throws(StatementError) -> Decimal {
         if romanCasing != nil { throw StatementError(.featureNotSupported, "\"RN\" not supported for input") }
         if isScientific { throw StatementError(.featureNotSupported, "\"EEEE\" not supported for input") }
-        var isNegative = false, whole = "", fraction = "", isBehind = false, wholeCount = 0
-        let scalars = Array(text.unicodeScalars)
-        var index = 0
-        func takeSign() {
-            while index < scalars.count, scalars[index] == " " { index += 1 }
-            guard index < scalars.count else { return }
-            if scalars[index] == "-" || isBracketed && scalars[index] == "<" {
-                isNegative = true
-            } else if scalars[index] != "+" {
-                return
-            }
-            index += 1
-        }
-        if signPlace == .start || isBracketed { takeSign() }
-        loop: for item in items {
-            guard index < scalars.count else { break }
-            switch item {
-            case .nine, .zero:
-                // One blank for each place is passed over.
-                if scalars[index] == " " { index += 1 }
-                if !isBehind, index < scalars.count, scalars[index] == ".", hasPoint { continue }
-                if wholeCount == 0, index < scalars.count, scalars[index] == "-" || scalars[index] == "+" {
-                    isNegative = scalars[index] == "-"
-                    index += 1
-                }
-                guard index < scalars.count, (48...57).contains(scalars[index].value) else { continue }
-                if isBehind {
-                    fraction.unicodeScalars.append(scalars[index])
-                } else {
-                    whole.unicodeScalars.append(scalars[index])
-                }
-                wholeCount += 1
-                index += 1
-            case .point:
-                isBehind = true
-                if scalars[index] == "." { index += 1 }
-            case .group: if scalars[index] == "," { index += 1 }
-            case .sign, .minus, .plus, .either: takeSign()
-            case .ending: index += 2
-            case .currency, .text: index += 1
-            case .roman: break
-            }
-        }
-        if signPlace == .end || isBracketed, scalars[min(index, scalars.count)...].contains("-") { isNegative = true }
-        guard wholeCount > 0 else {
+        var reading = NumberReading(text, self)
+        reading.walk()
+        var (whole, fraction) = (reading.whole, reading.fraction)
+        guard !whole.isEmpty || !fraction.isEmpty else {
             throw StatementError(
-                .invalidTextRepresentation, "invalid input syntax for type numeric: \"\(isNegative ? "-" : " ")\"")
+                .invalidTextRepresentation, "invalid input syntax for type numeric: \"\(reading.sign ?? " ")\"")
         }
+        let width = before + shift, scale = fraction.utf8.count
         // A picture without V has as many digits behind the point as were read.
         if shift > 0 {
             let cut = max(whole.utf8.count - shift, 0)
             (whole, fraction) = (String(whole.prefix(cut)), String(whole.dropFirst(cut)))
         }
-        let spelled = (isNegative ? "-" : "") + (whole.isEmpty ? "0" : whole) + (fraction.isEmpty ? "" : "." + fraction)
-        return try translated { () throws(DatabaseError) in try Decimal(parsing: spelled) }
+        let spelled =
+            (reading.sign == "-" ? "-" : "") + (whole.isEmpty ? "0" : whole) + (fraction.isEmpty ? "" : "." + fraction)
+        let value = try translated { () throws(DatabaseError) in try Decimal(parsing: spelled) }
+        guard shift == 0, (1...Int(DataType.decimalPrecisionLimit)).contains(width + scale),
+            let precision = Int32(exactly: width + scale), let places = Int32(exactly: scale)
+        else { return value }
+        return try Value.decimal(value)
+            .coerced(to: try DataType.decimal.constrained(by: [precision, places]), isExplicit: true).exact
+    }
+}
+
+/// Reads a text by a picture. Each place passes over a character, whether it can use it or not.
+private struct NumberReading {
+    private(set) var whole = "", fraction = ""
+    private(set) var sign: Unicode.Scalar?
+    private let picture: NumberPicture
+    private let scalars: [Unicode.Scalar]
+    private let hasLooseSign: Bool
+    private var index = 0, isBehind = false
+
+    init(_ text: String, _ picture: NumberPicture) {
+        self.picture = picture
+        scalars = Array(text.unicodeScalars)
+        hasLooseSign = picture.items.contains { item in
+            switch item {
+            case .minus, .plus, .either: true
+            case .nine, .zero, .point, .group, .sign, .currency, .ending, .roman, .text: false
+            }
+        }
+    }
+
+    private var scalar: Unicode.Scalar? { index < scalars.count ? scalars[index] : nil }
+
+    private static func isDigit(_ scalar: Unicode.Scalar) -> Bool { (48...57).contains(scalar.value) }
+
+    private static func isSign(_ scalar: Unicode.Scalar?) -> Bool { scalar == "-" || scalar == "+" }
+
+    mutating func walk() {
+        for item in picture.items {
+            guard let scalar else { return }
+            switch item {
+            case .nine, .zero:
+                readPlace(isPoint: false)
+                index += 1
+            case .point:
+                readPlace(isPoint: true)
+                index += 1
+            case .group: if scalar == ",", !picture.isBare { index += 1 }
+            case .sign, .roman: break
+            case .minus: take(scalar == "-")
+            case .plus: take(scalar == "+")
+            case .either: take(Self.isSign(scalar))
+            case .ending: skip(2)
+            case .currency: skip(1)
+            case .text: index += 1
+            }
+        }
+    }
+
+    /// A sign in a place of its own, or what stands there in its place.
+    private mutating func take(_ isThere: Bool) {
+        guard isThere, let scalar else { return skip(1) }
+        sign = scalar
+        index += 1
+    }
+
+    /// Passes over what is no part of a number.
+    private mutating func skip(_ count: Int) {
+        for _ in 0..<count {
+            guard let scalar, !Self.isDigit(scalar), !Self.isSign(scalar), scalar != ".", scalar != "," else { return }
+            index += 1
+        }
+    }
+
+    private mutating func readPlace(isPoint: Bool) {
+        if scalar == " " { index += 1 }
+        let isFirst = whole.isEmpty && fraction.isEmpty
+        if sign == nil, !isPoint, isFirst, let scalar {
+            if Self.isSign(scalar) {
+                sign = scalar
+                index += 1
+            } else if picture.isBracketed, scalar == "<" {
+                sign = "-"
+                index += 1
+            }
+        }
+        guard let scalar else { return }
+        var isRead = false
+        if Self.isDigit(scalar) {
+            if isBehind {
+                guard fraction.utf8.count < picture.after else { return }
+                fraction.unicodeScalars.append(scalar)
+            } else {
+                whole.unicodeScalars.append(scalar)
+            }
+            isRead = true
+        } else if picture.hasPoint, !isBehind, scalar == "." {
+            (isBehind, isRead) = (true, true)
+        }
+        guard sign == nil, !whole.isEmpty || !fraction.isEmpty else { return }
+        if picture.signPlace != nil {
+            // Right behind the last digit.
+            guard isRead, index + 1 < scalars.count, Self.isSign(scalars[index + 1]) else { return }
+            index += 1
+            sign = scalars[index]
+        } else if !isRead, hasLooseSign, Self.isSign(scalar) {
+            sign = scalar
+        }
     }
 }
