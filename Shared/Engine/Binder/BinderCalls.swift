@@ -77,6 +77,8 @@ extension Binder {
             }
             places[place] = plan[item].children[0]
         }
+        // What may be left out at the end has a row of its own.
+        if ParameterNames.defaults[node.name] == nil { while places.last == 0 { places.removeLast() } }
         guard ParameterNames.defaults[node.name] != nil || !places.contains(0) else {
             throw unsupported("a call that leaves out an argument", at: node.position)
         }
@@ -203,7 +205,7 @@ extension Binder {
             throw failure(.none, node.name, arguments.map(\.type), at: node.position)
         }
         guard last.type.isArrayLike || last.isUnknownLiteral else {
-            throw StatementError(.datatypeMismatch, "VARIADIC argument must be an array", position: node.position)
+            throw StatementError(.datatypeMismatch, "VARIADIC argument must be an array", position: last.position)
         }
         let array = try resolveUnknown(last, as: .text.array)
         let (types, result) = try concrete(
@@ -218,10 +220,16 @@ extension Binder {
         let spread = ScalarFunction(
             "variadic \(function.name)", of: function, result: result, volatility: function.volatility, isStrict: false
         ) { a, context throws(StatementError) in
-            guard case .array(let array)? = a.last else { return .null }
-            let values = a.dropLast() + array.elements
+            var elements: [Value] = []
+            if case .array(let array)? = a.last {
+                elements = array.elements
+            } else if function.name != "format" {
+                // A NULL is no list; format takes it for an empty one.
+                return .null
+            }
+            let values = a.dropLast() + elements
             if function.isStrict, values.contains(where: \.isNull) { return .null }
-            let types = fixed + Array(repeating: element, count: array.elements.count)
+            let types = fixed + Array(repeating: element, count: elements.count)
             return try function.specialized(Array(types), result).body(Array(values), context)
         }
         return fold(BoundExpression(form: .call(spread, given), type: result, position: node.position))

@@ -21,7 +21,14 @@ extension Binder {
         guard operand.type.isArrayLike else {
             throw StatementError(
                 .datatypeMismatch,
-                "cannot subscript type \(operand.type.title) because it does not support subscripting")
+                "cannot subscript type \(operand.type.title) because it does not support subscripting",
+                position: operand.position)
+        }
+        guard steps.count <= ArrayValue.dimensionLimit else {
+            throw StatementError(
+                .programLimitExceeded,
+                "number of array dimensions (\(steps.count)) exceeds the maximum allowed (\(ArrayValue.dimensionLimit))"
+            )
         }
         func bound(_ index: Int32) throws(StatementError) -> BoundExpression {
             let number = try bindExpression(index, scope, place)
@@ -58,19 +65,25 @@ extension Binder {
             form: .call(slice, [operand] + bounds), type: operand.type.unconstrained, position: node.position)
     }
 
-    /// `document['a'][1]`: step by step.
+    /// `document['a'][1]`: as a path of texts.
     private func bindPath(
         _ operand: BoundExpression, _ steps: [LogicalPlan.Node], _ scope: Scope, _ place: ExpressionPlace
     ) throws(StatementError) -> BoundExpression {
-        var result = operand
+        var keys: [BoundExpression] = []
         for step in steps {
             guard step.kind == .arraySubscript else {
                 throw StatementError(
                     .datatypeMismatch, "jsonb subscript does not support slices", position: step.position)
             }
-            result = try bindOperator(
-                "->", result, try bindExpression(step.children[1], scope, place), at: step.position)
+            let key = try resolveUnknown(try bindExpression(step.children[1], scope, place), as: .text)
+            guard [.int16, .int32, .text, .varchar, .char, .name].contains(key.type.kind), !key.type.isArray else {
+                throw StatementError(
+                    .datatypeMismatch, "subscript type \(key.type.title) is not supported",
+                    hint: "jsonb subscript must be coercible to either integer or text.", position: key.position)
+            }
+            keys.append(try coerce(key, to: .text, .explicit, at: key.position))
         }
-        return result
+        return BoundExpression(
+            form: .call(JSONFunctions.subscription, [operand] + keys), type: .jsonb, position: operand.position)
     }
 }

@@ -92,6 +92,8 @@ enum ArrayChanges {
             var dimensions = array.dimensions
             guard !dimensions.isEmpty else { return a[0] }
             dimensions[0].count -= Int32(clamping: a[1].int)
+            // A slice counts from 1.
+            for index in dimensions.indices { dimensions[index].lowerBound = 1 }
             let width = array.elements.count / Int(max(length, 1))
             let kept = Array(array.elements.prefix(Int(length - a[1].int) * width))
             return ArrayValue(array.element, dimensions: dimensions, elements: kept).map { .array($0) } ?? .null
@@ -209,6 +211,15 @@ enum ArrayChanges {
             example: ("array_to_json(ARRAY[[1,2],[3,4]])", "[[1,2],[3,4]]")
         ) { types, _ in
             { a, context throws(StatementError) in .text(JSONMaking.text(a[0], types[0], context.settings)) }
+        },
+        ScalarFunction(
+            "array_to_json", [.anyArray, .of(.bool)], .of(.json), volatility: .stable,
+            example: ("array_to_json(ARRAY[[1,2],[3,4]], true)", "[[1,2],\n [3,4]]")
+        ) { types, _ in
+            { a, context throws(StatementError) in
+                let text = JSONMaking.text(a[0], types[0], context.settings)
+                return .text(a[1].flag ? JSONText(text).broken() : text)
+            }
         },
     ]
 

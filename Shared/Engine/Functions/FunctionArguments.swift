@@ -49,7 +49,10 @@ enum ParameterNames {
         "make_interval": ["years", "months", "weeks", "days", "hours", "mins", "secs"],
         "make_date": ["year", "month", "day"], "make_time": ["hour", "min", "sec"],
         "make_timestamp": ["year", "month", "mday", "hour", "min", "sec"],
-        "make_timestamptz": ["year", "month", "mday", "hour", "min", "sec"],
+        "make_timestamptz": ["year", "month", "mday", "hour", "min", "sec", "timezone"],
+        "parse_ident": ["str", "strict"], "jsonb_set": ["jsonb_in", "path", "replacement", "create_if_missing"],
+        "jsonb_insert": ["jsonb_in", "path", "replacement", "insert_after"],
+        "jsonb_set_lax": ["jsonb_in", "path", "replacement", "create_if_missing", "null_value_treatment"],
     ]
 
     /// How many parameters there are of which any may be left out: it is 0 then.

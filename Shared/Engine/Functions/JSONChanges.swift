@@ -22,19 +22,19 @@ enum JSONChanges {
             return .json(try without(node(a[0]), keys).binary)
         },
         .row("#-", [.jsonb, .text.array], .jsonb, ("'{\"a\":[1,2]}'::jsonb #- '{a,0}'", "{\"a\": [2]}")) {
-            a, _ throws(StatementError) in try change(a[0], a[1], .delete, "cannot delete path in scalar")
+            a, _ throws(StatementError) in try withoutPath(a[0], a[1])
         },
         .row(
             "jsonb_set", [.jsonb, .text.array, .jsonb], .jsonb,
             ("jsonb_set('{\"a\":[1,2]}', '{a,1}', '\"x\"')", "{\"a\": [1, \"x\"]}")
         ) { a, _ throws(StatementError) in
-            try change(a[0], a[1], .set(node(a[2]), creates: true), "cannot set path in scalar")
+            try replaced(a[0], a[1], a[2], creates: true)
         },
         .row(
             "jsonb_set", [.jsonb, .text.array, .jsonb, .bool], .jsonb,
             ("jsonb_set('{\"a\":1}', '{b}', '2', false)", "{\"a\": 1}")
         ) { a, _ throws(StatementError) in
-            try change(a[0], a[1], .set(node(a[2]), creates: a[3].flag), "cannot set path in scalar")
+            try replaced(a[0], a[1], a[2], creates: a[3].flag)
         },
         .row(
             "jsonb_insert", [.jsonb, .text.array, .jsonb], .jsonb,
@@ -49,6 +49,15 @@ enum JSONChanges {
             try change(a[0], a[1], .insert(node(a[2]), isAfter: a[3].flag), "cannot set path in scalar")
         },
     ]
+
+    static func withoutPath(_ target: Value, _ path: Value) throws(StatementError) -> Value {
+        try change(target, path, .delete, "cannot delete path in scalar")
+    }
+
+    static func replaced(_ target: Value, _ path: Value, _ fresh: Value, creates: Bool) throws(StatementError) -> Value
+    {
+        try change(target, path, .set(node(fresh), creates: creates), "cannot set path in scalar")
+    }
 
     static func node(_ value: Value) -> JSONNode {
         if case .json(let document) = value { return document.node ?? .null }

@@ -34,17 +34,17 @@ enum JSONFunctions {
 
     private static let access: [ScalarFunction] = [
         .row("->", [.json, .text], .json, ("'{\"a\": {\"b\":1}}'::json -> 'a'", "{\"b\":1}")) {
-            a, _ throws(StatementError) in json(try JSONText(a[0].string).value(forKey: a[1].string))
+            a, _ throws(StatementError) in json(try JSONText(checking: a[0].string).value(forKey: a[1].string))
         },
         .row("->", [.json, .int32], .json, ("'[1, {\"a\": 2}]'::json -> 1", "{\"a\": 2}")) {
             a, _ throws(StatementError) in
-            json(JSONText(a[0].string).element(at: a[1].int))
+            json(try JSONText(checking: a[0].string).element(at: a[1].int))
         },
         .row("->>", [.json, .text], .text, ("'{\"a\": \"b\\u00e4\"}'::json ->> 'a'", "bä")) {
-            a, _ throws(StatementError) in try plain(try JSONText(a[0].string).value(forKey: a[1].string))
+            a, _ throws(StatementError) in try plain(try JSONText(checking: a[0].string).value(forKey: a[1].string))
         },
         .row("->>", [.json, .int32], .text, ("'[1, \"x\"]'::json ->> -1", "x")) { a, _ throws(StatementError) in
-            try plain(JSONText(a[0].string).element(at: a[1].int))
+            try plain(try JSONText(checking: a[0].string).element(at: a[1].int))
         },
         .row("->", [.jsonb, .text], .jsonb, ("'{\"a\": {\"b\":1}}'::jsonb -> 'a'", "{\"b\": 1}")) {
             a, _ throws(StatementError) in jsonb(document(a[0]).value(forKey: a[1].string))
@@ -73,7 +73,7 @@ enum JSONFunctions {
 
     private static func find(_ text: String, _ path: [String]?) throws(StatementError) -> JSONText? {
         guard let path else { return nil }
-        return try JSONText(text).value(atPath: path)
+        return try JSONText(checking: text).value(atPath: path)
     }
 
     private static func find(_ value: Value, _ path: [String]?) -> JSONBinary? {
@@ -118,6 +118,13 @@ enum JSONFunctions {
         }
         return rows
     }()
+
+    /// `document['a'][1]`.
+    static let subscription = ScalarFunction(
+        "jsonb subscript", [.of(.jsonb), .of(.text)], .of(.jsonb), isVariadic: true, example: nil
+    ) { a, _ throws(StatementError) in
+        jsonb(document(a[0]).value(atPath: a.dropFirst().map(\.string)))
+    }
 
     // MARK: Tests
 
@@ -252,6 +259,14 @@ enum JSONFunctions {
                 volatility: .stable
             ) {
                 a, context throws(StatementError) in .text(JSONMaking.text(a[0], .record, context.settings))
+            })
+        rows.append(
+            .row(
+                "row_to_json", [.record, .bool], .json,
+                ("row_to_json(row(1,'foo'), true)", "{\"f1\":1,\n \"f2\":\"foo\"}"), volatility: .stable
+            ) { a, context throws(StatementError) in
+                let text = JSONMaking.text(a[0], .record, context.settings)
+                return .text(a[1].flag ? JSONText(text).broken() : text)
             })
         return rows
     }()

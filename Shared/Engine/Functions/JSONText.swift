@@ -7,6 +7,12 @@ struct JSONText {
 
     init(_ text: String) { self.init(Array(text.utf8)[...]) }
 
+    /// Looks at all escapes too: what is read in it is text, which half a character is not.
+    init(checking text: String) throws(StatementError) {
+        if text.utf8.contains(UInt8(ascii: "\\")) { _ = try JSONBinary(parsing: text) }
+        self.init(text)
+    }
+
     private init(_ bytes: ArraySlice<UInt8>) {
         var bytes = bytes
         while let first = bytes.first, Self.isBlank(first) { bytes.removeFirst() }
@@ -115,6 +121,13 @@ struct JSONText {
             }
         }
         return current
+    }
+
+    /// With its own members or elements each on a line, and nothing else changed.
+    func broken() -> String {
+        guard kind == .object || kind == .array else { return text }
+        let parts = pieces(of: inside, separator: UInt8(ascii: ",")).map { String(decoding: $0, as: UTF8.self) }
+        return (kind == .object ? "{" : "[") + parts.joined(separator: ",\n ") + (kind == .object ? "}" : "]")
     }
 
     /// Without members that are null, as short as can be.

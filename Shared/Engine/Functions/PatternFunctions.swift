@@ -4,7 +4,7 @@ import DataModel
 /// LIKE and ILIKE.
 enum PatternFunctions {
     static let rows: [ScalarFunction] =
-        likes(.text, "") + likes(.char, "::bpchar") + [
+        likes(.text, "") + likes(.char, "::bpchar") + bytes + [
             ScalarFunction(
                 "like_escape", [.of(.text), .of(.text)], .of(.text), example: ("'10%' LIKE '10#%' ESCAPE '#'", "true")
             ) { a, _ throws(StatementError) in
@@ -20,6 +20,42 @@ enum PatternFunctions {
             like("~~*", type, isNegated: false, ignoresCase: true, ("'ABC'\(cast) ILIKE 'a%'", "true")),
             like("!~~*", type, isNegated: true, ignoresCase: true, ("'ABC'\(cast) NOT ILIKE 'b%'", "true")),
         ]
+    }
+
+    /// Of byte strings: `_` is a byte.
+    private static let bytes: [ScalarFunction] = [
+        .row("~~", [.bytes, .bytes], .bool, ("'\\x616263'::bytea LIKE 'a%'::bytea", "true")) {
+            a, _ throws(StatementError) in .bool(try a[1].octets.withUnsafeBytesThrowing(a[0].octets, isBinary: true))
+        },
+        .row("!~~", [.bytes, .bytes], .bool, ("'\\x616263'::bytea NOT LIKE 'a__'::bytea", "false")) {
+            a, _ throws(StatementError) in .bool(try !a[1].octets.withUnsafeBytesThrowing(a[0].octets, isBinary: true))
+        },
+        .row(
+            "like_escape", [.bytes, .bytes], .bytes,
+            ("'10%'::bytea LIKE '10#%'::bytea ESCAPE '#'::bytea", "true")
+        ) { a, _ throws(StatementError) in .bytes(try escaped(a[0].octets, by: a[1].octets)) },
+    ]
+
+    /// As `escaped` of texts.
+    private static func escaped(_ pattern: Bytes, by escape: Bytes) throws(StatementError) -> Bytes {
+        guard escape.count <= 1 else {
+            throw StatementError(
+                .invalidEscapeSequence, "invalid escape string", hint: "Escape string must be empty or one character.")
+        }
+        let backslash = UInt8(ascii: "\\")
+        guard escape.first != backslash else { return pattern }
+        var result: Bytes = [], isEscaped = false
+        for byte in pattern {
+            if byte == escape.first, !isEscaped {
+                isEscaped = true
+                continue
+            }
+            if isEscaped || byte == backslash { result.append(backslash) }
+            result.append(byte)
+            isEscaped = false
+        }
+        if isEscaped { throw malformed }
+        return result
     }
 
     private static func like(
@@ -66,7 +102,7 @@ enum PatternFunctions {
     }
 
     /// Nil: the pattern ends within an escape. Linear but for `%`, which goes back to the last one only.
-    static func match(_ text: ByteView, _ pattern: ByteView) -> Bool? {
+    static func match(_ text: ByteView, _ pattern: ByteView, isBinary: Bool = false) -> Bool? {
         var at = 0, place = 0
         var resume: (at: Int, place: Int)?
         while true {
@@ -78,7 +114,7 @@ enum PatternFunctions {
             }
             if at < text.count, place < pattern.count {
                 if pattern[place] == UInt8(ascii: "_") {
-                    at += width(text[at])
+                    at += isBinary ? 1 : width(text[at])
                     place += 1
                     continue
                 }
@@ -96,7 +132,7 @@ enum PatternFunctions {
                 return true
             }
             guard let back = resume, back.at < text.count else { return false }
-            at = back.at + width(text[back.at])
+            at = back.at + (isBinary ? 1 : width(text[back.at]))
             place = back.place
             resume = (at, place)
         }
@@ -133,8 +169,10 @@ enum PatternFunctions {
 
 extension Bytes {
     /// This as a pattern, matched against a text.
-    fileprivate func withUnsafeBytesThrowing(_ text: Bytes) throws(StatementError) -> Bool {
-        let matches = withUnsafeBytes { pattern in text.withUnsafeBytes { PatternFunctions.match($0, pattern) } }
+    fileprivate func withUnsafeBytesThrowing(_ text: Bytes, isBinary: Bool = false) throws(StatementError) -> Bool {
+        let matches = withUnsafeBytes { pattern in
+            text.withUnsafeBytes { PatternFunctions.match($0, pattern, isBinary: isBinary) }
+        }
         guard let matches else { throw PatternFunctions.malformed }
         return matches
     }

@@ -6,7 +6,8 @@ package enum Registry {
         ComparisonFunctions.rows, ArithmeticFunctions.rows, MathFunctions.rows, TextFunctions.rows,
         PatternFunctions.rows, ArrayFunctions.rows, SessionFunctions.rows, DateTimeFunctions.rows, DateTimeParts.rows,
         FormattingFunctions.rows, JSONFunctions.rows, JSONChanges.rows, RegexFunctions.rows, BytesFunctions.rows,
-        TextComposition.rows, ArrayChanges.rows, DecimalFunctions.rows,
+        TextComposition.rows, ArrayChanges.rows, DecimalFunctions.rows, JSONOperatorFunctions.rows,
+        DegreeFunctions.rows, SizeFunctions.rows, IdentifierFunctions.rows,
         CatalogFunctions.rows, AccessFunctions.rows, SequenceFunctions.rows,
     ].flatMap { $0 }
 

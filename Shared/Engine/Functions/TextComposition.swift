@@ -50,9 +50,6 @@ enum TextComposition {
             "num_nonnulls", [.any], .of(.int32), isStrict: false, isVariadic: true,
             example: ("num_nonnulls(1, NULL, 'a')", "2")
         ) { a, _ throws(StatementError) in .integer(Int64(a.count { !$0.isNull })) },
-        .row("pg_size_pretty", [.int64], .text, ("pg_size_pretty(123456789::bigint)", "118 MB")) {
-            a, _ throws(StatementError) in .text(size(a[0].int))
-        },
         .row("unistr", [.text], .text, ("unistr('d\\0061t\\+000061')", "data")) { a, _ throws(StatementError) in
             .text(try unescaped(a[0].string))
         },
@@ -60,23 +57,6 @@ enum TextComposition {
             .bool(a[0].string.utf8.starts(with: a[1].string.utf8))
         },
     ]
-
-    /// Bytes for people: whole numbers below 10240 of a unit, rounded halves up.
-    private static func size(_ bytes: Int64) -> String {
-        var value = bytes
-        if value.magnitude < 10_240 { return "\(value) bytes" }
-        // One bit more is kept, for the rounding at the end.
-        value >>= 9
-        let units = ["kB", "MB", "GB", "TB", "PB"]
-        for (index, unit) in units.enumerated() {
-            if value.magnitude < 20_479 || index == units.count - 1 {
-                let rounded = value < 0 ? (value - 1) / 2 : (value + 1) / 2
-                return "\(rounded) \(unit)"
-            }
-            value = value / 1024
-        }
-        return "\(bytes) bytes"
-    }
 
     private static func unescaped(_ text: String) throws(StatementError) -> String {
         let scalars = Array(text.unicodeScalars)

@@ -52,6 +52,10 @@ extension SQLParser {
 
     private mutating func columnConstraint(_ name: String, at start: Int) throws(StatementError) -> Int32? {
         if accept("not", "null") { return try emit(.notNullConstraint, name: name, at: start) }
+        if at("not"), peek().text != "deferrable" {
+            advance()
+            throw syntaxError()
+        }
         switch token.text {
         case "null" where accept("null"): return try emit(.nullConstraint, name: name, at: start)
         case "default" where accept("default"):
