@@ -234,26 +234,29 @@ extension Binder {
         let calls = plan.list(node.children[0])
         if calls.count > 1 || severalArrays(calls[0]) { return try bindRowsFrom(node, calls, in: scope) }
         let item = plan[calls[0]]
-        guard plan.list(item.children[1]).isEmpty else {
-            throw unsupported("a column definition list", at: node.position)
-        }
         let call = plan[item.children[0]]
-        let alias = node.children[1]
-        let bound = try bindExpression(item.children[0], scope, .functionInFrom, allowsRows: true)
-        let ordinality = node.flags.contains(.isWithOrdinality) ? newAttribute() : nil
+        let alias = node.children[1], isOrdinal = node.flags.contains(.isWithOrdinality)
+        let ordinality = isOrdinal ? newAttribute() : nil
         let title = call.kind == .functionCall || call.kind == .specialValue ? call.name : targetName(item.children[0])
         let function: RowsFunction, arguments: [BoundExpression]
-        if case .rows(let rows, let list) = bound.form {
-            (function, arguments) = (rows, list)
+        var type = DataType.record
+        if let records = try bindRecords(item, isOrdinal: isOrdinal, in: scope) {
+            (function, arguments) = records
         } else {
-            // Any function is a relation of one row.
-            (function, arguments) = (RowsFunctions.single, [bound])
+            let bound = try bindExpression(item.children[0], scope, .functionInFrom, allowsRows: true)
+            type = bound.type
+            if case .rows(let rows, let list) = bound.form {
+                (function, arguments) = (rows, list)
+            } else {
+                // Any function is a relation of one row.
+                (function, arguments) = (RowsFunctions.single, [bound])
+            }
         }
         // A single column is called as the alias of the relation.
         let single = alias == 0 ? title : plan[alias].name
         var outputs =
             function.columns.isEmpty
-            ? [OutputColumn(attribute: newAttribute(), name: single, type: bound.type)]
+            ? [OutputColumn(attribute: newAttribute(), name: single, type: type)]
             : function.columns.map { OutputColumn(attribute: newAttribute(), name: $0.name, type: $0.type) }
         let rows = RowsPlan(function: function, arguments: arguments, outputs: outputs, ordinality: ordinality)
         if let ordinality { outputs.append(OutputColumn(attribute: ordinality, name: "ordinality", type: .int64)) }
