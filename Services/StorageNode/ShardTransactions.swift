@@ -154,7 +154,7 @@ extension ShardExecutor {
                 } else {
                     for key in scope.exclusive { key.key.withUnsafeBytes { runtime.forget(key.database, $0) } }
                 }
-            case .answer, .refuse, .run, .again, .send, .dropScope, .rollBack, .seal, .writePiece, .applyPiece:
+            case .answer, .refuse, .run, .again, .send, .dropScope, .rollBack, .seal, .writePiece, .applyPiece, .letGo:
                 transactions.queue.append(duty)
             }
         }
@@ -181,10 +181,18 @@ extension ShardExecutor {
             case .seal(let part, let isOnly, let token): seal(part, isOnly: isOnly, token: token)
             case .writePiece(let part): clock.loop.runLater { [weak self] in self?.writePiece(of: part) }
             case .applyPiece(let part): clock.loop.runLater { [weak self] in self?.applyPiece(of: part) }
+            case .letGo: clock.loop.runLater { [weak self] in self?.letGo() }
             }
         }
         transactions.isDraining = false
         locksChanged()
+    }
+
+    /// A large transaction is over: more of its locks go.
+    private func letGo() {
+        drainDuties()
+        guard !happen({ $0.letGo($1, into: &$2) }), isServing else { return }
+        clock.loop.schedule(afterMilliseconds: 10) { [weak self] in self?.letGo() }
     }
 
     /// The effects of a part that is committed.

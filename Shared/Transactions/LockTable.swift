@@ -36,6 +36,8 @@ package struct LockTable: Sendable {
     package struct Limits: Hashable, Sendable {
         package var waiters = 4096
         package var bytes = 512 << 20
+        /// Locks that a transaction lets go of at once; what it has beyond that goes later (`letGo`).
+        package var slice = 1024
         package init() {}
     }
 
@@ -68,6 +70,8 @@ package struct LockTable: Sendable {
         var isHardening = false
         /// The transaction is decided.
         var isEnding = false
+        /// It is over: its locks go, some at a time.
+        var isLeaving = false
         var preparedAt: Timestamp?
         var bytes = 0
     }
@@ -120,6 +124,8 @@ package struct LockTable: Sendable {
     /// By their sequence numbers.
     var waiting: [UInt64: LockRequest] = [:]
     private var sequences: [UInt64: UInt64] = [:]
+    /// Those that are over, and have locks yet.
+    private var leaving: [PartID] = []
     /// Those that want the whole shard.
     var shardLine = LockQueue()
     /// Connections, and parts, with requests that wait.
@@ -243,6 +249,8 @@ package struct LockTable: Sendable {
     }
 
     private mutating func request(_ given: LockRequest) -> Verdict {
+        // It would take what is going for its own. Who is over asks for nothing, but a message may be late.
+        if let owner = given.owner, holders[owner.id]?.isLeaving == true { return .refused(.busy) }
         var request = numbered(given)
         guard isBlocked(request) else {
             guard let owner = request.owner else { return .granted }
@@ -357,24 +365,55 @@ package struct LockTable: Sendable {
 
     // MARK: Letting go
 
-    /// Lets go of a part's locks; those who need not wait any longer are appended in their order.
+    /// Lets go of a part's locks; those who need not wait any longer are appended in their order. Of very many the
+    /// others stay for `letGo`: until they have gone they are locks like any.
     mutating func release(_ part: PartID, into woken: inout [Woken]) {
-        guard let holder = holders.removeValue(forKey: part) else { return }
-        bytes &-= holder.bytes
-        if waiting.isEmpty, holders.isEmpty {
+        guard let count = holders[part]?.locks.count, holders[part]?.isLeaving == false else { return }
+        if waiting.isEmpty, holders.count == 1 {
             // There is nobody else: a million keys need not be looked at.
+            bytes &-= holders.removeValue(forKey: part)?.bytes ?? 0
             shardHolders = [:]
             keys.removeAll()
             isFree = true
             return
         }
-        var agenda = LockAgenda()
-        for key in holder.locks.keys {
-            if keys[key]?.exclusive == part { keys[key]?.exclusive = nil }
-            keys[key]?.shared.removeAll { $0 == part }
-            consider(key, &agenda)
+        if count > limits.slice {
+            holders[part]?.isLeaving = true
+            holders[part]?.isEnding = true
+            leaving.append(part)
         }
-        if shardHolders.removeValue(forKey: part) != nil { considerAll(&agenda) }
+        release(part, limits.slice, into: &woken)
+    }
+
+    /// Whether some that are over have locks yet.
+    var isLeaving: Bool { !leaving.isEmpty }
+
+    /// Lets go of more of them.
+    mutating func letGo(into woken: inout [Woken]) {
+        guard let part = leaving.first else { return }
+        release(part, limits.slice, into: &woken)
+        if holders[part] == nil { leaving.removeFirst() }
+    }
+
+    /// Lets go of some of a part's locks; with the last of them it has none.
+    private mutating func release(_ part: PartID, _ count: Int, into woken: inout [Woken]) {
+        guard var holder = holders.removeValue(forKey: part) else { return }
+        let some = holder.locks.count > count ? Array(holder.locks.keys.prefix(count)) : Array(holder.locks.keys)
+        let isLast = some.count == holder.locks.count
+        for key in some {
+            if let place = keys.index(forKey: key) {
+                if keys.values[place].exclusive == part { keys.values[place].exclusive = nil }
+                if !keys.values[place].shared.isEmpty { keys.values[place].shared.removeAll { $0 == part } }
+            }
+            guard !isLast else { continue }
+            if holder.locks.removeValue(forKey: key) == .exclusive { holder.exclusive -= 1 }
+            holder.bytes -= LockScope.bytes(of: key)
+            bytes &-= LockScope.bytes(of: key)
+        }
+        if isLast { bytes &-= holder.bytes } else { holders[part] = holder }
+        var agenda = LockAgenda()
+        for key in some { consider(key, &agenda) }
+        if isLast, shardHolders.removeValue(forKey: part) != nil { considerAll(&agenda) }
         finish(&agenda, into: &woken)
     }
 

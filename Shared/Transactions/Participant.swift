@@ -215,6 +215,8 @@ package struct Participant: Sendable {
     var committedIndex = LogIndex.zero
     /// Bytes of effects in intents.
     package internal(set) var intentBytes = 0
+    /// `letGo` was asked for.
+    private var isLettingGo = false
     /// Parts that are being applied in pieces.
     var halves = 0
     /// Lost parts with pieces that are still stored.
@@ -427,6 +429,22 @@ package struct Participant: Sendable {
         var woken: [LockTable.Woken] = []
         locks.release(id, into: &woken)
         wake(woken, moment, &duties)
+        goOnLettingGo(&duties)
+    }
+
+    private mutating func goOnLettingGo(_ duties: inout [ParticipantDuty]) {
+        guard locks.isLeaving, !isLettingGo else { return }
+        isLettingGo = true
+        duties.append(.letGo)
+    }
+
+    /// Lets go of more of what large transactions that are over have locked.
+    package mutating func letGo(_ moment: Moment, into duties: inout [ParticipantDuty]) {
+        isLettingGo = false
+        var woken: [LockTable.Woken] = []
+        locks.letGo(into: &woken)
+        wake(woken, moment, &duties)
+        goOnLettingGo(&duties)
     }
 
     mutating func wake(_ woken: [LockTable.Woken], _ moment: Moment, _ duties: inout [ParticipantDuty]) {

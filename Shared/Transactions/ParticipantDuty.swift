@@ -44,6 +44,8 @@ package enum ParticipantDuty: Hashable, Sendable {
     case removePieces(PartID)
     /// With the open entry the store begins, or ceases, to show half of a transaction: the mark is put or deleted.
     case mark(Bool)
+    /// `letGo`, when others have had their turn.
+    case letGo
 }
 
 /// A piece of a part that is committed.

@@ -408,8 +408,8 @@ extension Participant {
             locks.cancel(request.call.token, into: &woken)
             if !request.isHardening { duties.append(.refuse(request.call.token, reason)) }
         }
-        locks.release(id, into: &woken)
         wake(woken, moment, &duties)
+        release(id, moment, &duties)
     }
 
     private mutating func remove(_ id: PartID) {

@@ -55,6 +55,39 @@ struct LockTests {
         #expect(table.isFree)
     }
 
+    @Test("very many locks go some at a time, and those that have not gone yet hold")
+    mutating func leaving() {
+        var limits = LockTable.Limits()
+        limits.slice = 2
+        table = LockTable(limits: limits)
+        #expect(ask(1, 50, "abcdefg") == .granted)
+        #expect(ask(9, 60, "z") == .granted)
+        let keys = "abcdefg".utf8.map { $0 }
+        for key in keys { #expect(plain(UInt64(key), String(decoding: [key], as: UTF8.self)) == .waits) }
+        var awake = release(1)
+        #expect(awake.count == 2 && table.isLeaving)
+        #expect(ask(2, 40, "abcdefg") == .waits)
+        #expect(ask(1, 50, "y") == .refused(.busy), "it is over")
+        for expected in [4, 6, 7] {
+            var woken: [LockTable.Woken] = []
+            table.letGo(into: &woken)
+            awake += woken.map(\.token)
+            #expect(awake.filter { $0 != 2 }.count == expected)
+            #expect(awake.contains(2) == (expected == 7))
+        }
+        #expect(!table.isLeaving && awake.count == 8 && awake.last == 2)
+        #expect(Set(awake) == Set(keys.map(UInt64.init) + [2]))
+        #expect(release(2) == [] && table.isLeaving)
+        for _ in 0..<3 {
+            var woken: [LockTable.Woken] = []
+            table.letGo(into: &woken)
+            #expect(woken.isEmpty)
+        }
+        #expect(!table.isLeaving && !table.isFree)
+        #expect(release(9) == [])
+        #expect(table.isFree)
+    }
+
     @Test(
         "nobody overtakes a transaction that waits; who waits behind a call waits for what it waits for"
     )

@@ -61,6 +61,8 @@ final class ScopeShard {
     private var isCarrying = false
     private var reportedAt: UInt64 = 0
     private var hasReported = false
+    /// The participant wants to let go of more locks.
+    private(set) var isLettingGo = false
 
     init(_ position: Int, in world: ScopeWorld) {
         (self.position, self.world) = (position, world)
@@ -385,6 +387,7 @@ final class ScopeShard {
         case .writePiece(let id): writePiece(id)
         case .applyPiece(let id): participant.applyPiece(id, moment, into: &more)
         case .removePieces(let id): removePieces(id)
+        case .letGo: isLettingGo = true
         }
         carryOut(more)
     }
@@ -426,6 +429,13 @@ final class ScopeShard {
         checkPieces()
     }
 
+    func letGo() {
+        isLettingGo = false
+        var duties: [ParticipantDuty] = []
+        participant.letGo(moment, into: &duties)
+        carryOut(duties)
+    }
+
     func tick() {
         var duties: [ParticipantDuty] = []
         participant.tick(moment, into: &duties)
@@ -446,6 +456,7 @@ final class ScopeShard {
         (pending, changed, kept) = ([:], [:], [:])
         silentUntil = world.now + world.random.next(below: 800)
         abandonCallers()
+        isLettingGo = false
         participant.reset(committed: LogIndex(rawValue: committedIndex))
         for (key, value) in records where piece(key) == nil {
             let isIntact = key.withUnsafeBytes { key in

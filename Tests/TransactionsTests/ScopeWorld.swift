@@ -116,6 +116,8 @@ final class ScopeWorld {
         random = SplitMix64(seed: seed)
         var limits = Participant.Limits()
         limits.bugs = bugs
+        // Half of the worlds let go of one lock at a time.
+        if seed % 2 == 1 { limits.locks.slice = 1 }
         self.limits = limits
         self.clients = Array(repeating: (works, false), count: clients)
         for position in 0..<count { shards.append(ScopeShard(position, in: self)) }
@@ -496,6 +498,7 @@ final class ScopeWorld {
             if !random.oneIn(4) { shard.propose() }
             if random.next(below: 100) < 70 { shard.commitOne() }
             if random.oneIn(4) { shard.tick() }
+            if shard.isLettingGo, random.oneIn(2) { shard.letGo() }
         }
         if random.oneIn(4) { for attempt in attempts.indices { look(attempt) } }
     }

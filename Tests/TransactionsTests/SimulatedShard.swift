@@ -45,6 +45,8 @@ final class SimulatedShard {
     private var silentUntil: UInt64 = 0
     private var duties: [ParticipantDuty] = []
     private var isCarrying = false
+    /// The participant wants to let go of more locks.
+    private(set) var isLettingGo = false
 
     init(_ position: Int, in world: SimulatedWorld) {
         (self.position, self.world) = (position, world)
@@ -199,6 +201,7 @@ final class SimulatedShard {
         case .reread(let scope):
             for key in scope.exclusive { activations[world.key(key)] = nil }
             if scope.shard == .exclusive { activations = [:] }
+        case .letGo: isLettingGo = true
         case .dropScope, .rollBack, .seal, .writePiece, .applyPiece, .adopt, .removePieces, .mark:
             world.violations.append("there is no scope")
         case .answer(let token, let answer):
@@ -270,6 +273,13 @@ final class SimulatedShard {
         }
     }
 
+    func letGo() {
+        isLettingGo = false
+        var duties: [ParticipantDuty] = []
+        participant.letGo(moment, into: &duties)
+        carryOut(duties)
+    }
+
     func tick() {
         var duties: [ParticipantDuty] = []
         participant.tick(moment, into: &duties)
@@ -286,6 +296,7 @@ final class SimulatedShard {
         (activations, changed) = ([:], [:])
         silentUntil = world.now + world.random.next(below: 800)
         abandonCallers()
+        isLettingGo = false
         participant.reset(committed: LogIndex(rawValue: committedIndex))
         for (key, value) in records {  // In any order.
             let isIntact = key.withUnsafeBytes { key in

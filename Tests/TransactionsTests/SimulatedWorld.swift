@@ -110,6 +110,8 @@ final class SimulatedWorld {
         random = SplitMix64(seed: seed)
         var limits = Participant.Limits()
         limits.bugs = bugs
+        // Half of the worlds let go of one lock at a time.
+        if seed % 2 == 1 { limits.locks.slice = 1 }
         self.limits = limits
         self.clients = Array(repeating: Client(left: works), count: clients)
         _ = random.next()  // Seeds stay what they were.
@@ -315,6 +317,7 @@ final class SimulatedWorld {
             if !random.oneIn(4) { shard.propose() }
             if random.next(below: 100) < (isStormy ? commitPercent : 70) { shard.commitOne() }
             if random.oneIn(4) { shard.tick() }
+            if shard.isLettingGo, random.oneIn(2) { shard.letGo() }
         }
         guard random.oneIn(4) else { return }
         driven.removeAll { !attempts[$0].isAlive || attempts[$0].driver.isFinished }
