@@ -1,12 +1,22 @@
 import Base
 import DataModel
 
-/// A key of the shard, as locks name it.
+/// A key of the shard, as locks name it. It knows its hash: tables that grow need not look at the keys of millions.
 package struct LockKey: Hashable, Sendable {
     package let database: UInt8
     package let key: Bytes
+    private let digest: UInt64
 
-    package init(_ database: UInt8, _ key: Bytes) { (self.database, self.key) = (database, key) }
+    package init(_ database: UInt8, _ key: Bytes) {
+        (self.database, self.key) = (database, key)
+        digest = key.withUnsafeBytes { ByteHash.hash($0) } &+ UInt64(database)
+    }
+
+    package static func == (left: LockKey, right: LockKey) -> Bool {
+        left.digest == right.digest && left.database == right.database && left.key == right.key
+    }
+
+    package func hash(into hasher: inout Hasher) { hasher.combine(digest) }
 }
 
 /// How a key is locked.
