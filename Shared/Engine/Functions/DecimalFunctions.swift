@@ -199,8 +199,8 @@ enum DecimalFunctions {
     }
 
     private static func logarithm(_ x: Decimal, scale: Int) throws(StatementError) -> Decimal {
-        // ln x = k · ln 10 + ln m, with m between 1 and 10.
-        let power = exponent(x), digits = scale + 20
+        // ln x = k · ln 10 + ln m, with m between 1 and 10; or x itself, near one.
+        let power = (0.9...1.1).contains(x.double) ? 0 : exponent(x), digits = scale + 20
         let mantissa = try ArithmeticFunctions.compute(.multiply, x, try powerOfTen(-power))
         let rest = try seriesLogarithm(mantissa, digits)
         if power == 0 { return rest.rounded(to: scale) }
@@ -249,7 +249,7 @@ enum DecimalFunctions {
                 ? .notANumber
                 : value == .infinity ? .infinity : value == -.infinity ? .negativeInfinity : value == 0 ? .zero : one
         }
-        if isWhole, let count = y.roundedInteger, count.magnitude <= UInt64(Int32.max) {
+        if isWhole, let count = y.roundedInteger, Int32(exactly: count) != nil {
             return try power(x, count)
         }
         if x.isZero { return Decimal.zero.rounded(to: 16) }
@@ -259,7 +259,8 @@ enum DecimalFunctions {
         let base = x.magnitude
         // A logarithm near zero needs as many digits more as it has zeros in front.
         let zeros = -logarithmExponent(base)
-        guard zeros < 1100 else { throw tooLong }
+        let tooNear = StatementError(.featureNotSupported, "a power of a number so near to one is not supported")
+        guard zeros < Decimal.chosenScaleLimit else { throw tooNear }
         let near = zeros > 8 ? try subtract(base, Decimal(1)) : try logarithm(base, scale: max(8 + zeros, 0))
         let rough = try multiply(y, near, max(8 + zeros, 0)).double
         guard rough < 6020 else { throw overflow }
@@ -267,6 +268,8 @@ enum DecimalFunctions {
         let size = Int(rough * 0.434294481903252)
         let scale = limited(16 - size, x.scale, y.scale)
         let digits = max(scale + size, 0) + max(zeros, 0) + 20
+        // Quotients have no more digits than that behind the point.
+        guard zeros <= 0 || digits < Decimal.chosenScaleLimit - 20 else { throw tooNear }
         let result = try exponential(try multiply(y, try logarithm(base, scale: digits), digits), scale: scale)
         return isNegative ? try subtract(.zero, result) : result
     }
