@@ -101,6 +101,10 @@ def test_zones(connection):
     for zone, shown in rules:
         connection.execute(f"SET timezone = '{zone}'")
         assert connection.execute(moment).fetchone() == (f"2024-07-01 {shown}",)
+    connection.execute("SET timezone = 'Asia/Tokyo'")
+    for type_name in ("date", "timestamp"):
+        with pytest.raises(psycopg.errors.DatetimeFieldOverflow):
+            connection.execute(f"SELECT ({type_name} '4714-11-24 BC')::timestamptz::text")
     with pytest.raises(psycopg.errors.InvalidParameterValue):
         connection.execute("SET timezone = 'Nowhere/City'")
 

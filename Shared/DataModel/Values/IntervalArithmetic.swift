@@ -90,7 +90,14 @@ extension Interval {
     /// Both, with one sign for all parts (`justify_interval`).
     package func justified() throws(StatementError) -> Interval {
         let day = Calendar.microsecondsPerDay
-        var result = try justifyingHours().justifyingDays()
+        var whole = self
+        if days > 0 && microseconds > 0 || days < 0 && microseconds < 0 {
+            // Months first, so that the days have room for the hours.
+            let (moved, isOver) = months.addingReportingOverflow(days / 30)
+            guard !isOver else { throw Self.outOfRange }
+            (whole.months, whole.days) = (moved, days % 30)
+        }
+        var result = try whole.justifyingHours().justifyingDays()
         if result.months > 0, result.days < 0 || (result.days == 0 && result.microseconds < 0) {
             result.months -= 1
             result.days += 30

@@ -11,8 +11,12 @@ enum DateTimeCasts {
             body = { a, context throws(StatementError) in
                 guard case .date(let day) = a[0] else { return .null }
                 let local = try DateTimeFunctions.midnight(day)
-                let isInfinite = day == .max || day == .min
-                return .timestamp(isZoned && !isInfinite ? context.settings.text.zone.moment(ofLocal: local) : local)
+                guard isZoned, day != .max, day != .min else { return .timestamp(local) }
+                // East of Greenwich the first day begins before there are timestamps.
+                guard let moment = DateTimeFields.checked(context.settings.text.zone.moment(ofLocal: local)) else {
+                    throw StatementError(.datetimeFieldOverflow, "date out of range for timestamp")
+                }
+                return .timestamp(moment)
             }
         case (.timestamp, .date), (.timestampWithZone, .date):
             body = { a, context throws(StatementError) in
@@ -22,7 +26,10 @@ enum DateTimeCasts {
         case (.timestamp, .timestampWithZone):
             body = { a, context throws(StatementError) in
                 guard case .timestamp(let moment) = a[0], moment != .max, moment != .min else { return a[0] }
-                return .timestamp(context.settings.text.zone.moment(ofLocal: moment))
+                guard let moved = DateTimeFields.checked(context.settings.text.zone.moment(ofLocal: moment)) else {
+                    throw StatementError(.datetimeFieldOverflow, "timestamp out of range")
+                }
+                return .timestamp(moved)
             }
         case (.timestampWithZone, .timestamp):
             body = { a, context throws(StatementError) in
