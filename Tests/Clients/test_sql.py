@@ -135,6 +135,24 @@ def test_transactions(cluster, connection):
     connection.execute("DROP TABLE account")
 
 
+def test_sessions_that_must_not_write(connection):
+    connection.execute("CREATE TABLE calm (id int PRIMARY KEY)")
+    connection.execute("SET default_transaction_read_only = on")
+    for statement in ("INSERT INTO calm VALUES (1)", "DELETE FROM calm", "DROP TABLE calm", "CREATE TABLE c (id int)"):
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute(statement)
+    assert connection.execute("SELECT count(*) FROM calm").fetchone() == (0,)
+    connection.execute("BEGIN READ WRITE")
+    connection.execute("INSERT INTO calm VALUES (2)")
+    connection.execute("COMMIT")
+    connection.execute("RESET default_transaction_read_only")
+    connection.execute("INSERT INTO calm VALUES (1)")
+    assert connection.execute("SELECT id FROM calm ORDER BY id").fetchall() == [(1,), (2,)]
+    connection.execute("DROP TABLE calm")
+    assert connection.execute("START TRANSACTION").statusmessage == "START TRANSACTION"
+    connection.execute("ROLLBACK")
+
+
 def test_nothing_is_lost_of_concurrent_updates(cluster, connection):
     connection.execute("CREATE TABLE counter (id int PRIMARY KEY, n int)")
     connection.execute("INSERT INTO counter VALUES (1, 0)")

@@ -8,7 +8,7 @@ extension PgSession {
     func perform(_ statement: SessionStatement, portal: Portal?, rowLimit: Int = 0) throws(StatementError) {
         switch statement {
         case .node(let planned):
-            run(planned, portal, rowLimit)
+            try run(planned, portal, rowLimit)
             return
         case .show(let name) where Self.isTransactionToken(name):
             showTransaction(portal, rowLimit)
@@ -68,11 +68,19 @@ extension PgSession {
 
     // MARK: For nodes
 
-    private func run(_ planned: PlannedStatement, _ portal: Portal?, _ rowLimit: Int) {
-        let isAlone = status == .idle && !isEngaged && isLastOfGroup && rowLimit == 0
-        let use = isAlone ? TransactionUse.alone : .within(settings.currentTerms)
+    private func run(_ planned: PlannedStatement, _ portal: Portal?, _ rowLimit: Int) throws(StatementError) {
+        let isFirst = status == .idle && !isEngaged, terms = isFirst ? settings.defaultTerms : settings.currentTerms
+        if terms.isReadOnly, ["insert", "update", "delete"].contains(planned.verb) {
+            throw StatementError(
+                .readOnlySQLTransaction, "cannot execute \(planned.verb.uppercased()) in a read-only transaction")
+        }
+        // Of other statements the transaction knows whether they write.
+        let isRefused = terms.isReadOnly && !["select", "values", "table"].contains(planned.verb)
+        let isAlone = isFirst && isLastOfGroup && rowLimit == 0 && !isRefused
+        let use = isAlone ? TransactionUse.alone : .within(terms)
         if !isAlone { engage() }
         noteUse()
+        if isFirst, !isAlone { settings.adopt(terms) }
         lastCursor &+= 1
         let description = portal?.prepared.description
         let columns = description?.columns, formats = portal?.formats(columns?.count ?? 0) ?? []
@@ -408,7 +416,7 @@ extension PgSession {
         if portal.state == .suspended {
             self.fetch(portal, rowLimit: fetch.count ?? 0)
         } else if case .node(let planned) = portal.prepared.statement {
-            run(planned, portal, fetch.count ?? 0)
+            try run(planned, portal, fetch.count ?? 0)
         }
         guard case .running(var run) = activity else { return }
         (run.isFetch, run.isMove, run.formats) = (true, fetch.isMove, outer?.formats(columns.count) ?? [])

@@ -16,7 +16,7 @@ extension PgSession {
             notify(
                 .warning, StatementError(.activeSQLTransaction, "there is already a transaction in progress"))
             try adopt(modes)
-            return complete(StatementCompletion("BEGIN"))
+            return complete(StatementCompletion(modes.tag))
         }
         if isEngaged {
             try adopt(modes)
@@ -25,7 +25,7 @@ extension PgSession {
             settings.adopt(modes.applied(to: settings.defaultTerms))
         }
         status = .inBlock
-        complete(StatementCompletion("BEGIN"))
+        complete(StatementCompletion(modes.tag))
     }
 
     /// Changes the terms of the transaction, as far as it is not too late.

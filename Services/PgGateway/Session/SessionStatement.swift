@@ -51,6 +51,8 @@ struct TransactionModes: Hashable {
     var isolation: IsolationLevel?
     var isReadOnly: Bool?
     var isDeferrable: Bool?
+    /// What the statement is answered with.
+    var tag = "BEGIN"
 
     func applied(to terms: TransactionTerms) -> TransactionTerms {
         var terms = terms
@@ -226,7 +228,9 @@ struct StatementReader {
             return .begin(try modes())
         case "start":
             try expect("transaction")
-            return .begin(try modes())
+            var modes = try modes()
+            modes.tag = "START TRANSACTION"
+            return .begin(modes)
         case "commit", "end":
             if verb == "commit", word == "prepared" { return .refused(Self.unsupported("COMMIT PREPARED")) }
             return try finished(.commit(chains: try chain()))
