@@ -140,16 +140,17 @@ package final class Execution {
     private let context: ExecutionContext
     private let places: [Int]
     private let kind: StatementKind
-    /// Whether there are columns whose values are numbers with names.
-    private let hasNames: Bool
+    /// Of the columns whose values are numbers with names, the types: a batch may have plain numbers there.
+    private let named: [DataType?]
     private var rowsReturned = 0
 
     init(root: Operator, context: ExecutionContext, outputs: [OutputColumn], kind: StatementKind) {
         self.kind = kind
         self.root = root
         self.context = context
-        places = outputs.compactMap { root.layout.place(of: $0.attribute) }
-        hasNames = outputs.contains { ObjectNames.kinds.contains($0.type.kind) }
+        let made = outputs.filter { root.layout.place(of: $0.attribute) != nil }
+        places = made.compactMap { root.layout.place(of: $0.attribute) }
+        named = made.map { ObjectNames.kinds.contains($0.type.kind) ? $0.type : nil }
     }
 
     /// What the tag of the statement's end says: rows that came, or rows that were written. Valid at the end.
@@ -197,9 +198,9 @@ package final class Execution {
                 var writer = ColumnWriter(into: &buffer)
                 for (index, column) in batch.columns.enumerated() where !column.isNull(at: row) {
                     let value = column.value(at: row)
-                    let isNamed = hasNames && ObjectNames.kinds.contains(column.type.kind)
+                    let type = named[index]
                     writer.append(
-                        isNamed ? named(value, column.type) : value, column: UInt32(index + 1), into: &buffer)
+                        type.map { withName(value, $0) } ?? value, column: UInt32(index + 1), into: &buffer)
                 }
                 rows.append(buffer.readable.bytes)
             }
@@ -208,7 +209,7 @@ package final class Execution {
     }
 
     /// A number of an object, and its name: which of them is wanted, only who writes the row knows.
-    private func named(_ value: Value, _ type: DataType) -> Value {
+    private func withName(_ value: Value, _ type: DataType) -> Value {
         .tuple([value, .text(TextForms.text(value, type, context))])
     }
 
