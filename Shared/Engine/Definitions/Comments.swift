@@ -15,7 +15,7 @@ extension DefinitionPlanner {
         }
         let name = try qualifiedName(node.children[0])
         guard var object = try find(name), object.entriesOf == nil else {
-            throw StatementError(.undefinedTable, "relation \"\(name.text)\" does not exist", position: name.position)
+            throw StatementError(.undefinedTable, "relation \"\(name.text)\" does not exist")
         }
         guard object.kind == kind else {
             throw StatementError(.wrongObjectType, "\"\(name.name)\" is not \(title)")

@@ -7,7 +7,7 @@ extension DefinitionPlanner {
     mutating func createIndex(_ node: LogicalPlan.Node) throws(StatementError) {
         let name = try qualifiedName(node.children[0])
         guard var table = try find(name) else {
-            throw StatementError(.undefinedTable, "relation \"\(name.text)\" does not exist", position: name.position)
+            throw StatementError(.undefinedTable, "relation \"\(name.text)\" does not exist")
         }
         guard table.kind == .table, table.entriesOf == nil else {
             let kind = table.entriesOf != nil ? "indexes" : "\(table.kind)s"

@@ -17,7 +17,7 @@ extension DefinitionPlanner {
         guard var table = try find(name) else {
             let text = "relation \"\(name.text)\" does not exist"
             guard node.flags.contains(.isConditional) else {
-                throw StatementError(.undefinedTable, text, position: name.position)
+                throw StatementError(.undefinedTable, text)
             }
             notices.append(StatementError(.undefinedTable, text + ", skipping"))
             return "ALTER TABLE"
@@ -187,6 +187,9 @@ extension DefinitionPlanner {
     private mutating func renameColumn(
         _ node: LogicalPlan.Node, of table: inout CollectionDescriptor
     ) throws(StatementError) {
+        guard table.column(named: node.name) != nil else {
+            throw StatementError(.undefinedColumn, "column \"\(node.name)\" does not exist")
+        }
         let position = try column(node.name, of: table), name = plan[node.children[0]].name
         guard table.column(named: name) == nil else {
             throw StatementError(

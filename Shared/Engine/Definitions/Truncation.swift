@@ -12,8 +12,7 @@ extension DefinitionPlanner {
         for index in plan.list(node.children[0]) {
             let name = try qualifiedName(index)
             guard let table = try find(name) else {
-                throw StatementError(
-                    .undefinedTable, "relation \"\(name.text)\" does not exist", position: name.position)
+                throw StatementError(.undefinedTable, "relation \"\(name.text)\" does not exist")
             }
             guard table.kind == .table else {
                 throw StatementError(.wrongObjectType, "\"\(table.name)\" is not a table")
