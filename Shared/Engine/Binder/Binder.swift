@@ -24,6 +24,8 @@ final class Binder {
     var inheritedLockings: [Locking] = []
     /// The columns that the targets of the query bound next go into, if an INSERT takes them as they are.
     var assignedColumns: [CollectionDescriptor.Column] = []
+    /// The query bound next is an arm of a set operation: its literals without a type get one from the other arm.
+    var keepsOpen = false
     /// Of rows that come with the request.
     var inputs: [ResultColumn] = []
     /// Views that are being bound, against endless recursion; and how many were, in all of the statement: views of

@@ -27,23 +27,28 @@ extension Binder {
                 arguments.append(.constant(.integer(0), .int32))
                 continue
             }
-            if plan[item].kind == .star { throw unsupported("a row as an argument", at: node.position) }
-            if let row = wholeRow(item, scope, for: node.name) {
+            if let row = try wholeRow(item, scope, for: node.name) {
                 arguments.append(row)
                 continue
             }
             arguments.append(try bindExpression(item, scope, inner, allowsRows: aggregates.isEmpty))
         }
         if !aggregates.isEmpty || isWindowOnly {
+            if isWindowOnly, node.flags.contains(.isWithinGroup) {
+                throw unsupported("hypothetical-set aggregate \(node.name)", at: node.position)
+            }
             if isWindowOnly, over == 0 {
                 throw StatementError(
                     .wrongObjectType, "window function \(node.name) requires an OVER clause", position: node.position)
             }
             return try bindAggregate(node, aggregates, arguments, scope, place)
         }
+        let rows = Registry.rows(node.name)
+        if Registry.functions(node.name).isEmpty, rows.isEmpty, hasAggregateParts(node) {
+            throw failure(.none, node.name, arguments.map(\.type), at: node.position)
+        }
         try refuseAggregateParts(node)
         if node.flags.contains(.isVariadic) { return try bindVariadic(node, arguments) }
-        let rows = Registry.rows(node.name)
         if !rows.isEmpty {
             let function: RowsFunction
             do throws(ResolutionFailure) {
@@ -83,6 +88,11 @@ extension Binder {
             throw unsupported("a call that leaves out an argument", at: node.position)
         }
         return places
+    }
+
+    private func hasAggregateParts(_ node: LogicalPlan.Node) -> Bool {
+        !node.flags.isDisjoint(with: [.isStar, .isWithinGroup, .isDistinct])
+            || node.children[2] != 0 || node.children[3] != 0 || node.children[4] != 0
     }
 
     private func refuseAggregateParts(_ node: LogicalPlan.Node) throws(StatementError) {
@@ -156,19 +166,21 @@ extension Binder {
         if isOrderedSet { terms = Array(given.suffix(terms.count)) }
         var order: [SortTerm] = []
         for (index, item) in plan.list(node.children[2]).enumerated() {
+            // With DISTINCT it is an argument that is sorted by: as the aggregate takes it.
+            let same = arguments.firstIndex { $0.isSame(as: terms[index]) }
+            if node.flags.contains(.isDistinct), !isOrderedSet, let same { terms[index] = given[same] }
             order.append(try sortTerm(plan[item], terms[index]))
         }
         let isDistinct = node.flags.contains(.isDistinct)
         // What is told apart by sorting comes out sorted.
         let sortsItself = isDistinct && order.isEmpty && node.name.hasSuffix("_agg")
         if sortsItself { order = given.map { SortTerm(expression: $0) } }
-        if isDistinct, !sortsItself,
-            order.contains(where: { term in !given.contains { $0.isSame(as: term.expression) } })
-        {
+        let stray = order.first { term in !given.contains { $0.isSame(as: term.expression) } }
+        if isDistinct, !sortsItself, let stray {
             throw StatementError(
                 .invalidColumnReference,
                 "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",
-                position: node.position)
+                position: stray.expression.position)
         }
         let call = AggregateCall(
             function: function, arguments: given, isDistinct: isDistinct, order: order, filter: filter, type: type)
@@ -237,16 +249,15 @@ extension Binder {
 
     /// The name of a relation as an argument of what makes JSON: its row as an object, made here where the names of its
     /// columns are known.
-    private func wholeRow(_ index: Int32, _ scope: Scope, for function: String) -> BoundExpression? {
+    private func wholeRow(_ index: Int32, _ scope: Scope, for function: String) throws(StatementError)
+        -> BoundExpression?
+    {
         let takers = [
             "row_to_json", "to_json", "to_jsonb", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg",
             "json_build_object", "jsonb_build_object", "json_build_array", "jsonb_build_array",
         ]
         let node = plan[index]
-        guard takers.contains(function), node.kind == .columnReference, nameParts(node.children[0]).isEmpty,
-            (try? findColumn(node.name, scope)) == nil,
-            let relation = try? findRelation([node.name], scope, at: node.position)
-        else { return nil }
+        guard takers.contains(function), let relation = try relation(named: index, scope) else { return nil }
         let keys = relation.columns.map { JSONMaking.quoted($0.name) + ":" }
         let types = relation.columns.map(\.expression.type)
         let maker = ScalarFunction(
@@ -255,8 +266,9 @@ extension Binder {
             let parts = a.indices.map { keys[$0] + JSONMaking.text(a[$0], types[$0], context.settings) }
             return .text("{" + parts.joined(separator: ",") + "}")
         }
-        return BoundExpression(
+        let made = BoundExpression(
             form: .call(maker, relation.columns.map(\.expression)), type: .record, position: node.position)
+        return ifThere(made, relation)
     }
 
     func chooseAggregate(

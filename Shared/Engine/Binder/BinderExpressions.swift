@@ -53,7 +53,7 @@ extension Binder {
         case .columnReference:
             recorder?.columns[index] = try recorded(node, scope)
             return try bindColumn(node, scope)
-        case .star: throw StatementError(.syntaxError, "row expansion via \"*\" is not supported here")
+        case .star: return try bindWholeRow(node, scope)
         case .specialValue: return try bindSpecialValue(node, scope, place)
         case .operator:
             if node.children[0] != 0, plan[node.children[0]].kind == .row,
@@ -78,7 +78,10 @@ extension Binder {
         case .nullTest:
             let isNegated = node.flags.contains(.isNegated), tested = try operand(0)
             // Of a row: all of it is NULL, or nothing is.
-            guard case .row(let parts) = tested.form, !parts.isEmpty else {
+            let relation = try relation(named: node.children[0], scope)
+            var parts = relation?.columns.map(\.expression) ?? []
+            if case .row(let own) = tested.form { parts = own }
+            guard !parts.isEmpty else {
                 return BoundExpression(form: .isNull(tested, isNegated: isNegated), type: .bool)
             }
             return join(
@@ -140,12 +143,16 @@ extension Binder {
         case .row:
             var elements: [BoundExpression] = []
             for child in node.children {
-                elements.append(try resolveUnknown(try bindExpression(child, scope, place), as: .text))
+                for element in try bindElements(child, scope, place) {
+                    elements.append(try resolveUnknown(element, as: .text))
+                }
             }
             return BoundExpression(form: .row(elements), type: .record)
         case .arraySubscript, .arraySlice: return try bindSubscript(node, scope, place)
         case .grouping: return try bindGroupingCall(node, scope, place)
-        case .fieldSelection: return try bindField(node, try operand(0))
+        case .fieldSelection:
+            if let column = try bindRelationField(node, scope) { return column }
+            return try bindField(node, try operand(0))
         case .allFields, .currentOf, .namedArgument:
             throw unsupported("this expression (\(node.kind))", at: node.position)
         case .default:
@@ -205,8 +212,7 @@ extension Binder {
                 return placed(relation.columns[0].expression, node.position)
             }
             if recorder == nil, let relation = try? findRelation([node.name], scope, at: node.position) {
-                return BoundExpression(
-                    form: .row(relation.columns.map(\.expression)), type: .record, position: node.position)
+                return row(of: relation, at: node.position)
             }
             throw StatementError(
                 .undefinedColumn, "column \"\(node.name)\" does not exist", position: node.position)
@@ -254,7 +260,7 @@ extension Binder {
         return nil
     }
 
-    private func placed(_ expression: BoundExpression, _ position: Int32) -> BoundExpression {
+    func placed(_ expression: BoundExpression, _ position: Int32) -> BoundExpression {
         var expression = expression
         expression.position = position
         return expression
@@ -298,8 +304,7 @@ extension Binder {
                 hint: "There is an entry for table \"\(alias)\", but it cannot be referenced from this part of the "
                     + "query.", position: position)
         }
-        throw StatementError(
-            .undefinedTable, "missing FROM-clause entry for table \"\(alias)\"", position: position)
+        throw missingRelation(alias, scope, at: position)
     }
 
     // MARK: Tests and comparisons
@@ -502,6 +507,7 @@ extension Binder {
         }
         let hasElse = node.children[2] != 0
         if hasElse { results.append(try bindExpression(node.children[2], scope, place)) }
+        try refuseRows((operand.map { [$0] } ?? []) + conditions + results, in: "CASE")
         // PostgreSQL looks at ELSE first; with the others in order the outcome differs only in messages.
         let type = try commonType(hasElse ? [results[results.count - 1]] + results : results, place: "CASE", at: 0)
         for index in results.indices {
@@ -519,6 +525,7 @@ extension Binder {
         let title = node.kind == .coalesce ? "COALESCE" : node.kind == .greatest ? "GREATEST" : "LEAST"
         var parts: [BoundExpression] = []
         for child in node.children { parts.append(try bindExpression(child, scope, place)) }
+        if node.kind == .coalesce { try refuseRows(parts, in: title) }
         let type = try commonType(parts, place: title, at: 0)
         for index in parts.indices {
             parts[index] = try coerce(parts[index], to: type, .implicit, at: parts[index].position)

@@ -163,7 +163,7 @@ extension Binder {
                 .shared(table, outputs: outputs), outputs, alias: node.children[1], name: node.name, .common)
         case .working(let id, let name, let columns):
             let outputs = renewed(columns)
-            return try part(.working(id, outputs: outputs), outputs, alias: node.children[1], name: name, .common)
+            return try part(.working(id, outputs: outputs), outputs, alias: node.children[1], name: name, .working)
         }
     }
 
@@ -215,7 +215,9 @@ extension Binder {
     }
 
     /// AS name (columns).
-    private func rename(_ relation: inout ScopeRelation, alias: Int32) throws(StatementError) {
+    private func rename(
+        _ relation: inout ScopeRelation, alias: Int32, title: String = "table"
+    ) throws(StatementError) {
         guard alias != 0 else { return }
         let node = plan[alias]
         relation.alias = node.name
@@ -224,7 +226,7 @@ extension Binder {
         guard names.count <= relation.columns.count else {
             throw StatementError(
                 .invalidColumnReference,
-                "table \"\(node.name)\" has \(relation.columns.count) columns available but \(names.count) columns "
+                "\(title) \"\(node.name)\" has \(relation.columns.count) columns available but \(names.count) columns "
                     + "specified", position: node.position)
         }
         for (index, name) in names.enumerated() { relation.columns[index].name = plan[name].name }
@@ -244,6 +246,7 @@ extension Binder {
             (function, arguments) = records
         } else {
             let bound = try bindExpression(item.children[0], scope, .functionInFrom, allowsRows: true)
+            try refuseNestedRows(bound)
             type = bound.type
             if case .rows(let rows, let list) = bound.form {
                 (function, arguments) = (rows, list)
@@ -261,6 +264,14 @@ extension Binder {
         let rows = RowsPlan(function: function, arguments: arguments, outputs: outputs, ordinality: ordinality)
         if let ordinality { outputs.append(OutputColumn(attribute: ordinality, name: "ordinality", type: .int64)) }
         return try part(try extractSubqueries(from: rows), outputs, alias: alias, name: title, .function)
+    }
+
+    private func refuseNestedRows(_ call: BoundExpression) throws(StatementError) {
+        for argument in call.operands where argument.contains({ if case .rows = $0.form { true } else { false } }) {
+            throw StatementError(
+                .featureNotSupported, "set-returning functions must appear at top level of FROM",
+                position: argument.position)
+        }
     }
 
     private func severalArrays(_ item: Int32) -> Bool {
@@ -371,8 +382,7 @@ extension Binder {
             conditions.append(try bindCondition(node.children[2], inner, .joinCondition, "JOIN/ON"))
         }
         let rest = (left.columns + right.columns).filter { column in !names.contains { $0.name == column.name } }
-        var leftPlan = left.plan, rightPlan = right.plan
-        var condition = BoundExpression.all(conditions)
+        var leftPlan = left.plan, rightPlan = right.plan, condition = BoundExpression.all(conditions)
         try takeSubqueries(of: &condition, kind, &leftPlan, &rightPlan, at: node.position)
         var relations = left.relations + right.relations
         for index in relations.indices {
@@ -381,24 +391,31 @@ extension Binder {
                 relations[index].isNullable = true
             }
         }
-        let joined = try outerJoin(leftPlan, rightPlan, kind, condition, at: node.position)
+        let joined = try outerJoin(leftPlan, rightPlan, kind, condition, left.relations, at: node.position)
         if node.children[4] != 0 {
             // Its parts have no names any more.
-            var whole = ScopeRelation(alias: "", columns: merged + rest)
-            try rename(&whole, alias: node.children[4])
+            var whole = ScopeRelation(alias: "", columns: merged + rest, source: .join)
+            try rename(&whole, alias: node.children[4], title: "join expression")
             return FromPart(plan: joined, relations: [whole], columns: whole.columns)
         }
-        if !node.name.isEmpty { relations.append(ScopeRelation(alias: node.name, columns: merged)) }
+        if !node.name.isEmpty {
+            let named = ScopeRelation(alias: node.name, columns: merged, source: .join)
+            try checkAliases([named], beside: relations, at: node.position)
+            relations.append(named)
+        }
         return FromPart(plan: joined, relations: relations, columns: merged + rest)
     }
 
     private func outerJoin(
         _ left: RelationalPlan, _ right: RelationalPlan, _ kind: JoinKind, _ condition: BoundExpression?,
-        at position: Int32
+        _ relations: [ScopeRelation], at position: Int32
     ) throws(StatementError) -> RelationalPlan {
-        if kind == .right || kind == .full, !right.freeAttributes.isDisjoint(with: left.attributes) {
+        let read = right.freeAttributes
+        if kind == .right || kind == .full, !read.isDisjoint(with: left.attributes) {
+            let named = relations.first { $0.columns.contains { !$0.expression.attributes.isDisjoint(with: read) } }
             throw StatementError(
-                .invalidColumnReference, "invalid reference to FROM-clause entry",
+                .invalidColumnReference,
+                "invalid reference to FROM-clause entry" + (named.map { " for table \"\($0.alias)\"" } ?? ""),
                 detail: "The combining JOIN type must be INNER or LEFT for a LATERAL reference.", position: position)
         }
         // The other way round, the condition's subqueries may read both sides.

@@ -95,13 +95,18 @@ extension Binder {
             groups.isThere || having != nil || !scope.outerAggregates.isEmpty
                 || expressions.contains(where: { $0.contains(isAggregate) })
         else {
+            let own = scope.ownAttributes
+            for expression in expressions {
+                guard let found = ownGrouping(in: expression, own) else { continue }
+                throw misplacedGrouping(at: found.operands.first?.position ?? found.position)
+            }
             return
         }
-        var keys: [Projection] = []
-        for expression in groups.expressions {
-            keys.append(
-                Projection(attribute: newAttribute(), expression: try extractSubqueries(expression, &below)))
-        }
+        try refuseInRecursion(expressions + (having.map { [$0] } ?? []), scope)
+        var flat: [BoundExpression] = []
+        for expression in groups.expressions { flat.append(try extractSubqueries(expression, &below)) }
+        try unroll(&flat, &below)
+        let keys = flat.map { Projection(attribute: newAttribute(), expression: $0) }
         var grouping = Grouping(
             keys: keys, expressions: groups.expressions, own: scope.ownAttributes, scope: scope,
             hasSets: groups.hasSets)
@@ -117,7 +122,8 @@ extension Binder {
         var sets = groups.sets
         if !groups.hasSets { sets = [Array(grouping.keys.indices)] }
         if isDistinct {
-            sets = sets.enumerated().filter { !sets.prefix($0.offset).contains($0.element) }.map(\.element)
+            var seen: Set<Set<Int>> = []
+            sets = sets.filter { seen.insert(Set($0)).inserted }
         }
         below = .aggregate(
             AggregatePlan(
@@ -180,23 +186,25 @@ extension Binder {
         case .attribute(let attribute) where grouping.own.contains(attribute):
             throw ungrouped(attribute, grouping.scope, at: expression.position)
         case .subquery(var subquery):
+            let grouped = try withGrouping(subquery.plan, &grouping)
             // What it reads of this query are columns of groups from here on.
-            let read = subquery.plan.freeAttributes.intersection(grouping.own)
+            let read = grouped.freeAttributes.intersection(grouping.own)
             var renamed: [Attribute: BoundExpression] = [:]
             let open = read.filter { own in !grouping.expressions.contains { $0.attribute == own } }
-            if !open.isEmpty { throw ungrouped(open, in: subquery.plan, grouping.scope, at: expression.position) }
+            if !open.isEmpty { throw ungrouped(open, in: grouped, grouping.scope, at: expression.position) }
             for attribute in read {
                 guard let key = grouping.expressions.firstIndex(where: { $0.attribute == attribute }) else { continue }
                 renamed[attribute] = .attribute(grouping.keys[key].attribute, grouping.expressions[key].type)
             }
-            let plan = try subquery.plan.substituting(renamed)
+            let plan = try grouped.substituting(renamed)
             var comparands: [BoundExpression] = []
             for operand in subquery.comparands { comparands.append(try regroup(operand, &grouping, &below)) }
             subquery = BoundSubquery(
                 role: subquery.role, plan: plan, outputs: subquery.outputs, comparands: comparands,
                 compared: subquery.compared)
             return BoundExpression(form: .subquery(subquery), type: expression.type, position: expression.position)
-        case .call(let function, _) where function === GroupingFunction.marker:
+        case .call(let function, _)
+        where function === GroupingFunction.marker && isOwn(expression, grouping.own):
             return try groupingValue(expression, &grouping)
         default:  // What is computed from others.
             var fresh: [BoundExpression] = []
@@ -256,6 +264,61 @@ extension Binder {
             form: .call(GroupingFunction.marker, arguments), type: .int32, position: node.position)
     }
 
+    /// Whether GROUPING is about the groups of the query with these attributes, and not about those of one around it.
+    private func isOwn(_ call: BoundExpression, _ own: Set<Attribute>) -> Bool {
+        let read = call.attributes
+        return read.isEmpty || !read.isDisjoint(with: own)
+    }
+
+    /// A GROUPING in a query that has no groups.
+    private func ownGrouping(in expression: BoundExpression, _ own: Set<Attribute>) -> BoundExpression? {
+        if case .call(let function, _) = expression.form, function === GroupingFunction.marker {
+            return isOwn(expression, own) ? expression : nil
+        }
+        for operand in expression.operands {
+            if let found = ownGrouping(in: operand, own) { return found }
+        }
+        return nil
+    }
+
+    private func misplacedGrouping(at position: Int32) -> StatementError {
+        StatementError(
+            .groupingError, "arguments to GROUPING must be grouping expressions of the associated query level",
+            position: position)
+    }
+
+    /// The plan of a subquery with the values of GROUPING over the groups around it.
+    private func withGrouping(_ plan: RelationalPlan, _ grouping: inout Grouping) throws(StatementError)
+        -> RelationalPlan
+    {
+        try plan.rewritingExpressions { expression throws(StatementError) in
+            try expression.rewritten { part throws(StatementError) in
+                guard case .call(let function, _) = part.form, function === GroupingFunction.marker,
+                    self.isOwn(part, grouping.own)
+                else { return nil }
+                return try self.groupingValue(part, &grouping)
+            }
+        }
+    }
+
+    /// The recursive part of a query must not aggregate what it has made so far.
+    private func refuseInRecursion(_ expressions: [BoundExpression], _ scope: Scope) throws(StatementError) {
+        guard scope.relations.contains(where: { $0.source == .working }) else { return }
+        func aggregate(_ expression: BoundExpression) -> BoundExpression? {
+            if case .aggregate = expression.form { return expression }
+            for operand in expression.operands {
+                if let found = aggregate(operand) { return found }
+            }
+            return nil
+        }
+        for expression in expressions {
+            guard let found = aggregate(expression) else { continue }
+            throw StatementError(
+                .invalidRecursion, "aggregate functions are not allowed in a recursive query's recursive term",
+                position: found.position)
+        }
+    }
+
     /// The bits of its arguments out of those of the grouping set.
     private func groupingValue(_ expression: BoundExpression, _ grouping: inout Grouping) throws(StatementError)
         -> BoundExpression
@@ -263,9 +326,7 @@ extension Binder {
         var places: [Int] = []
         for argument in expression.operands {
             guard let key = grouping.expressions.firstIndex(where: { $0.isSame(as: argument) }) else {
-                throw StatementError(
-                    .groupingError, "arguments to GROUPING must be grouping expressions of the associated query level",
-                    position: argument.position)
+                throw misplacedGrouping(at: argument.position)
             }
             places.append(key)
         }

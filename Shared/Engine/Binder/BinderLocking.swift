@@ -104,7 +104,7 @@ extension Binder {
                 switch scope.relations[index].source {
                 case .table: try mark(index)
                 case .query: break  // Its own tables are locked within it.
-                case .function, .common:
+                case .function, .common, .working, .join:
                     throw StatementError(
                         .featureNotSupported,
                         "\(clause.title) cannot be applied to \(scope.relations[index].source.title)",
@@ -180,6 +180,9 @@ extension Binder {
         var plan = LockPlan(relations: relations, condition: condition)
         let limited = try limit(
             .single, node.children[9], node.children[10], node.flags, terms, scope)
+        if scope.lockings.contains(where: { $0.wait == .skipLocked }), node.flags.contains(.isWithTies) {
+            throw StatementError(.syntaxError, "SKIP LOCKED and WITH TIES options cannot be used together")
+        }
         if case .limit(_, let limits) = limited, let count = limits.count, limits.ties == nil {
             plan.limits = [count] + (limits.offset.map { [$0] } ?? [])
         }

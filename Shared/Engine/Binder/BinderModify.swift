@@ -69,7 +69,9 @@ extension Binder {
         name: String, condition: BoundExpression
     )] {
         var checks: [(name: String, condition: BoundExpression)] = []
-        for check in collection.checks {
+        // Of several that a row violates, the first by its name is told.
+        let inOrder = collection.checks.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
+        for check in inOrder {
             let inner = Binder(try StoredPlans.expression(check.condition), within: self)
             let scope = Scope(parent: nil)
             scope.columns = columns
@@ -320,7 +322,8 @@ extension Binder {
                 throw StatementError(
                     .syntaxError, "VALUES lists must all be the same length", position: plan[row].position)
             }
-            try checkCount(items.count, &places, isNamed: isNamed, at: plan[items.first ?? row].position)
+            let odd = items.count > places.count ? items[places.count] : items.first ?? row
+            try checkCount(items.count, &places, isNamed: isNamed, at: plan[odd].position)
             var line: [BoundExpression] = [], defaults: [Bool] = []
             for (item, place) in zip(items, places) {
                 let column = collection.columns[place]
@@ -442,8 +445,7 @@ extension Binder {
         guard !found.isEmpty else {
             throw StatementError(
                 .invalidColumnReference,
-                "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-                position: node.position)
+                "there is no unique or exclusion constraint matching the ON CONFLICT specification")
         }
         return found
     }

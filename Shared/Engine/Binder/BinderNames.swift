@@ -71,7 +71,8 @@ extension Binder {
             guard let first = plan.list(node.children[2]).first else { return nil }
             return plan[first].name.isEmpty ? targetName(plan[first].children[0]) : plan[first].name
         case .setOperation: return queryName(node.children[1])
-        case _: return nil  // VALUES.
+        case .values: return "column1"
+        case _: return nil  // Changes.
         }
     }
 }

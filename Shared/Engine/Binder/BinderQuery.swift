@@ -2,7 +2,7 @@ import Base
 import Contracts
 import DataModel
 
-// Queries: select blocks, set operations, VALUES, WITH, ORDER BY and LIMIT.
+// Queries: select blocks, set operations, VALUES, ORDER BY and LIMIT.
 
 extension Binder {
     /// A query in a scope around it (nil: none). Its outputs are all that its plan makes.
@@ -39,8 +39,8 @@ extension Binder {
     private func bindSelect(_ node: LogicalPlan.Node, in outer: Scope?, _ inherited: [Locking]) throws(StatementError)
         -> Query
     {
-        let scope = Scope(parent: outer), columns = assignedColumns
-        assignedColumns = []
+        let scope = Scope(parent: outer), columns = assignedColumns, isArm = keepsOpen
+        (assignedColumns, keepsOpen) = ([], false)
         let tables = try bindWith(node.children[0], scope)
         scope.lockings = try lockings(node.children[11]) + inherited
         var below = try bindFrom(node.children[3], into: scope)
@@ -48,7 +48,7 @@ extension Binder {
         // In PostgreSQL's order: of several faults, the first that it meets is told.
         var targets: [Target] = []
         for target in plan.list(node.children[2]) {
-            let bound = try bindTarget(plan[target], scope, isAssigned: targets.count < columns.count)
+            let bound = try bindTarget(plan[target], scope, isKept: isArm || targets.count < columns.count)
             if bound.count == 1 { recorder?.targets[target] = bound[0].name }
             targets += bound
         }
@@ -59,16 +59,18 @@ extension Binder {
         }
         var having: BoundExpression?
         if node.children[6] != 0 { having = try bindCondition(node.children[6], scope, .having, "HAVING") }
-        for index in targets.indices { try settle(&targets[index].expression, columns.dropFirst(index).first) }
-        var order = try bindOrder(node.children[8], scope, &targets)
+        if !isArm {
+            for index in targets.indices { try settle(&targets[index].expression, columns.dropFirst(index).first) }
+        }
+        let order = try bindOrder(node.children[8], scope, &targets)
         let visible = targets.count - order.hidden
         if let clause = scope.lockings.first {
             try checkLocking(node, clause, targets.map(\.expression))
             let query = try bindLocked(node, below, scope, targets, order)
             return tables.isEmpty ? query : Query(plan: .with(tables, query.plan), outputs: query.outputs)
         }
-        let groups = try bindGroups(node.children[5], scope, targets.prefix(visible).map { ($0.name, $0.expression) })
-
+        var groups = try bindGroups(node.children[5], scope, targets.prefix(visible).map { ($0.name, $0.expression) })
+        if isArm { try settleArm(&targets, order, &groups, isDistinct: node.flags.contains(.isDistinct)) }
         var expressions = targets.map(\.expression)
         try group(&expressions, &having, groups, scope, &below, isDistinct: node.flags.contains(.isGroupDistinct))
         if let having { below = .filter(below, having) }
@@ -76,17 +78,29 @@ extension Binder {
         for index in expressions.indices { expressions[index] = try extractSubqueries(expressions[index], &below) }
         try unroll(&expressions, &below)
         for index in targets.indices { targets[index].expression = expressions[index] }
+        let result = try project(node, scope, below, targets, order)
+        return tables.isEmpty ? result : Query(plan: .with(tables, result.plan), outputs: result.outputs)
+    }
 
+    /// A select block from its targets on: DISTINCT, ORDER BY and LIMIT.
+    private func project(
+        _ node: LogicalPlan.Node, _ scope: Scope, _ below: RelationalPlan, _ targets: [Target], _ order: Order
+    ) throws(StatementError) -> Query {
+        var order = order
+        let visible = targets.count - order.hidden, late = lateTargets(node, targets, order)
         var projections: [Projection] = [], outputs: [OutputColumn] = []
-        for target in targets {
+        for (index, target) in targets.enumerated() {
             // A column that goes through keeps its attribute, if it is there once.
             let attribute = newAttribute()
-            projections.append(Projection(attribute: attribute, expression: target.expression))
+            if !late.contains(index) {
+                projections.append(Projection(attribute: attribute, expression: target.expression))
+            }
             outputs.append(
                 OutputColumn(
                     attribute: attribute, name: target.name, type: target.expression.type,
                     collection: target.collection, column: target.column))
         }
+        projections += carried(late.map { targets[$0].expression }, from: below)
         for index in order.terms.indices {
             let place = order.places[index]
             order.terms[index].expression = .attribute(outputs[place].attribute, outputs[place].type)
@@ -95,19 +109,52 @@ extension Binder {
         result = try distinct(result, node, scope, outputs, visible, order.terms)
         if !order.terms.isEmpty { result = .sort(result, order.terms, limit: nil) }
         result = try limit(result, node.children[9], node.children[10], node.flags, order.terms, scope)
-        if order.hidden > 0 {
+        if order.hidden > 0 || !late.isEmpty {
             outputs.removeLast(order.hidden)
             result = .project(
                 result,
-                outputs.map { Projection(attribute: $0.attribute, expression: .attribute($0.attribute, $0.type)) })
+                outputs.enumerated().map { index, output in
+                    Projection(
+                        attribute: output.attribute,
+                        expression: late.contains(index)
+                            ? targets[index].expression : .attribute(output.attribute, output.type))
+                })
         }
-        return Query(plan: tables.isEmpty ? result : .with(tables, result), outputs: outputs)
+        return Query(plan: result, outputs: outputs)
     }
 
-    private func bindTarget(_ node: LogicalPlan.Node, _ scope: Scope, isAssigned: Bool) throws(StatementError)
+    /// Targets that are computed of the rows that come out, in their order: each draws its own number of a sequence.
+    private func lateTargets(_ node: LogicalPlan.Node, _ targets: [Target], _ order: Order) -> [Int] {
+        let isCut = node.children[9] != 0 || node.children[10] != 0
+        guard isCut || !order.terms.isEmpty, !node.flags.contains(.isDistinct) else { return [] }
+        return targets.indices.dropLast(order.hidden).filter { index in
+            !order.places.contains(index) && targets[index].expression.isVolatile
+        }
+    }
+
+    /// What expressions that are computed later read of a plan.
+    private func carried(_ expressions: [BoundExpression], from below: RelationalPlan) -> [Projection] {
+        let made = Set(below.attributes)
+        var seen: Set<Attribute> = [], found: [Projection] = []
+        func look(_ expression: BoundExpression) {
+            if let attribute = expression.attribute, made.contains(attribute), seen.insert(attribute).inserted {
+                found.append(Projection(attribute: attribute, expression: .attribute(attribute, expression.type)))
+            }
+            for operand in expression.operands { look(operand) }
+        }
+        for expression in expressions { look(expression) }
+        return found
+    }
+
+    private func bindTarget(_ node: LogicalPlan.Node, _ scope: Scope, isKept: Bool) throws(StatementError)
         -> [Target]
     {
         let value = plan[node.children[0]]
+        if value.kind == .allFields, let relation = try relation(named: value.children[0], scope) {
+            return relation.columns.map {
+                Target(name: $0.name, expression: $0.expression, collection: $0.collection, column: $0.column)
+            }
+        }
         if value.kind == .star {
             let qualifier = nameParts(value.children[0])
             if qualifier.isEmpty, scope.relations.isEmpty {
@@ -127,7 +174,7 @@ extension Binder {
         let isOpen =
             switch bound.form {
             case .parameter: bound.type.kind == .unknown
-            case .constant: isAssigned
+            case .constant: isKept
             case _: false
             }
         let expression = isOpen ? bound : try resolveUnknown(bound, as: .text)
@@ -222,7 +269,9 @@ extension Binder {
             let isColumn = place == .grouping && scope.columns.contains { $0.name == node.name }
             let found = isColumn ? [] : targets.indices.filter { targets[$0].name == node.name }
             if let first = found.first {
-                guard found.allSatisfy({ targets[$0].expression.isSame(as: targets[first].expression) }) else {
+                guard
+                    found.dropFirst().allSatisfy({ targets[$0].expression.isSame(as: targets[first].expression) })
+                else {
                     throw StatementError(
                         .ambiguousColumn, "\(place.title) \"\(node.name)\" is ambiguous", position: node.position)
                 }
@@ -241,6 +290,11 @@ extension Binder {
             if targets[place].expression.contains({ if case .aggregate = $0.form { true } else { false } }) {
                 throw StatementError(
                     .groupingError, "aggregate functions are not allowed in GROUP BY", position: plan[index].position)
+            }
+            if targets[place].expression.contains({ if case .window = $0.form { true } else { false } }) {
+                throw StatementError(
+                    .windowingError, "window functions are not allowed in GROUP BY",
+                    position: targets[place].expression.position)
             }
             return targets[place].expression
         case .expression(let expression): return try resolveUnknown(expression, as: .text)
@@ -272,7 +326,9 @@ extension Binder {
         for item in on {
             let expression: BoundExpression
             switch try bindOrderItem(item, scope, .order, targets) {
-            case .target(let place): expression = projections[place].expression
+            case .target(let place):
+                keys.append(.attribute(projections[place].attribute, projections[place].expression.type))
+                continue
             case .expression(let bound): expression = bound
             }
             if let same = all.first(where: { $0.expression.isSame(as: expression) }) {
@@ -321,6 +377,10 @@ extension Binder {
         }
         var limits = LimitPlan(count: try bound(count, "LIMIT"), offset: try bound(offset, "OFFSET"))
         if flags.contains(.isWithTies) {
+            guard count == 0 || plan[count].kind != .null else {
+                throw StatementError(
+                    .invalidRowCountInLimitClause, "row count cannot be null in FETCH FIRST ... WITH TIES clause")
+            }
             guard !order.isEmpty else {
                 throw StatementError(.syntaxError, "WITH TIES cannot be specified without ORDER BY clause")
             }
@@ -342,7 +402,7 @@ extension Binder {
                 .featureNotSupported, "\(clause.title) is not allowed with UNION/INTERSECT/EXCEPT")
         }
         let operation: SetOperation = node.number == 0 ? .union : node.number == 1 ? .intersect : .except
-        let left = try bindQuery(node.children[1], in: scope), right = try bindQuery(node.children[2], in: scope)
+        let left = try bindArm(node.children[1], in: scope), right = try bindArm(node.children[2], in: scope)
         let combined = try combine(operation, node.flags.contains(.isAll), left, right, at: node.position)
         let result = try finish(
             combined, order: node.children[3], node.children[4], node.children[5], node.flags, scope)
@@ -357,11 +417,15 @@ extension Binder {
             throw StatementError(
                 .syntaxError, "each \(title) query must have the same number of columns", position: position)
         }
-        var outputs: [OutputColumn] = []
-        for (mine, theirs) in zip(left.outputs, right.outputs) {
+        var outputs: [OutputColumn] = [], left = left, right = right
+        for (index, (mine, theirs)) in zip(left.outputs, right.outputs).enumerated() {
             let type = try commonType(
-                [.attribute(mine.attribute, mine.type), .attribute(theirs.attribute, theirs.type)], place: title,
-                at: position)
+                [
+                    .attribute(mine.attribute, mine.type),
+                    .attribute(theirs.attribute, theirs.type, at: right.plan.position(of: theirs.attribute)),
+                ], place: title, at: position)
+            if mine.type.isOpen { try left.settle(index, as: type, self) }
+            if theirs.type.isOpen { try right.settle(index, as: type, self) }
             outputs.append(OutputColumn(attribute: newAttribute(), name: mine.name, type: type))
         }
         let (leftPlan, leftAttributes) = try retype(left, to: outputs.map(\.type), at: position)
@@ -426,7 +490,7 @@ extension Binder {
         var rows: [[BoundExpression]] = []
         for row in plan.list(node.children[1]) {
             var line: [BoundExpression] = []
-            for item in plan.list(row) { line.append(try bindExpression(item, scope, .values)) }
+            for item in plan.list(row) { line += try bindElements(item, scope, .values) }
             if let first = rows.first, first.count != line.count {
                 throw StatementError(
                     .syntaxError, "VALUES lists must all be the same length", position: plan[row].position)
@@ -467,125 +531,5 @@ extension Binder {
             result = if let before = result { try combine(.union, true, before, query, at: 0) } else { query }
         }
         return result ?? Query(plan: .values(rows: [], outputs: outputs), outputs: outputs)
-    }
-
-    // MARK: WITH
-
-    /// The tables of a WITH clause, in the order in which they may use one another.
-    func bindWith(_ index: Int32, _ scope: Scope) throws(StatementError) -> [CommonTable] {
-        guard index != 0 else { return [] }
-        let node = plan[index]
-        var tables: [CommonTable] = []
-        for child in node.children {
-            let item = plan[child]
-            guard scope.commonTables[item.name] == nil else {
-                throw StatementError(
-                    .duplicateAlias, "WITH query name \"\(item.name)\" specified more than once",
-                    position: item.position)
-            }
-            let names = plan.list(item.children[0]).map { plan[$0].name }
-            let body = plan[item.children[1]]
-            let isChange = body.kind == .insert || body.kind == .update || body.kind == .delete
-            if isChange { try checkChange(item, isTop: index == plan[topStatement].children[0]) }
-            var query: Query
-            if node.flags.contains(.isRecursive), body.kind == .setOperation, refersTo(item.name, item.children[1]) {
-                query = try bindRecursive(item, body, names, scope)
-            } else {
-                query = try bindQuery(item.children[1], in: scope)
-            }
-            guard names.count <= query.outputs.count else {
-                throw StatementError(
-                    .invalidColumnReference,
-                    "WITH query \"\(item.name)\" has \(query.outputs.count) columns available but \(names.count) "
-                        + "columns specified", position: item.position)
-            }
-            for (place, name) in names.enumerated() { query.outputs[place].name = name }
-            if isChange { query.plan = query.plan.uncounted }
-            // What reads it is not known yet: all of its columns are made.
-            let made = try Optimizer.optimize(
-                query.plan, needed: Set(query.outputs.map(\.attribute)), avoidsScans: settings.avoidsScans)
-            let table = newCommonTable(item.name, made, query.outputs, isChange: isChange)
-            scope.commonTables[item.name] = .made(table)
-            tables.append(table)
-        }
-        return tables
-    }
-
-    /// A statement that changes rows is executed once, whatever reads it: so it stands at the top alone.
-    private func checkChange(_ item: LogicalPlan.Node, isTop: Bool) throws(StatementError) {
-        guard recorder == nil else {
-            throw StatementError(
-                .featureNotSupported, "views must not contain data-modifying statements in WITH")
-        }
-        guard isTop, !isStored else {
-            throw StatementError(
-                .featureNotSupported,
-                "WITH clause containing a data-modifying statement must be at the top level",
-                position: item.position)
-        }
-    }
-
-    /// Whether a table of that name is read somewhere below.
-    private func refersTo(_ name: String, _ index: Int32) -> Bool {
-        let node = plan[index]
-        if node.kind == .table, node.name == name, node.children[0] == 0 { return true }
-        return node.children.contains { $0 != 0 && refersTo(name, $0) }
-    }
-
-    private func bindRecursive(
-        _ item: LogicalPlan.Node, _ body: LogicalPlan.Node, _ names: [String], _ scope: Scope
-    ) throws(StatementError) -> Query {
-        guard body.number == 0 else {
-            throw StatementError(
-                .invalidRecursion,
-                "recursive query \"\(item.name)\" does not have the form non-recursive-term UNION [ALL] recursive-term",
-                position: item.position)
-        }
-        guard body.children[3] == 0, body.children[4] == 0, body.children[5] == 0 else {
-            throw StatementError(
-                .featureNotSupported, "ORDER BY or LIMIT in a recursive query is not implemented",
-                position: item.position)
-        }
-        let inner = Scope(parent: scope)
-        let innerTables = try bindWith(body.children[0], inner)
-        guard innerTables.isEmpty else { throw unsupported("WITH within a recursive query", at: item.position) }
-        let start = try bindQuery(body.children[1], in: inner)
-        let id = newRecursion()
-        var columns = start.outputs
-        for index in columns.indices {
-            if index < names.count { columns[index].name = names[index] }
-            columns[index].attribute = newAttribute()
-            (columns[index].collection, columns[index].column) = (nil, nil)
-        }
-        inner.commonTables[item.name] = .working(id, name: item.name, outputs: columns)
-        let step = try bindQuery(body.children[2], in: inner)
-        guard step.outputs.count == columns.count else {
-            throw StatementError(
-                .syntaxError, "each UNION query must have the same number of columns", position: body.position)
-        }
-        for (index, (mine, theirs)) in zip(columns, step.outputs).enumerated()
-        where mine.type != theirs.type {
-            // Of two lengths of one type there is none in common.
-            let type =
-                mine.type.unconstrained == theirs.type.unconstrained
-                ? mine.type.unconstrained
-                : try commonType(
-                    [.attribute(mine.attribute, mine.type), .attribute(theirs.attribute, theirs.type)], place: "UNION",
-                    at: body.position
-                ).unconstrained
-            guard type == mine.type else {
-                throw StatementError(
-                    .datatypeMismatch,
-                    "recursive query \"\(item.name)\" column \(index + 1) has type \(mine.type.formatted) in "
-                        + "non-recursive term but type \(type.formatted) overall",
-                    hint: "Cast the output of the non-recursive term to the correct type.", position: item.position)
-            }
-        }
-        let (stepPlan, stepAttributes) = try retype(step, to: columns.map(\.type), at: body.position)
-        let recursive = RecursivePlan(
-            id: id, isAll: body.flags.contains(.isAll), start: start.plan,
-            startAttributes: start.outputs.map(\.attribute), step: stepPlan, stepAttributes: stepAttributes,
-            outputs: columns)
-        return Query(plan: .recursive(recursive), outputs: columns)
     }
 }

@@ -49,6 +49,12 @@ extension Binder {
     }
 
     private func refuseNested(_ expression: BoundExpression) throws(StatementError) {
+        if case .rows = expression.form {
+            throw StatementError(
+                .featureNotSupported, "window function calls cannot contain set-returning function calls",
+                hint: "You might be able to move the set-returning function into a LATERAL FROM item.",
+                position: expression.position)
+        }
         guard case .window = expression.form else {
             for operand in expression.operands { try refuseNested(operand) }
             return

@@ -40,6 +40,9 @@ extension Binder {
                 .wrongObjectType,
                 "column notation .\(node.name) applied to type \(row.type.title), which is not a composite type")
         }
+        if case .row(let parts) = row.form, let place = parts.indices.first(where: { node.name == "f\($0 + 1)" }) {
+            return placed(parts[place], node.position)
+        }
         guard let columns = RecordShape.columns(of: row.type) else {
             throw unsupported("a field of a row without names", at: node.position)
         }

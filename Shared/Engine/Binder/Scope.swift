@@ -23,7 +23,9 @@ struct ScopeRelation {
     var isNullable = false
 
     enum Source {
-        case table, query, function, common
+        case table, query, function, common, join
+        /// A recursive query within itself.
+        case working
 
         /// As PostgreSQL says it.
         var title: String {
@@ -31,7 +33,8 @@ struct ScopeRelation {
             case .table: "a table"
             case .query: "a subquery"
             case .function: "a function"
-            case .common: "a WITH query"
+            case .join: "a join"
+            case .common, .working: "a WITH query"
             }
         }
     }

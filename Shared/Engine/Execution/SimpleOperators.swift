@@ -57,6 +57,8 @@ final class ValuesOperator: Operator {
 final class FilterOperator: Operator {
     private let child: Operator
     private let condition: Evaluator
+    /// What is being asked, until a number of a sequence is there.
+    private var pending: ColumnBatch?
 
     init(_ child: Operator, _ condition: BoundExpression) throws(StatementError) {
         self.child = child
@@ -66,16 +68,31 @@ final class FilterOperator: Operator {
 
     override func next() throws(StatementError) -> OperatorStep {
         while true {
-            let step = try child.next()
-            guard case .batch(let batch) = step else { return step }
-            let rows = try condition.select(batch, context)
+            if pending == nil {
+                let step = try child.next()
+                guard case .batch(let batch) = step else { return step }
+                pending = batch
+            }
+            guard let batch = pending else { return .end }
+            let rows: [Int32]
+            do throws(StatementError) {
+                rows = try condition.select(batch, context)
+            } catch {
+                if context.sequences.pause() { return .waiting }
+                throw error
+            }
+            context.sequences.forget()
+            pending = nil
             if rows.count == batch.count { return .batch(batch) }
             if !rows.isEmpty { return .batch(batch.gathered(rows)) }
             if try context.isSliceOver() { return .waiting }
         }
     }
 
-    override func restart() throws(StatementError) { try child.restart() }
+    override func restart() throws(StatementError) {
+        pending = nil
+        try child.restart()
+    }
 }
 
 /// Computes columns.

@@ -47,7 +47,15 @@ struct WindowCallPlan {
                     .invalidPrecedingOrFollowingSize, "frame \(word) offset must not be negative")
             }
             guard let test = offset.isNegative, rows.count > 0 else { continue }
-            if case .bool(true) = try test.evaluate(row, context).value(at: 0) {
+            let isNaN =
+                switch value {
+                case .float(let number): number.isNaN
+                case .decimal(let number): number == .notANumber
+                case _: false
+                }
+            var isFault = isNaN
+            if case .bool(true) = try test.evaluate(row, context).value(at: 0) { isFault = true }
+            if isFault {
                 throw StatementError(
                     .invalidPrecedingOrFollowingSize, "invalid preceding or following size in window function")
             }

@@ -177,6 +177,7 @@ struct BoundExpression: Sendable {
         case (.isNull(_, let left), .isNull(_, let right)): guard left == right else { return false }
         case (.choice(let left, let leftElse), .choice(let right, let rightElse)):
             guard left.count == right.count, (leftElse == nil) == (rightElse == nil) else { return false }
+        case (.rows(let left, _), .rows(let right, _)): guard left === right else { return false }
         case (.aggregate(let left), .aggregate(let right)): return left.isSame(as: right)
         case (.window(let left), .window(let right)): return left.isSame(as: right)
         default: return false  // Two forms, or a subquery, which is never the same as another.

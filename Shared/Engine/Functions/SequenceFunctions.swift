@@ -85,6 +85,12 @@ enum SequenceFunctions {
         }
     }
 
+    /// Whether an expression is a call that may have to wait for a shard.
+    static func draws(_ expression: BoundExpression) -> Bool {
+        guard case .call(let function, _) = expression.form, function.volatility == .volatile else { return false }
+        return ["nextval", "setval"].contains { function.name.hasPrefix($0) }
+    }
+
     /// The function that draws from one sequence.
     static func drawing(from sequence: CollectionID) -> ScalarFunction {
         ScalarFunction("nextval \(sequence.rawValue)", of: rows[0], result: .int64, volatility: .volatile) {
@@ -109,7 +115,8 @@ struct SequenceCalls {
 
     init(_ known: SessionSequences) { (self.known, knownBefore) = (known, known) }
 
-    static let waiting = StatementError(.internalError, "a number of a sequence has to be waited for")
+    /// Told only where an operator does not wait.
+    static let waiting = StatementError(.featureNotSupported, "nextval and setval are not supported in this place")
 
     mutating func next(_ sequence: CollectionID, _ access: (any RowAccess)?) throws(StatementError) -> Int64 {
         try perform(.draw, sequence) { () throws(StatementError) in
