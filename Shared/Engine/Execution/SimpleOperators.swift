@@ -249,8 +249,10 @@ final class WithOperator: Operator {
             guard case .end = step else { return step }
             isChildDone = true
         }
+        // A table is read by later ones only: from the last on, nobody will read what is left of it.
         while lasts < tables.count {
-            if tables[lasts].plan.use == .toTheEnd, try !complete(tables[lasts], keepsRows: false) { return .waiting }
+            let table = tables[tables.count - 1 - lasts]
+            if table.plan.use == .toTheEnd, try !complete(table, keepsRows: false) { return .waiting }
             lasts += 1
         }
         return .end
