@@ -427,6 +427,17 @@ package struct LockTable: Sendable {
         return true
     }
 
+    /// Looks again at the transactions that wait since `limit` or longer and have locks: one behind which they stand may
+    /// have come to wait for them since, because somebody else did, and nobody waits behind one that waits for him.
+    mutating func overtake(waitingSince limit: UInt64, into woken: inout [Woken]) {
+        var agenda = LockAgenda()
+        for (sequence, request) in waiting where request.since <= limit {
+            guard let owner = request.owner, holders[owner.id] != nil else { continue }
+            agenda.push(.init(sequence: sequence, key: nil, line: nil))
+        }
+        finish(&agenda, into: &woken)
+    }
+
     /// Takes those out of the queue that have waited too long, and returns them.
     mutating func expire(_ now: UInt64, into woken: inout [Woken]) -> [Woken] {
         guard now >= earliestDeadline else { return [] }

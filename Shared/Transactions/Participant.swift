@@ -71,6 +71,8 @@ package struct Participant: Sendable {
         package var repeatMilliseconds: UInt64 = 1000
         /// Locks of reads that nobody confirms.
         package var holdMilliseconds: UInt64 = 5000
+        /// After so long it is looked at again who need not wait behind whom.
+        package var overtakeMilliseconds: UInt64 = 100
         /// Steps that wait at one part.
         package var askers = 16
         /// Interactive transactions with a scope here.

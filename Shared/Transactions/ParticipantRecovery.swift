@@ -13,6 +13,7 @@ extension Participant {
         if !locks.isFree {
             var woken: [LockTable.Woken] = []
             for call in locks.expire(moment.now, into: &woken) { expired(call, moment, &duties) }
+            locks.overtake(waitingSince: moment.now &- min(moment.now, limits.overtakeMilliseconds), into: &woken)
             wake(woken, moment, &duties)
         }
         expireVerdicts(moment.now, &duties)

@@ -55,6 +55,33 @@ struct LockTests {
         #expect(table.isFree)
     }
 
+    private mutating func statement(
+        _ id: UInt64, exclusive: String = "", shared: String = "", token: UInt64
+    ) -> LockTable.Verdict {
+        var skipped: [LockKey] = []
+        let part = PartID(TransactionID(rawValue: id), Slot(rawValue: 1))
+        let locks = LockScope(exclusive: scope(exclusive).exclusive, shared: scope(shared).exclusive)
+        let owner = LockOwner(id: part, rank: Rank(priority: id, part.transaction), kind: .interactive)
+        return table.request(
+            owner, locks: locks, reads: LockScope(), asOf: nil, .wait, call(token), now: token, skipped: &skipped)
+    }
+
+    @Test("nobody waits behind one that has come to wait for him")
+    mutating func overtaking() {
+        #expect(statement(1, shared: "a", token: 1) == .granted)
+        #expect(statement(2, exclusive: "b", token: 2) == .granted)
+        #expect(statement(3, exclusive: "a", token: 3) == .waits)
+        #expect(statement(2, shared: "a", token: 4) == .waits, "behind 3, which waits for 1")
+        #expect(statement(1, exclusive: "b", token: 5) == .waits, "for 2: now 3 waits for 2, too")
+        var woken: [LockTable.Woken] = []
+        table.overtake(waitingSince: 3, into: &woken)
+        #expect(woken.isEmpty, "it has not waited for so long")
+        table.overtake(waitingSince: 4, into: &woken)
+        #expect(woken.map(\.token) == [4])
+        #expect(release(2) == [5])
+        #expect(release(1) == [3])
+    }
+
     @Test("very many locks go some at a time, and those that have not gone yet hold")
     mutating func leaving() {
         var limits = LockTable.Limits()

@@ -14,7 +14,7 @@ struct ScopeSimulationTests {
     }()
 
     /// Histories of each level, in all weathers together.
-    static let histories = getenv("ORBIT_HISTORIES").flatMap { UInt64(String(cString: $0)) } ?? 150
+    static let histories = getenv("ORBIT_HISTORIES").flatMap { UInt64(String(cString: $0)) } ?? 500
 
     struct Result {
         var committed = 0
