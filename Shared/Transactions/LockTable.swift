@@ -427,8 +427,8 @@ package struct LockTable: Sendable {
         return true
     }
 
-    /// Looks again at the transactions that wait since `limit` or longer and have locks: one behind which they stand may
-    /// have come to wait for them since, because somebody else did, and nobody waits behind one that waits for him.
+    /// Looks again at the transactions that wait since `limit` or longer and have locks: one behind which they stand
+    /// may have come to wait for them since, because somebody else did, and nobody waits behind one that waits for him.
     mutating func overtake(waitingSince limit: UInt64, into woken: inout [Woken]) {
         var agenda = LockAgenda()
         for (sequence, request) in waiting where request.since <= limit {

@@ -61,6 +61,8 @@ final class ExecutionContext {
     var rowsChanged = 0
     /// Of EXPLAIN ANALYZE.
     var probe: ExplainProbe?
+    /// While operators are made: they will run anew for every row of an outer query.
+    var isRepeated = false
     /// Set from outside: the next step fails.
     var isCancelled = false
 

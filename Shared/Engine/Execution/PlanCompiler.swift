@@ -23,8 +23,10 @@ enum PlanCompiler {
             }
             return try JoinOperator(kind, compile(left, context), compile(right, context), condition: condition)
         case .apply(let left, let right, let kind):
-            let outer = try compile(left, context)
-            return try ApplyOperator(outer, compile(right, context), kind, free: right.freeAttributes)
+            let outer = try compile(left, context), free = right.freeAttributes, isRepeated = context.isRepeated
+            context.isRepeated = isRepeated || !free.isEmpty
+            defer { context.isRepeated = isRepeated }
+            return try ApplyOperator(outer, compile(right, context), kind, free: free)
         case .aggregate(let plan): return try AggregateOperator(plan, compile(plan.child, context))
         case .sort(let child, let terms, let limit):
             return try SortOperator(compile(child, context), terms, limit: limit)
@@ -50,6 +52,10 @@ enum PlanCompiler {
 
     /// What cannot be read in an order is sorted.
     private static func scan(_ scan: ScanPlan, _ context: ExecutionContext) throws(StatementError) -> Operator {
+        if context.isRepeated, let (scan, condition) = scan.kept {
+            let rows = KeptRowsOperator(try ScanOperator(scan, context: context))
+            return if let condition { try FilterOperator(rows, condition) } else { rows }
+        }
         guard let order = scan.order else { return try ScanOperator(scan, context: context) }
         if let reading = try OrderedReading(order, scan, context) {
             return try ScanOperator(scan, context: context, reading: reading)
