@@ -257,6 +257,80 @@ def test_levels_of_isolation(connection, other):
     connection.execute("COMMIT")
 
 
+LOCKING = [
+    "SELECT * FROM held WHERE a = 1 FOR UPDATE",
+    "SELECT b FROM held WHERE a = 1 AND b > 0 FOR NO KEY UPDATE",
+    "SELECT * FROM held WHERE a IN (1, 2) FOR UPDATE",
+    "SELECT * FROM held WHERE a = 1 FOR SHARE",
+    "SELECT * FROM held FOR UPDATE",
+    "SELECT * FROM held WHERE a < 2 FOR UPDATE",
+    "SELECT * FROM held WHERE b = 10 FOR UPDATE",
+    "SELECT * FROM held WHERE c = 'x' FOR UPDATE",
+    "SELECT * FROM held ORDER BY a LIMIT 1 FOR UPDATE",
+    "SELECT * FROM held h JOIN held o ON o.a = h.b / 10 WHERE h.a = 1 FOR UPDATE OF h",
+    "SELECT * FROM (SELECT * FROM held WHERE a = 1) s FOR UPDATE",
+    "WITH w AS (SELECT * FROM held WHERE a = 1 FOR UPDATE) SELECT * FROM w",
+]
+
+
+@pytest.mark.parametrize("is_prepared", [False, True], ids=["by text", "prepared"])
+def test_a_row_that_a_query_locks_stays_as_it_is(connection, other, is_prepared):
+    connection.execute("DROP TABLE IF EXISTS held")
+    connection.execute("CREATE TABLE held (a int PRIMARY KEY, b int, c text)")
+    connection.execute("CREATE INDEX ON held (b)")
+    connection.execute("INSERT INTO held VALUES (1, 10, 'x'), (2, 20, 'y')")
+    other.execute("SET lock_timeout = '50ms'")
+    for statement in LOCKING:
+        for _ in range(2):
+            with connection.transaction(force_rollback=True):
+                assert connection.execute(statement, prepare=is_prepared).fetchall(), statement
+                for change in (
+                    "UPDATE held SET c = c WHERE a = 1",
+                    "DELETE FROM held WHERE a = 1",
+                    "SELECT a FROM held WHERE a = 1 FOR UPDATE NOWAIT",
+                ):
+                    with pytest.raises(psycopg.errors.LockNotAvailable):
+                        other.execute(change, prepare=is_prepared)
+                        pytest.fail(f"{statement} let others {change}")
+    assert other.execute("UPDATE held SET c = c WHERE a = 1").rowcount == 1
+
+
+def test_read_only_transactions_change_nothing(connection):
+    connection.execute("CREATE TABLE kept (id int PRIMARY KEY, v int)")
+    connection.execute("INSERT INTO kept VALUES (1, 1)")
+    connection.execute("CREATE SEQUENCE drawn")
+    refused = {
+        "INSERT INTO kept VALUES (2, 2)": "INSERT",
+        "DELETE FROM kept": "DELETE",
+        "SELECT * FROM kept WHERE id = 1 FOR UPDATE": "SELECT FOR UPDATE",
+        "SELECT * FROM kept FOR KEY SHARE": "SELECT FOR KEY SHARE",
+        "SELECT * FROM (SELECT * FROM kept FOR UPDATE) s": "SELECT",
+        "WITH c AS (UPDATE kept SET v = 2 RETURNING id) SELECT * FROM c": "SELECT",
+        "EXPLAIN ANALYZE DELETE FROM kept": "DELETE",
+        "SELECT nextval('drawn')": "nextval()",
+        "SELECT setval('drawn', 7)": "setval()",
+        "TRUNCATE kept": "TRUNCATE TABLE",
+        "CREATE TABLE IF NOT EXISTS kept (id int)": "CREATE TABLE",
+        "COPY kept FROM STDIN": "COPY FROM",
+    }
+    for level in ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"):
+        for statement, title in refused.items():
+            connection.execute(f"BEGIN ISOLATION LEVEL {level} READ ONLY")
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction) as error:
+                if statement.startswith("COPY"):
+                    with connection.cursor().copy(statement):
+                        pass
+                else:
+                    connection.execute(statement)
+            assert str(error.value) == f"cannot execute {title} in a read-only transaction", statement
+            connection.execute("ROLLBACK")
+        connection.execute(f"BEGIN ISOLATION LEVEL {level} READ ONLY")
+        assert connection.execute("EXPLAIN DELETE FROM kept").fetchall()
+        assert connection.execute("SELECT v FROM kept").fetchall() == [(1,)]
+        connection.execute("COMMIT")
+    assert connection.execute("SELECT nextval('drawn')").fetchone() == (1,)
+
+
 def test_rows_without_a_key(connection):
     insertion = "INSERT INTO notes VALUES (%s)"
     for number in range(3):

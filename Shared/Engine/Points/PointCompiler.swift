@@ -34,9 +34,10 @@ struct PointCompiler {
     /// False where the statement has another shape.
     mutating func compile(_ prepared: PreparedPlan) -> Bool {
         if case .modify(let plan) = prepared.plan { return compile(plan) }
-        guard prepared.kind == .select, walk(prepared.plan), let scan, let parts = parts(ofScan: scan) else {
-            return false
-        }
+        // A call that reads takes no locks, so a query that locks rows is none.
+        guard prepared.kind == .select, !prepared.writes, walk(prepared.plan), let scan,
+            let parts = parts(ofScan: scan)
+        else { return false }
         (collection, key) = (scan.collection, parts)
         for output in prepared.outputs {
             guard let place = places[output.attribute], !Self.isNamed(output.type) else { return false }
