@@ -256,3 +256,10 @@ extension SQLState {
     package static let snapshotTooOld = SQLState("72000")
     package static let dataCorrupted = SQLState("XX001")
 }
+
+extension StatementError {
+    /// `title` is what the statement, or the function, is called: `SELECT FOR UPDATE`, `nextval()`.
+    package static func inReadOnlyTransaction(_ title: String) -> StatementError {
+        StatementError(.readOnlySQLTransaction, "cannot execute \(title) in a read-only transaction")
+    }
+}

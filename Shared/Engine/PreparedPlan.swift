@@ -17,6 +17,8 @@ package struct PreparedPlan: Sendable {
     package let kind: StatementKind
     /// Rows are written or locked: a query may do so too.
     package let writes: Bool
+    /// What it is called where it is refused.
+    private let title: String
     package let parameterTypes: [DataType]
     let outputs: [OutputColumn]
     let plan: RelationalPlan
@@ -47,6 +49,7 @@ package struct PreparedPlan: Sendable {
         }
         if let catalog = settings.catalog { try binder.checkAccess(catalog, of: query) }
         self.kind = options == nil ? kind : .select
+        title = isStatement ? try binder.statementTitle() : ""
         self.parameterTypes = binder.parameterTypes
         let optimized = SnapshotRule.apply(
             try Optimizer.optimize(
@@ -98,6 +101,7 @@ package struct PreparedPlan: Sendable {
     package func execute(
         _ parameters: [Value], settings: EngineSettings, access: (any RowAccess)?, input: [Bytes] = []
     ) throws(StatementError) -> Execution {
+        guard !writes || !settings.isReadOnly else { throw .inReadOnlyTransaction(title) }
         guard parameters.count >= parameterTypes.count else {
             throw StatementError(
                 .protocolViolation,

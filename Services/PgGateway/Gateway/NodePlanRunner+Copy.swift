@@ -33,6 +33,9 @@ extension NodePlanRunner {
         let copy: CopyStatement
         do throws(StatementError) {
             copy = try Self.statement(call.statement)
+            if copy.isFrom, case .within(let terms) = call.use, terms.isReadOnly {
+                throw StatementError.inReadOnlyTransaction("COPY FROM")
+            }
             try checkFreeze(copy, call.use)
         } catch {
             return loop.runLater { [weak client] in client?.event { $0.failed(token, error) } }

@@ -71,8 +71,7 @@ extension PgSession {
     private func run(_ planned: PlannedStatement, _ portal: Portal?, _ rowLimit: Int) throws(StatementError) {
         let isFirst = status == .idle && !isEngaged, terms = isFirst ? settings.defaultTerms : settings.currentTerms
         if terms.isReadOnly, ["insert", "update", "delete"].contains(planned.verb) {
-            throw StatementError(
-                .readOnlySQLTransaction, "cannot execute \(planned.verb.uppercased()) in a read-only transaction")
+            throw StatementError.inReadOnlyTransaction(planned.verb.uppercased())
         }
         // Of other statements the transaction knows whether they write.
         let isRefused = terms.isReadOnly && !["select", "values", "table"].contains(planned.verb)

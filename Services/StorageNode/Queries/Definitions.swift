@@ -84,6 +84,7 @@ extension Queries {
         _ calls: TransactionCalls, _ principal: String, _ answer: @escaping Answer
     ) throws(StatementError) {
         let (change, settings) = try planned(source, request, by: catalog, principal)
+        guard !home.run.transaction.options.isReadOnly else { throw .inReadOnlyTransaction(change.tag) }
         var reply = QueryReply()
         reply.tag = change.tag
         reply.notices = change.notices.map(Self.notice)

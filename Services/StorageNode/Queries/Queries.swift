@@ -435,8 +435,9 @@ final class Queries {
                     try define(source, request, by: catalog, in: home, calls, principal, finish)
                 } else {
                     let isShared = !home.hasDefinitions
-                    let bound = try bind(
+                    var bound = try bind(
                         source, request, catalog, principal, isShared: isShared, begun: home.openedAt)
+                    bound.settings.engine.isReadOnly = run.transaction.options.isReadOnly
                     try execute(bound, request, calls, principal, finish)
                 }
             }

@@ -115,6 +115,18 @@ final class Binder {
         try bindStatement(topStatement)
     }
 
+    /// What the statement is called where it is refused: `SELECT FOR UPDATE`.
+    func statementTitle() throws(StatementError) -> String {
+        let node = plan[topStatement]
+        switch node.kind {
+        case .insert: return inputs.isEmpty ? "INSERT" : "COPY FROM"
+        case .update: return "UPDATE"
+        case .delete: return "DELETE"
+        case .select: return "SELECT" + (try lockings(node.children[11]).first.map { " " + $0.title } ?? "")
+        case _: return "SELECT"
+        }
+    }
+
     private func bindStatement(_ index: Int32) throws(StatementError) -> (query: Query, kind: StatementKind) {
         let node = plan[index]
         switch node.kind {

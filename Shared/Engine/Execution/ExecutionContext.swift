@@ -29,6 +29,8 @@ package struct EngineSettings: Sendable {
     package var sessionSettings: [QueryRequest.Setting] = []
     /// What currval() and lastval() know of.
     package var sequences = SessionSequences()
+    /// The transaction is READ ONLY.
+    package var isReadOnly = false
     /// A whole table is read only where there is no other way: `enable_seqscan` is off.
     package var avoidsScans = false
     /// What one statement may hold in memory.
@@ -73,7 +75,7 @@ final class ExecutionContext {
         self.parameters = parameters
         self.access = access
         self.input = input
-        sequences = SequenceCalls(settings.sequences)
+        sequences = SequenceCalls(settings.sequences, isReadOnly: settings.isReadOnly)
         outer = Array(repeating: nil, count: attributes)
     }
 

@@ -113,13 +113,19 @@ struct SequenceCalls {
     /// What was done since somebody asked.
     private var news: [SequenceNumber] = []
 
-    init(_ known: SessionSequences) { (self.known, knownBefore) = (known, known) }
+    private let isReadOnly: Bool
+
+    /// `isReadOnly`: the transaction may draw none.
+    init(_ known: SessionSequences, isReadOnly: Bool) {
+        (self.known, knownBefore, self.isReadOnly) = (known, known, isReadOnly)
+    }
 
     /// Told only where an operator does not wait.
     static let waiting = StatementError(.featureNotSupported, "nextval and setval are not supported in this place")
 
     mutating func next(_ sequence: CollectionID, _ access: (any RowAccess)?) throws(StatementError) -> Int64 {
-        try perform(.draw, sequence) { () throws(StatementError) in
+        guard !isReadOnly else { throw .inReadOnlyTransaction("nextval()") }
+        return try perform(.draw, sequence) { () throws(StatementError) in
             guard let access else { throw StatementError(.featureNotSupported, "nextval is not supported here") }
             return try access.draw(1, from: sequence)?.first
         }
@@ -128,7 +134,8 @@ struct SequenceCalls {
     mutating func set(
         _ sequence: CollectionID, to number: Int64, isCalled: Bool, _ access: (any RowAccess)?
     ) throws(StatementError) -> Int64 {
-        try perform(.set(number, isCalled: isCalled), sequence) { () throws(StatementError) in
+        guard !isReadOnly else { throw .inReadOnlyTransaction("setval()") }
+        return try perform(.set(number, isCalled: isCalled), sequence) { () throws(StatementError) in
             guard let access else { throw StatementError(.featureNotSupported, "setval is not supported here") }
             return try access.set(sequence, to: number, isCalled: isCalled)
         }
