@@ -52,8 +52,7 @@ package struct PreparedPlan: Sendable {
         title = isStatement ? try binder.statementTitle() : ""
         self.parameterTypes = binder.parameterTypes
         let optimized = SnapshotRule.apply(
-            try Optimizer.optimize(
-                query.plan, needed: Set(query.outputs.map(\.attribute)), avoidsScans: settings.avoidsScans))
+            try Optimizer.optimize(query.plan, needed: Set(query.outputs.map(\.attribute)), settings))
         var attributes = binder.newAttribute().id
         let made = FragmentRule.apply(optimized, attributes: &attributes)
         if let options {
@@ -130,7 +129,8 @@ extension RelationalPlan {
         switch self {
         case .modify, .lock: true
         case .scan(let scan): scan.isForUpdate
-        case .single, .values, .input, .filter, .project, .join, .apply, .aggregate, .sort, .limit, .distinct, .combine,
+        case .single, .values, .input, .filter, .project, .join, .merge, .apply, .aggregate, .sort, .limit, .distinct,
+            .combine,
             .rows,
             .unroll, .window, .with, .shared, .working, .recursive:
             children.contains { $0.writes }

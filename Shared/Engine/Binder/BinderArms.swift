@@ -55,8 +55,8 @@ extension RelationalPlan {
         case .combine(let plan):
             guard let place = plan.outputs.firstIndex(where: { $0.attribute == attribute }) else { return 0 }
             return plan.left.position(of: plan.leftAttributes[place])
-        case .single, .scan, .values, .input, .filter, .join, .aggregate, .distinct, .rows, .unroll, .window, .shared,
-            .working, .recursive, .modify, .lock:
+        case .single, .scan, .values, .input, .filter, .join, .merge, .aggregate, .distinct, .rows, .unroll, .window,
+            .shared, .working, .recursive, .modify, .lock:
             return 0
         }
     }
@@ -81,8 +81,8 @@ extension RelationalPlan {
         case .with(let tables, let child): return .with(tables, try child.settling(attribute, as: type, binder))
         case .apply(let left, let right, let kind):
             return .apply(left, try right.settling(attribute, as: type, binder), kind)
-        case .single, .scan, .values, .input, .filter, .join, .aggregate, .distinct, .combine, .rows, .unroll, .window,
-            .shared, .working, .recursive, .modify, .lock:
+        case .single, .scan, .values, .input, .filter, .join, .merge, .aggregate, .distinct, .combine, .rows, .unroll,
+            .window, .shared, .working, .recursive, .modify, .lock:
             return self  // No arm with open columns has these at its top.
         }
     }

@@ -217,9 +217,8 @@ extension RelationalPlan {
             left.choosingConditions + right.choosingConditions + (condition?.conjuncts ?? [])
         case .apply(let left, _, .value), .apply(let left, _, .join(isLeft: true, _)): left.choosingConditions
         case .lock(let child, _): child.choosingConditions
-        case .single, .scan, .values, .input, .project, .join(.full, _, _, _), .aggregate, .sort, .limit, .distinct,
-            .combine,
-            .rows, .unroll, .window, .with, .shared, .working, .recursive, .modify:
+        case .single, .scan, .values, .input, .project, .join(.full, _, _, _), .merge, .aggregate, .sort, .limit,
+            .distinct, .combine, .rows, .unroll, .window, .with, .shared, .working, .recursive, .modify:
             []
         }
     }

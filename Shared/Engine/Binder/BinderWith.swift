@@ -40,8 +40,7 @@ extension Binder {
             for (place, name) in names.enumerated() { query.outputs[place].name = name }
             if isChange { query.plan = query.plan.uncounted }
             // What reads it is not known yet: all of its columns are made.
-            let made = try Optimizer.optimize(
-                query.plan, needed: Set(query.outputs.map(\.attribute)), avoidsScans: settings.avoidsScans)
+            let made = try Optimizer.optimize(query.plan, needed: Set(query.outputs.map(\.attribute)), settings)
             let table = newCommonTable(item.name, made, query.outputs, isChange: isChange)
             scope.commonTables[item.name] = .made(table)
             tables.append(table)

@@ -33,6 +33,8 @@ package struct EngineSettings: Sendable {
     package var isReadOnly = false
     /// A whole table is read only where there is no other way: `enable_seqscan` is off.
     package var avoidsScans = false
+    /// The same of hash tables and of joins along an order: `enable_hashjoin`, `enable_hashagg`, `enable_mergejoin`.
+    package var avoidsHashJoins = false, avoidsHashAggregates = false, avoidsMergeJoins = false
     /// What one statement may hold in memory.
     package var memoryLimit = 256 << 20
     /// After how many batches of work an execution gives way to others.

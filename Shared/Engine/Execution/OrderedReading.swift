@@ -23,9 +23,8 @@ struct OrderedReading {
         let offset = try number(order.offset, isLimit: false) ?? 0
         wanted = try number(order.count, isLimit: true).map { $0.addingReportingOverflow(offset).partialValue }
         if order.index != nil {
-            guard context.access?.readsOneTime == true, let wanted, wanted >= 0, wanted <= Self.entryLimit else {
-                return nil
-            }
+            let isShort = wanted.map { $0 >= 0 && $0 <= Self.entryLimit } ?? false
+            guard context.access?.readsOneTime == true, isShort || order.isLong else { return nil }
         }
     }
 

@@ -27,7 +27,12 @@ enum PlanCompiler {
             context.isRepeated = isRepeated || !free.isEmpty
             defer { context.isRepeated = isRepeated }
             return try ApplyOperator(outer, compile(right, context), kind, free: free)
-        case .aggregate(let plan): return try AggregateOperator(plan, compile(plan.child, context))
+        case .merge(let plan):
+            return try MergeJoinOperator(plan, compile(plan.left, context), compile(plan.right, context))
+        case .aggregate(let plan):
+            let child = try compile(plan.child, context)
+            if let runs = plan.runs { return try RunAggregateOperator(plan, runs, child) }
+            return try AggregateOperator(plan, child)
         case .sort(let child, let terms, let limit):
             return try SortOperator(compile(child, context), terms, limit: limit)
         case .limit(let child, let plan): return try LimitOperator(compile(child, context), plan)

@@ -78,7 +78,8 @@ private struct ExplainBuilder {
         case .working(_, let outputs):
             tree.kind = "WorkTable Scan"
             name(outputs, nil)
-        case .filter, .join, .aggregate, .sort, .limit, .distinct, .combine, .unroll, .window, .recursive, .lock:
+        case .filter, .join, .merge, .aggregate, .sort, .limit, .distinct, .combine, .unroll, .window, .recursive,
+            .lock:
             tree.children = plan.children.map { node($0) }
             describe(plan, &tree)
         }
@@ -90,8 +91,8 @@ private struct ExplainBuilder {
         estimate.width = estimator.width(plan.attributes)
         switch plan {
         case .sort, .aggregate, .window: estimate.start = plan.children.reduce(0) { $0 + estimator.cost($1) }
-        case .single, .scan, .values, .input, .filter, .project, .join, .apply, .limit, .distinct, .combine, .rows,
-            .unroll, .with, .shared, .working, .recursive, .modify, .lock:
+        case .single, .scan, .values, .input, .filter, .project, .join, .merge, .apply, .limit, .distinct, .combine,
+            .rows, .unroll, .with, .shared, .working, .recursive, .modify, .lock:
             break
         }
         if case .modify(let modify) = plan, modify.returning.isEmpty { (estimate.rows, estimate.width) = (0, 0) }
@@ -242,6 +243,7 @@ private struct ExplainBuilder {
             tree.kind = "Filter"
             tree.details.append(("Filter", text.text(condition)))
         case .join(let kind, let left, let right, let condition): join(kind, left, right, condition, &tree)
+        case .merge(let merge): describe(merge, &tree)
         case .aggregate(let aggregate): describe(aggregate, &tree)
         case .sort(_, let terms, let limit):
             tree.kind = limit == nil ? "Sort" : "Top-N Sort"
@@ -284,15 +286,7 @@ private struct ExplainBuilder {
         _ tree: inout ExplainTree
     ) {
         let parts = JoinCondition(condition, left: Set(left.attributes), right: Set(right.attributes))
-        let word: String =
-            switch kind {
-            case .inner: ""
-            case .left: " Left"
-            case .right: " Right"
-            case .full: " Full"
-            case .semi: " Semi"
-            case .anti: " Anti"
-            }
+        let word = kind.word
         if case .scan(let scan) = right, scan.lookup != nil {
             // What the condition says is with the side that is looked up.
             tree.kind = "Lookup\(word) Join"
@@ -300,21 +294,43 @@ private struct ExplainBuilder {
             tree.kind = kind == .inner ? "Nested Loop" : "Nested Loop\(word) Join"
         } else {
             tree.kind = "Hash\(word) Join"
-            let equations = parts.equations.map { "(\(text.text($0.left)) = \(text.text($0.right)))" }
-            tree.details.append(
-                ("Hash Cond", equations.count == 1 ? equations[0] : "(\(equations.joined(separator: " AND ")))"))
+            tree.details.append(("Hash Cond", equations(parts)))
         }
         if let rest = BoundExpression.all(parts.rest) { tree.details.append(("Join Filter", text.text(rest))) }
+    }
+
+    private func equations(_ condition: JoinCondition) -> String {
+        let equations = condition.equations.map { "(\(text.text($0.left)) = \(text.text($0.right)))" }
+        return equations.count == 1 ? equations[0] : "(\(equations.joined(separator: " AND ")))"
+    }
+
+    private func describe(_ plan: MergePlan, _ tree: inout ExplainTree) {
+        tree.kind = "Merge\(plan.kind.word) Join"
+        tree.details.append(("Merge Cond", equations(JoinCondition(plan))))
+        if let rest = plan.rest { tree.details.append(("Join Filter", text.text(rest))) }
     }
 
     private mutating func describe(_ plan: AggregatePlan, _ tree: inout ExplainTree) {
         for group in plan.groups { text.name(group.attribute, text.text(group.expression)) }
         for (attribute, call) in plan.calls { text.name(attribute, text.aggregate(call)) }
         if let grouping = plan.groupingID { text.name(grouping, "GROUPING()") }
-        tree.kind = plan.groups.isEmpty ? "Aggregate" : "HashAggregate"
+        tree.kind = plan.groups.isEmpty ? "Aggregate" : plan.runs == nil ? "HashAggregate" : "GroupAggregate"
         for set in plan.sets where !plan.groups.isEmpty {
             let keys = set.map { text.text(plan.groups[$0].expression) }
             tree.details.append(("Group Key", keys.isEmpty ? "()" : keys.joined(separator: ", ")))
+        }
+    }
+}
+
+extension JoinKind {
+    fileprivate var word: String {
+        switch self {
+        case .inner: ""
+        case .left: " Left"
+        case .right: " Right"
+        case .full: " Full"
+        case .semi: " Semi"
+        case .anti: " Anti"
         }
     }
 }
@@ -324,8 +340,8 @@ extension RelationalPlan {
     fileprivate var relationCount: Int {
         switch self {
         case .scan, .values, .rows, .shared, .working: 1
-        case .single, .input, .filter, .project, .join, .apply, .aggregate, .sort, .limit, .distinct, .combine, .unroll,
-            .window, .with, .recursive, .modify, .lock:
+        case .single, .input, .filter, .project, .join, .merge, .apply, .aggregate, .sort, .limit, .distinct, .combine,
+            .unroll, .window, .with, .recursive, .modify, .lock:
             children.reduce(0) { $0 + $1.relationCount }
         }
     }

@@ -25,7 +25,8 @@ enum ColumnPruningRule {
                 lock.relations[index].outputs.removeAll { !wanted.contains($0.attribute) }
             }
             return .lock(apply(child, needed: wanted), lock)
-        case .single, .values, .filter, .join, .apply, .aggregate, .sort, .limit, .distinct, .rows, .unroll, .window,
+        case .single, .values, .filter, .join, .merge, .apply, .aggregate, .sort, .limit, .distinct, .rows, .unroll,
+            .window,
             .input, .shared, .working:
             var wanted = needed
             for expression in plan.expressions { expression.collectAttributes(into: &wanted) }

@@ -11,6 +11,10 @@ struct Estimator {
     static let unknownRows = 10_000.0
     static let rowCost = 0.01, keyCost = 0.05, conditionCost = 0.0025, rangeCost = 0.5, startCost = 1.0
     static let hashCost = 0.015
+    /// A row that is compared with those of the other side, or with the one before.
+    static let mergeCost = 0.01
+    /// What a row costs that is read in the order of the keys, beside one that is read in any.
+    static let orderedCost = 2.0
 
     /// A column of a table, behind an attribute.
     struct Origin {
@@ -78,7 +82,11 @@ struct Estimator {
         case .project(let child, _), .sort(let child, _, nil), .window(let child, _), .lock(let child, _):
             rows(child)
         case .sort(let child, _, let limit?): limited(rows(child), limit)
-        case .join(let kind, let left, let right, let condition): joined(kind, left, right, condition)
+        case .join(let kind, let left, let right, let condition):
+            joined(
+                kind, left, right,
+                JoinCondition(condition, left: Set(left.attributes), right: Set(right.attributes)))
+        case .merge(let plan): joined(plan.kind, plan.left, plan.right, JoinCondition(plan))
         case .apply(let left, let right, let kind):
             if case .value = kind { rows(left) } else { rows(left) * max(rows(right), 1) }
         case .aggregate(let aggregate): groups(aggregate)
@@ -116,8 +124,11 @@ struct Estimator {
     }
 
     /// How many rows are asked for of a scan in an order.
-    private func wanted(_ order: ScanOrder) -> Double {
-        [order.count, order.offset].reduce(0) { sum, number in
+    private func wanted(_ order: ScanOrder) -> Double { wanted(order.count, order.offset) }
+
+    /// How many rows a limit asks for.
+    func wanted(_ count: BoundExpression?, _ offset: BoundExpression?) -> Double {
+        [count, offset].reduce(0) { sum, number in
             guard let number else { return sum }
             guard case .integer(let count)? = number.constantValue else { return sum + OrderedScanRule.usualLimit }
             return sum + max(Double(count), 0)
@@ -131,7 +142,7 @@ struct Estimator {
         let found = max(all * Selectivity(self).of(scan.filter?.conjuncts ?? []), 1)
         let read = order.count == nil ? within : min(wanted(order) * max(within / found, 1), within)
         let conditions = Double(scan.filter?.conjuncts.count ?? 0) * Self.conditionCost
-        let each = Self.rowCost * 2 + conditions + (order.index == nil ? 0 : Self.keyCost)
+        let each = Self.rowCost * Self.orderedCost + conditions + (order.index == nil ? 0 : Self.keyCost)
         return Self.startCost * (order.index == nil ? 1 : 2) + Self.rangeCost + read * each
     }
 
@@ -149,10 +160,10 @@ struct Estimator {
     }
 
     private func joined(
-        _ kind: JoinKind, _ left: RelationalPlan, _ right: RelationalPlan, _ condition: BoundExpression?
+        _ kind: JoinKind, _ left: RelationalPlan, _ right: RelationalPlan, _ condition: JoinCondition
     ) -> Double {
         let mine = rows(left), theirs = rows(right)
-        let pairs = pairs(mine, Set(left.attributes), theirs, Set(right.attributes), condition)
+        let pairs = pairs(mine, theirs, condition)
         switch kind {
         case .inner: return pairs
         case .left: return max(pairs, mine)
@@ -167,12 +178,15 @@ struct Estimator {
         _ mine: Double, _ left: Set<Attribute>, _ theirs: Double, _ right: Set<Attribute>,
         _ condition: BoundExpression?
     ) -> Double {
-        let parts = JoinCondition(condition, left: left, right: right)
+        pairs(mine, theirs, JoinCondition(condition, left: left, right: right))
+    }
+
+    private func pairs(_ mine: Double, _ theirs: Double, _ condition: JoinCondition) -> Double {
         var pairs = mine * theirs
-        for (first, second) in parts.equations {
+        for (first, second) in condition.equations {
             pairs /= max(distinct(first, among: mine), distinct(second, among: theirs))
         }
-        for _ in parts.rest { pairs /= 3 }
+        for _ in condition.rest { pairs /= 3 }
         return max(pairs, 1)
     }
 
@@ -199,6 +213,8 @@ struct Estimator {
             cost(child) + rows(child) * Self.conditionCost * log2(rows(child) + 2)
         case .join(_, let left, let right, let condition):
             joinCost(left, right, condition)
+        case .merge(let plan):
+            cost(plan.left) + cost(plan.right) + Self.mergeCost * (rows(plan.left) + rows(plan.right))
         case .apply(let left, let right, _): cost(left) + rows(left) * cost(right)
         case .aggregate, .distinct, .combine, .unroll, .recursive:
             plan.children.reduce(0) { $0 + cost($1) + rows($1) * Self.hashCost }
@@ -239,6 +255,11 @@ struct Estimator {
         }
         return Self.startCost + count * Self.rangeCost + found * Self.rowCost
             + (index == nil ? 0 : Self.startCost + found * Self.keyCost)
+    }
+
+    /// Whether so few rows come from the other side of a join that theirs are looked up.
+    func looksUp(_ scan: ScanPlan, for outer: RelationalPlan) -> Bool {
+        scan.lookup.map { cost($0, in: scan, for: rows(outer)) != nil } ?? false
     }
 
     /// What looking up costs for the rows of the other side of a join; nil: there are too many of them.

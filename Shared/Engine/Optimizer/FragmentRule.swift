@@ -36,7 +36,8 @@ struct FragmentRule {
                 Projection(attribute: $0.attribute, expression: .attribute($0.attribute, $0.expression.type))
             }
             return .aggregate(aggregate)
-        case .single, .values, .input, .filter, .project, .join, .apply, .sort, .limit, .distinct, .combine, .rows,
+        case .single, .values, .input, .filter, .project, .join, .merge, .apply, .sort, .limit, .distinct, .combine,
+            .rows,
             .unroll, .window, .with, .shared, .working, .recursive, .modify, .lock:
             break
         }

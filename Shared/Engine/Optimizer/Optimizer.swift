@@ -4,8 +4,9 @@ import DataModel
 /// Rules, one file each, put to a plan in a fixed order.
 enum Optimizer {
     static func optimize(
-        _ plan: RelationalPlan, needed: Set<Attribute>, avoidsScans: Bool
+        _ plan: RelationalPlan, needed: Set<Attribute>, _ settings: EngineSettings
     ) throws(StatementError) -> RelationalPlan {
+        let avoidsScans = settings.avoidsScans
         var plan = try SemiJoinRule.apply(plan)
         plan = try PredicatePushdownRule.apply(plan)
         plan = try KeyLookupRule.apply(plan)
@@ -17,7 +18,8 @@ enum Optimizer {
         plan = TopRowsRule.apply(plan)
         plan = OrderedScanRule.apply(plan, estimator, avoidsScans: avoidsScans)
         plan = ExtremeRule.apply(plan, OrderedScanRule(estimator: estimator, avoidsScans: avoidsScans))
-        return ColumnPruningRule.apply(plan, needed: needed)
+        plan = ColumnPruningRule.apply(plan, needed: needed)
+        return OrderRule.apply(plan, estimator, settings)
     }
 }
 

@@ -37,8 +37,8 @@ enum PredicatePushdownRule {
             let (sinking, staying) = split(conditions) { $0.attributes.intersection(all).isSubset(of: outer) }
             return filter(.apply(try push(sinking, into: left), right, kind), staying)
         case .sort(let child, let terms, nil): return .sort(try push(conditions, into: child), terms, limit: nil)
-        case .single, .scan, .values, .aggregate, .sort, .limit, .distinct, .combine, .rows, .unroll, .window, .with,
-            .input, .shared, .working, .recursive, .modify, .lock:
+        case .single, .scan, .values, .merge, .aggregate, .sort, .limit, .distinct, .combine, .rows, .unroll, .window,
+            .with, .input, .shared, .working, .recursive, .modify, .lock:
             return filter(plan, conditions)
         }
     }

@@ -97,7 +97,8 @@ extension RelationalPlan {
         case .project(let child, let projections): return .project(child.uncounted, projections)
         case .apply(let left, let right, .value(let subquery, let attribute)):
             return .apply(left.uncounted, right, .value(subquery, attribute))
-        case .single, .scan, .values, .input, .filter, .join, .apply, .aggregate, .sort, .limit, .distinct, .combine,
+        case .single, .scan, .values, .input, .filter, .join, .merge, .apply, .aggregate, .sort, .limit, .distinct,
+            .combine,
             .rows, .unroll, .window, .shared, .working, .recursive, .lock:
             return self
         }
@@ -108,7 +109,8 @@ extension RelationalPlan {
         switch self {
         case .modify(let plan): plan.collection.id
         case .with(_, let child), .project(let child, _), .apply(let child, _, .value): child.writtenCollection
-        case .single, .scan, .values, .input, .filter, .join, .apply, .aggregate, .sort, .limit, .distinct, .combine,
+        case .single, .scan, .values, .input, .filter, .join, .merge, .apply, .aggregate, .sort, .limit, .distinct,
+            .combine,
             .rows, .unroll, .window, .shared, .working, .recursive, .lock:
             nil
         }

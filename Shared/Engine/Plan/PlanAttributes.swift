@@ -16,6 +16,9 @@ extension RelationalPlan {
         case .project(_, let projections): projections.map(\.attribute)
         case .join(let kind, let left, let right, _):
             kind == .semi || kind == .anti ? left.attributes : left.attributes + right.attributes
+        case .merge(let plan):
+            plan.kind == .semi || plan.kind == .anti
+                ? plan.left.attributes : plan.left.attributes + plan.right.attributes
         case .apply(let left, let right, let kind):
             switch kind {
             case .join: left.attributes + right.attributes
@@ -41,6 +44,7 @@ extension RelationalPlan {
             [child]
         case .with(let tables, let child): tables.map(\.plan) + [child]
         case .join(_, let left, let right, _), .apply(let left, let right, _): [left, right]
+        case .merge(let plan): [plan.left, plan.right]
         case .aggregate(let plan): [plan.child]
         case .combine(let plan): [plan.left, plan.right]
         case .recursive(let plan): [plan.start, plan.step]
@@ -62,6 +66,7 @@ extension RelationalPlan {
         case .filter(_, let condition): [condition]
         case .project(_, let projections): projections.map(\.expression)
         case .join(_, _, _, let condition): condition.map { [$0] } ?? []
+        case .merge(let plan): plan.keys.flatMap { [$0.left, $0.right] } + (plan.rest.map { [$0] } ?? [])
         case .apply(_, _, let kind):
             switch kind {
             case .join(_, let condition): condition.map { [$0] } ?? []
@@ -70,6 +75,7 @@ extension RelationalPlan {
         case .aggregate(let plan):
             plan.groups.map(\.expression)
                 + (plan.states?.map { .attribute($0.attribute, $0.type) } ?? plan.calls.flatMap { $0.call.operands })
+                + (plan.runs?.map(\.expression) ?? [])
         case .sort(_, let terms, let limit): terms.map(\.expression) + (limit.map { [$0] } ?? [])
         case .limit(_, let plan):
             [plan.count, plan.offset].compactMap { $0 } + (plan.ties?.map(\.expression) ?? [])
@@ -111,8 +117,8 @@ extension RelationalPlan {
         case .apply(_, _, .value(let subquery, _)):
             read.formUnion(subquery.outputs.map(\.attribute))
             for expression in expressions { expression.collectAttributes(into: &read) }
-        case .single, .scan, .values, .input, .filter, .join, .apply, .aggregate, .sort, .limit, .distinct, .rows,
-            .unroll, .window, .with, .shared, .working, .modify, .lock:
+        case .single, .scan, .values, .input, .filter, .join, .merge, .apply, .aggregate, .sort, .limit, .distinct,
+            .rows, .unroll, .window, .with, .shared, .working, .modify, .lock:
             for expression in expressions { expression.collectAttributes(into: &read) }
         }
         if case .with(let tables, _) = self { read.formUnion(tables.flatMap { $0.outputs.map(\.attribute) }) }
@@ -166,6 +172,9 @@ extension RelationalPlan {
             return .with(changed, fresh[fresh.count - 1])
         case .join(let kind, _, _, let condition): return .join(kind, fresh[0], fresh[1], condition: condition)
         case .apply(_, _, let kind): return .apply(fresh[0], fresh[1], kind)
+        case .merge(var plan):
+            (plan.left, plan.right) = (fresh[0], fresh[1])
+            return .merge(plan)
         case .aggregate(var plan):
             plan.child = fresh[0]
             return .aggregate(plan)

@@ -51,13 +51,8 @@ extension RelationalPlan {
             subquery.comparands = try all(subquery.comparands, change)
             subquery.compared = try all(subquery.compared, change)
             return .apply(left, right, .value(subquery, attribute))
-        case .aggregate(var plan):
-            plan.groups = try projections(plan.groups, change)
-            for index in plan.calls.indices {
-                plan.calls[index].call = plan.calls[index].call.replacingOperands(
-                    try all(plan.calls[index].call.operands, change))
-            }
-            return .aggregate(plan)
+        case .merge(let plan): return .merge(try plan.rewriting(change))
+        case .aggregate(let plan): return .aggregate(try plan.rewriting(change))
         case .sort(let child, let list, let limit):
             return .sort(child, try terms(list, change), limit: try maybe(limit, change))
         case .limit(let child, var plan):
@@ -81,6 +76,35 @@ extension RelationalPlan {
             return .window(child, calls)
         case .modify(let plan): return .modify(try plan.rewriting(change))
         }
+    }
+}
+
+extension MergePlan {
+    fileprivate func rewriting(_ change: (BoundExpression) throws(StatementError) -> BoundExpression)
+        throws(StatementError) -> MergePlan
+    {
+        var plan = self
+        for index in keys.indices {
+            plan.keys[index].left = try change(keys[index].left)
+            plan.keys[index].right = try change(keys[index].right)
+        }
+        plan.rest = try maybe(rest, change)
+        return plan
+    }
+}
+
+extension AggregatePlan {
+    fileprivate func rewriting(_ change: (BoundExpression) throws(StatementError) -> BoundExpression)
+        throws(StatementError) -> AggregatePlan
+    {
+        var plan = self
+        plan.groups = try projections(groups, change)
+        if let runs { plan.runs = try terms(runs, change) }
+        for index in calls.indices {
+            plan.calls[index].call = calls[index].call.replacingOperands(
+                try all(calls[index].call.operands, change))
+        }
+        return plan
     }
 }
 

@@ -40,6 +40,8 @@ indirect enum RelationalPlan: Sendable {
     case filter(RelationalPlan, BoundExpression)
     case project(RelationalPlan, [Projection])
     case join(JoinKind, RelationalPlan, RelationalPlan, condition: BoundExpression?)
+    /// A join whose sides come in the order of what is compared.
+    case merge(MergePlan)
     case apply(RelationalPlan, RelationalPlan, ApplyKind)
     case aggregate(AggregatePlan)
     case sort(RelationalPlan, [SortTerm], limit: BoundExpression?)
@@ -60,6 +62,23 @@ indirect enum RelationalPlan: Sendable {
     case recursive(RecursivePlan)
     case modify(ModifyPlan)
     case lock(RelationalPlan, LockPlan)
+}
+
+/// A join of rows that come in the order of the same keys from both sides.
+struct MergePlan: Sendable {
+    /// Columns that are equal in rows that meet. Rows with NULL there meet none, and may lie anywhere.
+    struct Key: Sendable {
+        var left: BoundExpression
+        var right: BoundExpression
+        var isDescending = false
+    }
+
+    let kind: JoinKind
+    var left: RelationalPlan
+    var right: RelationalPlan
+    var keys: [Key]
+    /// What else is asked of rows that meet.
+    var rest: BoundExpression?
 }
 
 struct RecursionID: Hashable, Sendable { let id: Int32 }
@@ -147,6 +166,8 @@ struct ScanOrder: Sendable {
     var isDescending = false
     /// Of the first column that is not known.
     var nulls = Nulls.inOrder
+    /// There is no room to sort the rows: by entries too, however many they are.
+    var isLong = false
     /// The order, as a sort would make it; and how many rows it would keep.
     var terms: [SortTerm]
     var sortLimit: BoundExpression?
@@ -222,6 +243,8 @@ struct AggregatePlan: Sendable {
     var groupingID: Attribute?
     /// The child gives states of the calls, and the keys under the groups' own attributes (`PartialPlan`).
     var states: [OutputColumn]?
+    /// The child's rows come in this order of groups' columns: when one of these changes, the groups are done.
+    var runs: [SortTerm]?
 }
 
 struct LimitPlan: Sendable {

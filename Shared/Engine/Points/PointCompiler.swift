@@ -94,7 +94,8 @@ struct PointCompiler {
             return compute(zip(outputs, rows[0]).map { Projection(attribute: $0.attribute, expression: $1) })
         case .filter(let child, let condition): return walk(child) && filter(condition)
         case .project(let child, let projections): return walk(child) && compute(projections)
-        case .join, .apply, .aggregate, .sort, .limit, .distinct, .combine, .rows, .unroll, .window, .with, .input,
+        case .join, .merge, .apply, .aggregate, .sort, .limit, .distinct, .combine, .rows, .unroll, .window, .with,
+            .input,
             .shared, .working, .recursive, .modify, .lock:
             return false
         }
