@@ -184,6 +184,9 @@ final class MemoryDatabase {
             fresh.user = fresh.sessionUser
             if let name = values.first, name != "none" { try fresh.become(name, contents.catalog) }
         case "search_path": fresh.searchPath = values.isEmpty ? initial.searchPath : values
+        case "enable_hashjoin": fresh.avoidsHashJoins = values.first == "off"
+        case "enable_mergejoin": fresh.avoidsMergeJoins = values.first == "off"
+        case "enable_hashagg": fresh.avoidsHashAggregates = values.first == "off"
         case _: return nil
         }
         if node.flags.contains(.isMarked) { transaction?.hasLocal = true }

@@ -161,8 +161,8 @@ struct OrderTests {
         for statement in [
             "SELECT id, (SELECT count(*) FROM l JOIN x ON l.k = x.k WHERE l.v > r.v) FROM r AS r, LATERAL (SELECT 1) o",
             "SELECT id, s.* FROM r, LATERAL (SELECT k, sum(n) FROM l WHERE l.v > r.v GROUP BY k) AS s",
-            "SELECT r.id, s.* FROM r, LATERAL (SELECT l.k, x.id AS other FROM l FULL JOIN r AS x ON l.k = x.k AND x.v < r.v "
-                + "ORDER BY l.k, l.n, x.id LIMIT 7) AS s",
+            "SELECT r.id, s.* FROM r, LATERAL (SELECT l.k, x.id AS other FROM l "
+                + "FULL JOIN r AS x ON l.k = x.k AND x.v < r.v ORDER BY l.k, l.n, x.id LIMIT 7) AS s",
         ] {
             let statement = statement.replacing("JOIN x", with: "JOIN r AS x")
             let wanted = Self.rows(database.run(statement), statement).sorted()

@@ -485,7 +485,7 @@ final class NodePlanRunner: PlanRunner, ReplyReceiver {
             .init("search_path", context.searchPath.map(Identifiers.quoted).joined(separator: ", ")),
             .init("TimeZone", context.timeZone), .init("DateStyle", "ISO, \(context.dateOrder)"),
             .init("session_authorization", context.sessionUser), .init("database", context.database),
-        ] + (context.avoidsScans ? [.init("enable_seqscan", "off")] : [])
+        ] + context.switchedOff.map { .init($0, "off") }
             + (context.roleNumber.map { [.init(QueryRequest.Setting.roleNumber, String($0))] } ?? [])
             + (context.role == "none" ? [] : [.init("role", context.role)])
     }

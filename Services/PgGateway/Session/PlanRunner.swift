@@ -177,8 +177,10 @@ package struct SessionContext: Hashable, Sendable {
     package var timeZone = "UTC"
     /// The order of day and month in what is read: `MDY`, `DMY` or `YMD`.
     package var dateOrder = "MDY"
-    /// `enable_seqscan` is off.
-    package var avoidsScans = false
+    /// Settings of the planner (`planSwitches`) that are off.
+    package var switchedOff: [String] = []
+    /// What plans do without if they can, where it is off.
+    package static let planSwitches = ["enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_hashagg"]
     /// Milliseconds; 0: none.
     package var statementTimeout: Int64 = 0, lockTimeout: Int64 = 0, idleInTransactionSessionTimeout: Int64 = 0
     /// Grows with every change of a setting: what equals a context of the same version need not be sent again.

@@ -238,7 +238,7 @@ package struct SessionSettings: Sendable {
         context.searchPath = Identifiers.split(self["search_path"]) ?? []
         context.timeZone = self["TimeZone"]
         context.dateOrder = String(self["DateStyle"].suffix(3))
-        context.avoidsScans = self["enable_seqscan"] == "off"
+        context.switchedOff = SessionContext.planSwitches.filter { self[$0] == "off" }
         context.statementTimeout = milliseconds("statement_timeout")
         context.lockTimeout = milliseconds("lock_timeout")
         context.idleInTransactionSessionTimeout = milliseconds("idle_in_transaction_session_timeout")

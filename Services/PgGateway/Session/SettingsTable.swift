@@ -47,6 +47,9 @@ package struct SettingsTable: Sendable {
             "Whether \\' is a quote in strings with escapes."),
         Setting("search_path", .identifiers, "\"$user\", public", "Schemas in which names are looked up."),
         Setting("enable_seqscan", .bool, "on", "off: a whole table is read only where there is no other way."),
+        Setting("enable_hashjoin", .bool, "on", "off: tables are joined along an order wherever that can be."),
+        Setting("enable_mergejoin", .bool, "on", "off: tables are not joined along an order."),
+        Setting("enable_hashagg", .bool, "on", "off: rows are grouped along an order wherever that can be."),
         Setting(
             "statement_timeout", .integer(0...2_147_483_647, .milliseconds), "0",
             "A statement that takes longer is cancelled; 0: none is."),

@@ -41,6 +41,9 @@ struct StatementSettings {
             case "session_authorization" where setting.value != principal: sessionUser = setting.value
             case "role": role = setting.value
             case "enable_seqscan": engine.avoidsScans = setting.value == "off"
+            case "enable_hashjoin": engine.avoidsHashJoins = setting.value == "off"
+            case "enable_mergejoin": engine.avoidsMergeJoins = setting.value == "off"
+            case "enable_hashagg": engine.avoidsHashAggregates = setting.value == "off"
             case "database": engine.database = setting.value
             case "TimeZone": engine.text.zone = try zones.rules(setting.value)
             case "DateStyle": engine.text.dateOrder = try Self.order(setting.value)
