@@ -1,6 +1,7 @@
 """Statements on one record in transactions: once a gateway knows them it sends the transaction's home the call of the
 record's shard. They mean what they did before."""
 
+import pathlib
 import threading
 
 import psycopg
@@ -9,7 +10,6 @@ import pytest
 from conftest import Cluster, wait_until
 from faults import ask_admin
 from test_cancel import LONG, cancelled
-from test_interactive import waiting
 from test_sql import connect
 
 NODES = 3
@@ -51,6 +51,13 @@ def connection(cluster):
 def other(cluster):
     with taught(cluster) as connection:
         yield connection
+
+
+def waiters(cluster):
+    """Calls that wait for locks, on all nodes."""
+    pages = [ask_admin(path, "/metrics") or b"" for path in pathlib.Path(cluster.data, "run").glob("n*.admin")]
+    lines = b"\n".join(pages).decode().splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith("orbit_lock_waiters "))
 
 
 def change(connection, a, divisor):
@@ -155,7 +162,7 @@ def test_one_that_waits_is_called_back(cluster, connection, other):
 def test_a_lock_timeout(connection, other):
     with other.transaction():
         change(other, 8, 1)
-        connection.execute("SET lock_timeout = '50ms'")
+        connection.execute("SET lock_timeout = '20ms'")
         for _ in range(2):
             with pytest.raises(psycopg.errors.LockNotAvailable, match="canceling statement due to lock timeout"):
                 with connection.transaction():
@@ -279,7 +286,7 @@ def test_a_row_that_a_query_locks_stays_as_it_is(connection, other, is_prepared)
     connection.execute("CREATE TABLE held (a int PRIMARY KEY, b int, c text)")
     connection.execute("CREATE INDEX ON held (b)")
     connection.execute("INSERT INTO held VALUES (1, 10, 'x'), (2, 20, 'y')")
-    other.execute("SET lock_timeout = '50ms'")
+    other.execute("SET lock_timeout = '20ms'")
     for statement in LOCKING:
         for _ in range(2):
             with connection.transaction(force_rollback=True):
@@ -293,6 +300,37 @@ def test_a_row_that_a_query_locks_stays_as_it_is(connection, other, is_prepared)
                         other.execute(change, prepare=is_prepared)
                         pytest.fail(f"{statement} let others {change}")
     assert other.execute("UPDATE held SET c = c WHERE a = 1").rowcount == 1
+
+
+def test_a_query_locks_no_row_that_it_does_not_give(cluster, connection, other):
+    connection.execute("DROP TABLE IF EXISTS held CASCADE")
+    connection.execute("CREATE TABLE held (a int PRIMARY KEY, b int, c text)")
+    connection.execute("CREATE VIEW holding AS SELECT a, b * 2 AS b FROM held WHERE c <> 'z'")
+    connection.execute("INSERT INTO held VALUES (1, 10, 'x'), (2, 20, 'y'), (3, 30, 'y')")
+    other.execute("SET lock_timeout = '20ms'")
+    for statement in (
+        "SELECT * FROM held WHERE a = 1 FOR UPDATE",
+        "SELECT * FROM held WHERE c = 'x' FOR UPDATE",
+        "SELECT * FROM (SELECT a FROM held) s WHERE a = 1 FOR UPDATE",
+        "SELECT * FROM holding WHERE b = 20 FOR UPDATE",
+        "SELECT * FROM holding WHERE a = 1 FOR SHARE",
+        "SELECT * FROM (SELECT a, b FROM held FOR UPDATE) s WHERE b + 0 = 10",
+    ):
+        with connection.transaction(force_rollback=True):
+            assert len(connection.execute(statement).fetchall()) == 1, statement
+            free = other.execute("SELECT a FROM held FOR UPDATE SKIP LOCKED").fetchall()
+            assert sorted(free) == [(2,), (3,)], statement
+    # A row that does not meet the condition any more once its lock is there does not come.
+    with connection.transaction():
+        connection.execute("UPDATE held SET b = 11 WHERE a = 1")
+        asked = threading.Thread(target=lambda: found.append(other.execute(
+            "SELECT * FROM (SELECT a, b FROM held FOR UPDATE) s WHERE b = 10 OR b = 20").fetchall()))
+        found = []
+        other.execute("SET lock_timeout = 0")
+        asked.start()
+        wait_until(lambda: waiters(cluster) == 1, "a lock that is waited for")
+    asked.join()
+    assert found == [[(2, 20)]]
 
 
 def test_read_only_transactions_change_nothing(connection):

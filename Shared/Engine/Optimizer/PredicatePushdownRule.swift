@@ -37,6 +37,12 @@ enum PredicatePushdownRule {
             let (sinking, staying) = split(conditions) { $0.attributes.intersection(all).isSubset(of: outer) }
             return filter(.apply(try push(sinking, into: left), right, kind), staying)
         case .sort(let child, let terms, nil): return .sort(try push(conditions, into: child), terms, limit: nil)
+        case .lock(let child, var lock) where lock.limits.isEmpty:
+            // A row that is not asked for is not locked; one that is, is asked again when it is locked.
+            let own = Set(lock.relations.flatMap { $0.outputs.map(\.attribute) }), all = Set(plan.attributes)
+            let (sinking, staying) = split(conditions) { $0.attributes.intersection(all).isSubset(of: own) }
+            lock.condition = BoundExpression.all((lock.condition?.conjuncts ?? []) + sinking)
+            return filter(.lock(try push(sinking, into: child), lock), staying)
         case .single, .scan, .values, .merge, .aggregate, .sort, .limit, .distinct, .combine, .rows, .unroll, .window,
             .with, .input, .shared, .working, .recursive, .modify, .lock:
             return filter(plan, conditions)
