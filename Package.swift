@@ -49,6 +49,9 @@ let package = Package(
     targets: [
         // C: what Swift cannot spell, and the libraries of the system.
         .target(name: "CSystem", path: "Shared/C/CSystem"),
+        .target(
+            name: "CICU", path: "Shared/C/CICU",
+            linkerSettings: [.linkedLibrary("icui18n"), .linkedLibrary("icuuc")]),
         system("CNghttp2", pkgConfig: "libnghttp2"),
         system("COpenSSL", pkgConfig: "openssl"),
         system("CRocksDB"),
@@ -75,7 +78,7 @@ let package = Package(
         module("Transactions", ["Base", "DataModel"]),
         module("Feeds", ["Base", "DataModel", "Contracts"]),
         module("Backup", ["Base", "Crypto", "DataModel"]),
-        module("Engine", ["Base", "Crypto", "DataModel", "Contracts", "CPCRE2"]),
+        module("Engine", ["Base", "Crypto", "DataModel", "Contracts", "CICU", "CPCRE2"]),
         module("QueryLanguages", ["Base", "Contracts"]),
 
         // L3: what every process shares; the way between replicas; what every gateway shares.

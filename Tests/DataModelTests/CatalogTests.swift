@@ -85,19 +85,30 @@ struct CatalogTests {
         return users
     }
 
+    static func collated() -> CollectionDescriptor {
+        var users = users()
+        users.columns[1].collation = .root
+        return users
+    }
+
     static let objects: [CatalogObject] = [
         .namespace(nameless()),
         .namespace(.init(id: NamespaceID(rawValue: 9), name: "shop", owner: "bob")), .collection(users()),
         .collection(counter()), .collection(granted()), .role(clerk()),
-        .collection(grantedByColumn()),
+        .collection(grantedByColumn()), .collection(collated()),
     ]
 
     @Test("what was written before there were roles is read, and nothing is granted")
     func formerFormat() throws {
         for object in Self.objects[..<4] {
-            // Grants were added at the end, later those on columns.
+            // Grants were added at the end, later those on columns, then collations.
             let isCollection = if case .collection = object { true } else { false }
             var stored = Bytes(object.encode().dropLast(isCollection ? 1 : 0))
+            if isCollection {
+                stored[0] = 6
+                #expect(try stored.withView { try CatalogObject(decoding: $0) } == object)
+                stored.removeLast()
+            }
             stored[0] = 5
             #expect(try stored.withView { try CatalogObject(decoding: $0) } == object)
             stored.removeLast()

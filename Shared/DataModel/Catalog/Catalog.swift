@@ -6,7 +6,7 @@ package enum CatalogObject: Hashable, Sendable {
     case collection(CollectionDescriptor)
     case role(RoleDescriptor)
 
-    private static let format: UInt8 = 6
+    private static let format: UInt8 = 7
 
     /// The stored form.
     package func encode() -> Bytes {

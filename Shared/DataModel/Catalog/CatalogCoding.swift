@@ -2,12 +2,13 @@ import Base
 
 // The stored form of the catalog's objects:
 //
-//     version u8 (6) | kind u8 (0 namespace, 1 collection, 2 role) | fields in the order in which they are declared
+//     version u8 (7) | kind u8 (0 namespace, 1 collection, 2 role) | fields in the order in which they are declared
 //
 // Numbers are varints, signed ones zig-zag; texts and lists have their length or count in front; what may be absent has
 // a byte 0 or 1 in front. A decoder trusts no length, and refuses what it does not know: a newer release wrote it.
 // Version 1 had no `Index.isConstraint`, no `Column.missing` and no statistics, version 2 other statistics of columns,
-// version 3 no `NamespaceDescriptor.namesRecords`, version 4 no roles and no grants, version 5 no grants on columns.
+// version 3 no `NamespaceDescriptor.namesRecords`, version 4 no roles and no grants, version 5 no grants on columns,
+// version 6 no collations of columns.
 
 /// Writes the fields of one object.
 struct CatalogWriter: ~Copyable {
@@ -161,6 +162,10 @@ extension CollectionDescriptor {
             writer.number(column.id.rawValue)
             Grant.write(column.grants, &writer)
         }
+        writer.list(columns.filter { $0.collation != nil }) { writer, column in
+            writer.number(column.id.rawValue)
+            writer.number(column.collation?.rawValue ?? 0)
+        }
     }
 
     init(_ reader: inout CatalogReader) throws(DatabaseError) {
@@ -196,6 +201,16 @@ extension CollectionDescriptor {
                 throw CatalogReader.corrupt("a grant on no column")
             }
             columns[place].grants = grants
+        }
+        guard reader.format >= 7 else { return }
+        let collations = try reader.list { reader throws(DatabaseError) in
+            (ColumnID(rawValue: try reader.number()), try reader.choice(Collation.self))
+        }
+        for (id, collation) in collations {
+            guard let place = columns.firstIndex(where: { $0.id == id }) else {
+                throw CatalogReader.corrupt("a collation of no column")
+            }
+            columns[place].collation = collation
         }
     }
 }

@@ -79,6 +79,8 @@ package struct CollectionDescriptor: Hashable, Sendable {
         package var missing: Value?
         /// What is granted on it beside what is granted on the table; nil: nothing ever was.
         package var grants: [Grant]?
+        /// What its texts are compared by; nil: what texts of its type are.
+        package var collation: Collation?
 
         package init(id: ColumnID, name: String, type: DataType, isNotNull: Bool = false) {
             (self.id, self.name, self.type, self.isNotNull) = (id, name, type, isNotNull)

@@ -8,6 +8,8 @@ final class Binder {
     let plan: LogicalPlan
     let catalog: any CatalogReading
     let settings: EngineSettings
+    /// What the columns of the statement are compared by.
+    let collations: ColumnCollations
     private(set) var attributeCount: Int32 = 0
     private var recursionCount: Int32 = 0
     private var commonCount: Int32 = 0
@@ -42,6 +44,7 @@ final class Binder {
         self.settings = settings
         self.parameterTypes = parameterTypes
         views = ViewCount()
+        collations = ColumnCollations()
         accessUser = nil
     }
 
@@ -49,6 +52,7 @@ final class Binder {
     init(_ plan: LogicalPlan, within outer: Binder, of view: CollectionID? = nil) {
         self.plan = plan
         views = outer.views
+        collations = outer.collations
         openViews = outer.openViews + (view.map { [$0] } ?? [])
         accessUser = view.flatMap { outer.catalog.collection($0)?.owner } ?? outer.accessUser
         catalog = outer.catalog

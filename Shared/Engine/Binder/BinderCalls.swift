@@ -43,6 +43,7 @@ extension Binder {
             }
             return try bindAggregate(node, aggregates, arguments, scope, place)
         }
+        if node.name == "pg_collation_for" { return try bindCollationFor(node, arguments) }
         let rows = Registry.rows(node.name)
         if Registry.functions(node.name).isEmpty, rows.isEmpty, hasAggregateParts(node) {
             throw failure(.none, node.name, arguments.map(\.type), at: node.position)
@@ -161,7 +162,8 @@ extension Binder {
             terms.append(try resolveUnknown(bound, as: .text))
         }
         let isOrderedSet = try checkWithinGroup(node, rows, arguments)
-        let (function, given, type) = try chooseAggregate(node, rows, isOrderedSet ? arguments + terms : arguments)
+        let (function, chosen, type) = try chooseAggregate(node, rows, isOrderedSet ? arguments + terms : arguments)
+        var given = chosen
         // What is sorted within the group has the type that the aggregate takes.
         if isOrderedSet { terms = Array(given.suffix(terms.count)) }
         var order: [SortTerm] = []
@@ -174,7 +176,7 @@ extension Binder {
         let isDistinct = node.flags.contains(.isDistinct)
         // What is told apart by sorting comes out sorted.
         let sortsItself = isDistinct && order.isEmpty && node.name.hasSuffix("_agg")
-        if sortsItself { order = given.map { SortTerm(expression: $0) } }
+        if sortsItself { for part in given { order.append(try sortTerm(part)) } }
         let stray = order.first { term in !given.contains { $0.isSame(as: term.expression) } }
         if isDistinct, !sortsItself, let stray {
             throw StatementError(
@@ -182,13 +184,18 @@ extension Binder {
                 "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",
                 position: stray.expression.position)
         }
+        let takesKeys = try takesKeys(function, &given, at: node.position)
         let call = AggregateCall(
-            function: function, arguments: given, isDistinct: isDistinct, order: order, filter: filter, type: type)
+            function: function, arguments: given, isDistinct: isDistinct, order: order.map(\.keyed), filter: filter,
+            type: takesKeys ? given[0].type : type)
+        let value: BoundExpression
         if let home = try home(of: call, scope, at: node.position) {
-            return try adopted(call, by: home, at: node.position)
+            value = try adopted(call, by: home, at: node.position)
+        } else {
+            guard place.allowsAggregates else { throw misplaced(place, at: node.position) }
+            value = BoundExpression(form: .aggregate(call), type: call.type, position: node.position)
         }
-        guard place.allowsAggregates else { throw misplaced(place, at: node.position) }
-        return BoundExpression(form: .aggregate(call), type: type, position: node.position)
+        return takesKeys ? CollationFunctions.text(ofKey: value, type) : value
     }
 
     /// Whether the call is WITHIN GROUP, as its aggregate demands or forbids.

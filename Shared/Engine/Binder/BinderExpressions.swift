@@ -128,17 +128,7 @@ extension Binder {
             let value = try asCompared(left, right)
             let null = BoundExpression.constant(.null, value.type)
             return BoundExpression(form: .choice([(isEqual, null)], otherwise: value), type: value.type)
-        case .collate:
-            let names = nameParts(node.children[1])
-            guard ["C", "POSIX", "default", "ucs_basic"].contains(names.last ?? "") else {
-                throw unsupported("collation \"\(names.joined(separator: "."))\"", at: node.position)
-            }
-            let text = try resolveUnknown(try operand(0), as: .text)
-            guard text.type.postgres.collation != 0 else {
-                throw StatementError(
-                    .datatypeMismatch, "collations are not supported by type \(text.type.title)")
-            }
-            return text
+        case .collate: return try bindCollate(node, try operand(0))
         case .arrayConstructor: return try bindArray(node, scope, place, element: nil)
         case .row:
             var elements: [BoundExpression] = []
@@ -478,14 +468,15 @@ extension Binder {
             throw StatementError(.wrongObjectType, "op ANY/ALL (array) requires array on right side")
         }
         let element = BoundExpression.attribute(Attribute(id: -1), array.type.element)
-        let comparison = try bindOperator(node.name, operand, element, at: node.position)
+        let comparison = try bindOperator(node.name, operand, element, isCollated: false, at: node.position)
         guard case .call(let function, let sides) = comparison.form, comparison.type == .bool else {
             throw StatementError(.wrongObjectType, "op ANY/ALL (array) requires operator to yield boolean")
         }
         let type = sides[1].type
         let elements = try coerce(array, to: type.unconstrained.array, .implicit, at: node.position)
-        let call = ArrayFunctions.quantified(function, isAll: node.flags.contains(.isAll))
-        return BoundExpression(form: .call(call, [sides[0], elements]), type: .bool, position: node.position)
+        let (compared, value, all) = try collated(quantified: function, sides[0], elements, at: node.position)
+        let call = ArrayFunctions.quantified(compared, isAll: node.flags.contains(.isAll))
+        return BoundExpression(form: .call(call, [value, all]), type: .bool, position: node.position)
     }
 
     // MARK: CASE and its like
@@ -534,8 +525,7 @@ extension Binder {
             return BoundExpression(form: .coalesce(parts), type: type, position: node.position)
         }
         let function = node.kind == .greatest ? ConditionalFunctions.greatest : ConditionalFunctions.least
-        let typed = function.specialized(parts.map(\.type), type)
-        return BoundExpression(form: .call(typed, parts), type: type, position: node.position)
+        return try extreme(function, parts, type, at: node.position)
     }
 
     private func bindArray(

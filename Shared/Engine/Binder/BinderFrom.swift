@@ -129,6 +129,7 @@ extension Binder {
         var outputs: [OutputColumn] = [], columns: [ScopeColumn] = []
         for column in collection.columns {
             let attribute = newAttribute()
+            note(attribute, column)
             outputs.append(
                 OutputColumn(
                     attribute: attribute, name: column.name, type: column.type, collection: collection.id,
@@ -172,6 +173,7 @@ extension Binder {
         outputs.map { output in
             var fresh = output
             fresh.attribute = newAttribute()
+            if let state = collations[output.attribute] { collations.set(state, of: fresh.attribute) }
             return fresh
         }
     }
@@ -261,6 +263,13 @@ extension Binder {
             function.columns.isEmpty
             ? [OutputColumn(attribute: newAttribute(), name: single, type: type)]
             : function.columns.map { OutputColumn(attribute: newAttribute(), name: $0.name, type: $0.type) }
+        if collations.areUsed {
+            // What comes out is compared as what goes in.
+            let state = try merged(arguments)
+            for output in outputs where Collation.of(output.type) != nil {
+                collations.set(state.asColumn, of: output.attribute)
+            }
+        }
         let rows = RowsPlan(function: function, arguments: arguments, outputs: outputs, ordinality: ordinality)
         if let ordinality { outputs.append(OutputColumn(attribute: ordinality, name: "ordinality", type: .int64)) }
         return try part(try extractSubqueries(from: rows), outputs, alias: alias, name: title, .function)

@@ -70,6 +70,7 @@ extension Binder {
         var members: [Int] = []
         for item in items {
             let expression = try bindGroupItem(item, scope, targets)
+            _ = try requireOneCollation(expression, isEquality: true)
             if let same = groups.expressions.firstIndex(where: { $0.isSame(as: expression) }) {
                 members.append(same)
             } else {

@@ -175,6 +175,7 @@ extension Binder {
                     carried.append(Projection(attribute: key, expression: .attribute(key, .bytes)))
                 }
             }
+            terms = terms.map(\.keyed)
             below = .sort(.project(below, carried + keys), terms, limit: nil)
         }
         var plan = LockPlan(relations: relations, condition: condition)
@@ -192,6 +193,7 @@ extension Binder {
         var projections: [Projection] = [], outputs: [OutputColumn] = []
         for target in targets.dropLast(order.hidden) {
             let attribute = newAttribute()
+            collations.set(target.collation, of: attribute)
             projections.append(
                 Projection(attribute: attribute, expression: try extractSubqueries(target.expression, &below)))
             outputs.append(

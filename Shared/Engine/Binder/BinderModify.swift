@@ -98,7 +98,8 @@ extension Binder {
 
     func columns(_ collection: CollectionDescriptor, _ attributes: [Attribute]) -> [ScopeColumn] {
         zip(collection.columns, attributes).map { column, attribute in
-            ScopeColumn(
+            note(attribute, column)
+            return ScopeColumn(
                 name: column.name, expression: .attribute(attribute, column.type), collection: collection.id,
                 column: column.id)
         }
@@ -114,7 +115,7 @@ extension Binder {
                     qualifier.isEmpty
                     ? scope.columns : try findRelation(qualifier, scope, at: value.position).columns
                 for column in found {
-                    append(column.name, column.expression, column.collection, column.column, to: &modify)
+                    try append(column.name, column.expression, column.collection, column.column, to: &modify)
                 }
                 continue
             }
@@ -123,15 +124,16 @@ extension Binder {
                 $0.expression.attribute != nil && $0.expression.attribute == bound.attribute
             }
             let name = node.name.isEmpty ? targetName(node.children[0]) : node.name
-            append(name, bound, source?.collection, source?.column, to: &modify)
+            try append(name, bound, source?.collection, source?.column, to: &modify)
         }
     }
 
     private func append(
         _ name: String, _ expression: BoundExpression, _ collection: CollectionID?, _ column: ColumnID?,
         to modify: inout ModifyPlan
-    ) {
+    ) throws(StatementError) {
         let attribute = newAttribute()
+        try note(attribute, expression)
         modify.returning.append(Projection(attribute: attribute, expression: expression))
         modify.outputs.append(
             OutputColumn(

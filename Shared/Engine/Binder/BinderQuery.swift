@@ -34,6 +34,8 @@ extension Binder {
         var expression: BoundExpression
         var collection: CollectionID?
         var column: ColumnID?
+        /// By what it is compared in a query around this one.
+        var collation = CollationState()
     }
 
     private func bindSelect(_ node: LogicalPlan.Node, in outer: Scope?, _ inherited: [Locking]) throws(StatementError)
@@ -63,6 +65,15 @@ extension Binder {
             for index in targets.indices { try settle(&targets[index].expression, columns.dropFirst(index).first) }
         }
         let order = try bindOrder(node.children[8], scope, &targets)
+        if collations.areUsed {
+            // Before groups and windows take the place of what says it.
+            for index in targets.indices {
+                targets[index].collation = try columnState(of: targets[index].expression)
+                if node.flags.contains(.isDistinct), index < targets.count - order.hidden {
+                    _ = try requireOneCollation(targets[index].expression)
+                }
+            }
+        }
         let visible = targets.count - order.hidden
         if let clause = scope.lockings.first {
             try checkLocking(node, clause, targets.map(\.expression))
@@ -92,6 +103,7 @@ extension Binder {
         for (index, target) in targets.enumerated() {
             // A column that goes through keeps its attribute, if it is there once.
             let attribute = newAttribute()
+            collations.set(target.collation, of: attribute)
             if !late.contains(index) {
                 projections.append(Projection(attribute: attribute, expression: target.expression))
             }
@@ -107,6 +119,7 @@ extension Binder {
         }
         var result: RelationalPlan = .project(below, projections)
         result = try distinct(result, node, scope, outputs, visible, order.terms)
+        order.terms = order.terms.map(\.keyed)
         if !order.terms.isEmpty { result = .sort(result, order.terms, limit: nil) }
         result = try limit(result, node.children[9], node.children[10], node.flags, order.terms, scope)
         if order.hidden > 0 || !late.isEmpty {
@@ -235,7 +248,9 @@ extension Binder {
         try requireOrder(expression, at: node.position)
         let isFirst =
             node.flags.contains(.isNullsFirst) || (isDescending && !node.flags.contains(.isNullsLast))
-        return SortTerm(expression: expression, isDescending: isDescending, isNullsFirst: isFirst)
+        var term = try sortTerm(expression)
+        (term.isDescending, term.isNullsFirst) = (isDescending, isFirst)
+        return term
     }
 
     func requireOrder(_ expression: BoundExpression, at position: Int32) throws(StatementError) {
@@ -351,7 +366,7 @@ extension Binder {
             + keys.filter { key in !order.contains { $0.expression.isSame(as: key) } }.map {
                 SortTerm(expression: $0)
             }
-        return .distinct(.sort(.project(child, all), terms, limit: nil), on: keys)
+        return .distinct(.sort(.project(child, all), terms.map(\.keyed), limit: nil), on: keys)
     }
 
     func limit(
@@ -426,7 +441,9 @@ extension Binder {
                 ], place: title, at: position)
             if mine.type.isOpen { try left.settle(index, as: type, self) }
             if theirs.type.isOpen { try right.settle(index, as: type, self) }
-            outputs.append(OutputColumn(attribute: newAttribute(), name: mine.name, type: type))
+            let output = OutputColumn(attribute: newAttribute(), name: mine.name, type: type)
+            try note(output, [mine, theirs], isAll: operation == .union && isAll, at: position)
+            outputs.append(output)
         }
         let (leftPlan, leftAttributes) = try retype(left, to: outputs.map(\.type), at: position)
         let (rightPlan, rightAttributes) = try retype(right, to: outputs.map(\.type), at: position)
@@ -473,7 +490,7 @@ extension Binder {
                     hint: "Add the expression/function to every SELECT, or move the UNION into a FROM clause.",
                     position: plan[node.children[0]].position)
             }
-            terms.append(try sortTerm(node, targets[place].1))
+            terms.append(try sortTerm(node, targets[place].1).keyed)
         }
         let sorted: RelationalPlan = terms.isEmpty ? query.plan : .sort(query.plan, terms, limit: nil)
         return Query(plan: try limit(sorted, count, offset, flags, terms, scope), outputs: query.outputs)
@@ -511,7 +528,11 @@ extension Binder {
             for row in rows.indices {
                 rows[row][column] = try coerce(rows[row][column], to: type, .implicit, at: rows[row][column].position)
             }
-            outputs.append(OutputColumn(attribute: newAttribute(), name: "column\(column + 1)", type: type))
+            let attribute = newAttribute()
+            outputs.append(OutputColumn(attribute: attribute, name: "column\(column + 1)", type: type))
+            if collations.areUsed, Collation.of(type) != nil {
+                collations.set(try merged(rows.map { $0[column] }).asColumn, of: attribute)
+            }
         }
         let isPlain = !rows.contains { row in
             row.contains { $0.contains { if case .subquery = $0.form { true } else { false } } }

@@ -27,7 +27,8 @@ extension Binder {
                 .featureNotSupported, "aggregate ORDER BY is not implemented for window functions",
                 position: node.position)
         }
-        let function: WindowCall.Function, given: [BoundExpression], type: DataType
+        let function: WindowCall.Function, type: DataType
+        var given: [BoundExpression], takesKeys = false
         if let native = WindowFunction(rawValue: node.name) {
             guard filter == nil else {
                 throw StatementError(
@@ -39,13 +40,16 @@ extension Binder {
         } else {
             let chosen = try chooseAggregate(node, rows, arguments)
             (function, given, type) = (.aggregate(chosen.0), chosen.1, chosen.2)
+            takesKeys = try self.takesKeys(chosen.0, &given, at: node.position)
         }
         for part in given + (filter.map { [$0] } ?? []) { try refuseNested(part) }
         let window = try bindWindow(node.children[4], scope)
         let call = WindowCall(
             function: function, arguments: given, filter: filter, partition: window.partition, order: window.order,
-            frame: window.frame, start: window.start, end: window.end, rangeKey: window.rangeKey, type: type)
-        return BoundExpression(form: .window(call), type: type, position: node.position)
+            frame: window.frame, start: window.start, end: window.end, rangeKey: window.rangeKey,
+            type: takesKeys ? given[0].type : type)
+        let value = BoundExpression(form: .window(call), type: call.type, position: node.position)
+        return takesKeys ? CollationFunctions.text(ofKey: value, type) : value
     }
 
     private func refuseNested(_ expression: BoundExpression) throws(StatementError) {
@@ -100,7 +104,8 @@ extension Binder {
             window.partition.append(try bindWindowItem(item, scope, "PARTITION BY"))
         }
         for item in plan.list(node.children[1]) {
-            window.order.append(try sortTerm(plan[item], try bindWindowItem(plan[item].children[0], scope, "ORDER BY")))
+            let bound = try bindWindowItem(plan[item].children[0], scope, "ORDER BY")
+            window.order.append(try sortTerm(plan[item], bound).keyed)
         }
         if node.children[2] != 0 { try bindFrame(plan[node.children[2]], scope, &window) }
         return window

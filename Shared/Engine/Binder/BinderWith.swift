@@ -92,6 +92,9 @@ extension Binder {
         for index in columns.indices {
             if index < names.count { columns[index].name = names[index] }
             columns[index].attribute = newAttribute()
+            if let state = collations[start.outputs[index].attribute] {
+                collations.set(state, of: columns[index].attribute)
+            }
             (columns[index].collection, columns[index].column) = (nil, nil)
         }
         inner.commonTables[item.name] = .working(id, name: item.name, outputs: columns)
@@ -102,6 +105,7 @@ extension Binder {
         }
         for (index, mine) in columns.enumerated() {
             let theirs = step.outputs[index]
+            try checkCollation(of: mine, with: theirs, item, index, at: body.position)
             if theirs.type.isOpen {
                 try step.settle(index, as: mine.type, self)
                 continue

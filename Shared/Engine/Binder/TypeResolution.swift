@@ -79,7 +79,7 @@ extension Binder {
     /// A call of constants is computed at once, unless it fails: then that is said when it is executed.
     func fold(_ expression: BoundExpression) -> BoundExpression {
         guard case .call(let function, let arguments) = expression.form, function.volatility == .immutable,
-            arguments.allSatisfy({ $0.constantValue != nil })
+            arguments.allSatisfy({ $0.constantValue != nil && $0.collation == nil })
         else { return expression }
         let context = ExecutionContext(settings: settings, parameters: [], access: nil, attributes: 0)
         guard let value = try? Evaluator(expression, layout: Layout([])).value(context), !value.isLarge else {
@@ -120,10 +120,10 @@ extension Binder {
 
     // MARK: Operators
 
-    /// `left name right`, or a prefix operator.
-    func bindOperator(_ name: String, _ left: BoundExpression?, _ right: BoundExpression, at position: Int32)
-        throws(StatementError) -> BoundExpression
-    {
+    /// `left name right`, or a prefix operator; `isCollated`: texts are compared by their collation.
+    func bindOperator(
+        _ name: String, _ left: BoundExpression?, _ right: BoundExpression, isCollated: Bool = true, at position: Int32
+    ) throws(StatementError) -> BoundExpression {
         let arguments = left.map { [$0, right] } ?? [right]
         let rows = Registry.operators(name, arguments.count)
         let types = arguments.map(\.type)
@@ -148,7 +148,7 @@ extension Binder {
                     position: position)
             }
         }
-        return try call(found, arguments, at: position)
+        return try call(found, arguments, isCollated: isCollated, at: position)
     }
 
     /// A call of a function by name, of ordinary arguments; `isBuiltIn` if it was meant to be PostgreSQL's own.
@@ -192,9 +192,9 @@ extension Binder {
         }
     }
 
-    private func call(_ function: ScalarFunction, _ arguments: [BoundExpression], at position: Int32)
-        throws(StatementError) -> BoundExpression
-    {
+    private func call(
+        _ function: ScalarFunction, _ arguments: [BoundExpression], isCollated: Bool = true, at position: Int32
+    ) throws(StatementError) -> BoundExpression {
         let (types, result) = try concrete(
             function.parameters, function.result, isVariadic: function.isVariadic, arguments, at: position)
         var given: [BoundExpression] = []
@@ -207,6 +207,9 @@ extension Binder {
                     at: argument.position))
         }
         let typed = function.specialized(given.map(\.type), result)
+        if isCollated, collations.areUsed, let collated = try collated(typed, given, result, at: position) {
+            return collated
+        }
         return fold(BoundExpression(form: .call(typed, given), type: result, position: position))
     }
 

@@ -57,7 +57,12 @@ extension DefinitionPlanner {
         guard let column = table.column(named: value.name) else {
             throw StatementError(.undefinedColumn, "column \"\(value.name)\" does not exist")
         }
-        if element.children[1] != 0 { throw Self.unsupported("COLLATE in an index", at: element.position) }
+        if let collation = try collation(element.children[1], of: column.type), let own = column.actualCollation {
+            // The entries are in the order of bytes, and of an order of its own nothing would be kept.
+            guard collation == own || collation.isByBytes && own.isByBytes else {
+                throw Self.unsupported("another collation of an index than that of its column", at: element.position)
+            }
+        }
         if element.children[2] != 0 {
             // Texts are compared by their bytes, so these are what every index of texts is.
             let name = plan[element.children[2]].name

@@ -179,7 +179,7 @@ extension DefinitionPlanner {
         table.columns.remove(at: position)
     }
 
-    private func usesColumn(_ name: String, _ expression: StoredExpression) -> Bool {
+    func usesColumn(_ name: String, _ expression: StoredExpression) -> Bool {
         let plan = try? expression.plan.withView { try LogicalPlan(decoding: $0) }
         return plan?.nodes.contains { $0.kind == .columnReference && $0.name.utf8.elementsEqual(name.utf8) } ?? true
     }

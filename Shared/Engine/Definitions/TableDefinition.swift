@@ -91,7 +91,6 @@ extension DefinitionPlanner {
         guard draft.columns.count < 1600 else {
             throw StatementError(.tooManyColumns, "tables can have at most 1600 columns")
         }
-        if node.children[1] != 0 { throw Self.unsupported("COLLATE of a column", at: node.position) }
         let serial = plan.serial(node.children[0])
         let type: DataType
         if let serial { type = serial } else { type = try resolvedType(plan, node.children[0]) }
@@ -101,6 +100,7 @@ extension DefinitionPlanner {
         }
         var column = CollectionDescriptor.Column(
             id: ColumnID(rawValue: UInt16(draft.columns.count + 1)), name: node.name, type: type)
+        column.collation = try collation(node.children[1], of: type)
         if let serial {
             column.isNotNull = true
             draft.sequences.append((draft.columns.count, Self.sequence(of: serial), true))

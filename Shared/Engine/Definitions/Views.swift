@@ -74,7 +74,10 @@ extension DefinitionPlanner {
                 throw StatementError(
                     .invalidTableDefinition, "column \"\(name)\" has pseudo-type \(output.type.formatted)")
             }
-            columns.append(.init(id: ColumnID(rawValue: UInt16(place + 1)), name: name, type: output.type))
+            var column = CollectionDescriptor.Column(
+                id: ColumnID(rawValue: UInt16(place + 1)), name: name, type: output.type)
+            column.collation = try binder.collation(ofViewColumn: name, output)
+            columns.append(column)
         }
         let kept = ViewPlan.make(plan, index, recorder, names: columns.map(\.name))
         return (try stored(kept), columns)
@@ -108,6 +111,12 @@ extension DefinitionPlanner {
                     .invalidTableDefinition,
                     "cannot change data type of view column \"\(old.name)\" from \(old.type.formatted) to "
                         + new.type.formatted)
+            }
+            guard old.collation == new.collation else {
+                let names = [old, new].map { $0.actualCollation?.name ?? "default" }
+                throw StatementError(
+                    .invalidTableDefinition,
+                    "cannot change collation of view column \"\(old.name)\" from \"\(names[0])\" to \"\(names[1])\"")
             }
         }
     }

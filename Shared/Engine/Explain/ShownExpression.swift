@@ -1,3 +1,4 @@
+import Contracts
 import DataModel
 
 /// Expressions as they are shown to people: nearly SQL again, with the names that columns have in the plan.
@@ -13,14 +14,28 @@ struct ShownExpression {
 
     func terms(_ terms: [SortTerm]) -> String {
         terms.map { term in
-            var result = text(term.expression)
+            var result = sorted(term.expression)
             if term.isDescending { result += " DESC" }
             if term.isNullsFirst != term.isDescending { result += term.isNullsFirst ? " NULLS FIRST" : " NULLS LAST" }
             return result
         }.joined(separator: ", ")
     }
 
+    /// What is sorted by: a text by its key, which is not shown, under a collation that is.
+    private func sorted(_ expression: BoundExpression) -> String {
+        guard case .call(let function, let operands) = expression.form, CollationFunctions.isKey(function) else {
+            return text(expression)
+        }
+        let shown = text(operands[0]), clause = " COLLATE " + SQLWriter.quoted(Collation.root.name)
+        return shown.hasSuffix(clause + ")") ? shown : shown + clause
+    }
+
     func text(_ expression: BoundExpression) -> String {
+        guard let collation = expression.collation else { return bare(expression) }
+        return "(\(bare(expression)) COLLATE \(SQLWriter.quoted(collation.name)))"
+    }
+
+    private func bare(_ expression: BoundExpression) -> String {
         switch expression.form {
         case .attribute(let attribute): return names[attribute] ?? "?"
         case .constant(let value): return constant(value, expression.type)
@@ -61,6 +76,7 @@ struct ShownExpression {
     }
 
     private func call(_ function: ScalarFunction, _ arguments: [BoundExpression], _ type: DataType) -> String {
+        if CollationFunctions.isKey(function) || CollationFunctions.isText(function) { return text(arguments[0]) }
         if function.name.hasPrefix("cast to ") || function.name == type.formatted, arguments.count == 1 {
             return "(\(text(arguments[0])))::\(type.title)"
         }

@@ -39,6 +39,8 @@ struct BoundExpression: Sendable {
     var type: DataType
     /// The character of the statement, for errors.
     var position: Int32 = 0
+    /// What COLLATE said of it, for the binder and for EXPLAIN: nothing is evaluated by it.
+    var collation: Collation?
 
     static func attribute(_ attribute: Attribute, _ type: DataType, at position: Int32 = 0) -> BoundExpression {
         BoundExpression(form: .attribute(attribute), type: type, position: position)
@@ -165,7 +167,7 @@ struct BoundExpression: Sendable {
 
     /// Whether both compute the same: as GROUP BY compares expressions.
     func isSame(as other: BoundExpression) -> Bool {
-        guard type == other.type else { return false }
+        guard type == other.type, collation == other.collation else { return false }
         switch (form, other.form) {
         case (.attribute(let left), .attribute(let right)): return left == right
         case (.constant(let left), .constant(let right)):
@@ -212,6 +214,8 @@ struct SortTerm: Sendable {
     var expression: BoundExpression
     var isDescending = false
     var isNullsFirst = false
+    /// By what the expression's texts are sorted, as long as it is not bound as a key of them.
+    var collation = Collation.standard
 }
 
 /// An aggregate where it stands.

@@ -34,7 +34,9 @@ struct CastPath {
         }
         if case .constant(let value) = result.form, let fitted = try? Casts.fit(value, to: type, isExplicit: isExplicit)
         {
-            return .constant(fitted, type, at: position)
+            result.form = .constant(fitted)
+            result.type = type
+            return result
         }
         let isExplicit = isExplicit
         let fitting = ScalarFunction(type.formatted, of: Casts.cast, result: type, volatility: .immutable) {

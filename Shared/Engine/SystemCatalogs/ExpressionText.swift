@@ -186,6 +186,10 @@ final class ExpressionText {
         case .quantifiedArray: return try quantified(index, node)
         case .cast: return try explicitCast(index, node)
         case .functionCall: return try call(index, node)
+        case .collate:
+            let type = try type(index), operand = try decided(try piece(node.children[0]), type)
+            let name = SQLWriter.quoted(plan[node.children[1]].name)
+            return wrapped("\(placed(operand, .cast)) COLLATE \(name)", .operation("COLLATE"), type)
         case .case: return try choice(index, node)
         case .coalesce, .greatest, .least:
             let type = try type(index)

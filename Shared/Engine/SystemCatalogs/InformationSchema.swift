@@ -89,7 +89,7 @@ enum InformationSchema {
         typeFacts(&table)
         nulls(&table, .name, "character_set_catalog", "character_set_schema", "character_set_name")
         name(&table, "collation", "collation_name") { row, _ in
-            row.column.type.postgres.collation == 950 ? (11, "C") : nil
+            row.column.actualCollation.flatMap { $0 == .standard ? nil : (11, $0.name) }
         }
         nulls(&table, .name, "domain_catalog", "domain_schema", "domain_name")
         name(&table, "udt", "udt_name") { row, _ in (11, row.column.type.name) }
@@ -186,7 +186,7 @@ enum InformationSchema {
 
     private static let collations = SystemTable(
         "collations", 13_265, in: .informationSchema, isView: true,
-        rows: { _ in ["default", "C", "POSIX", "ucs_basic"] }
+        rows: { _ in Collation.allCases.map(\.name) }
     ) { table in
         name(&table, "collation", "collation_name") { row, _ in (11, row) }
         table.constant("pad_attribute", .varchar, .text("NO PAD"))

@@ -94,7 +94,7 @@ enum RelationTables {
         table.constant("attisdropped", .bool, .bool(false))
         table.constant("attislocal", .bool, .bool(true))
         table.constant("attinhcount", .int32, .integer(0))
-        table.add("attcollation", .oid) { row, _ in .oid(row.column.type.postgres.collation) }
+        table.add("attcollation", .oid) { row, _ in .oid(row.column.actualCollation?.oid ?? 0) }
         table.optional("attacl", .text.array) { row, _ in .grants(row.column.grants) }
         table.constant("attoptions", .text.array, .null)
         table.constant("attfdwoptions", .text.array, .null)
@@ -130,7 +130,8 @@ enum RelationTables {
         table.constant("indisreplident", .bool, .bool(false))
         table.add("indkey", .shortVector) { row, _ in .vector(.int16, row.columns.map(Int64.init)) }
         table.add("indcollation", .oidVector) { row, _ in
-            .vector(.oid, row.types.map { Int64($0.postgres.collation) })
+            .vector(
+                .oid, row.parts.map { Int64(row.table.column($0.column)?.actualCollation?.oid ?? 0) })
         }
         table.add("indclass", .oidVector) { row, _ in
             .vector(.oid, row.types.map { Int64(AccessMethod.operatorClass(of: $0)) })

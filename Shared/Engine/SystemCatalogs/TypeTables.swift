@@ -111,23 +111,22 @@ enum TypeTables {
         table.constant("typacl", .text.array, .null)
     }
 
-    /// Number, name, provider, encoding, locale.
-    private static let collationRows: [(UInt32, String, String, Int64, String?)] = [
-        (100, "default", "d", -1, nil), (950, "C", "c", -1, "C"), (951, "POSIX", "c", -1, "POSIX"),
-        (12_340, "ucs_basic", "c", 6, "C"),
-    ]
-
-    private static let collations = SystemTable("pg_collation", 3456, rows: { _ in collationRows }) { table in
-        table.add("oid", .oid) { row, _ in .oid(row.0) }
-        table.add("collname", .name) { row, _ in .text(row.1) }
+    private static let collations = SystemTable("pg_collation", 3456, rows: { _ in Collation.allCases }) { table in
+        table.add("oid", .oid) { row, _ in .oid(row.oid) }
+        table.add("collname", .name) { row, _ in .text(row.name) }
         table.constant("collnamespace", .oid, .oid(11))
         table.constant("collowner", .oid, .oid(10))
-        table.add("collprovider", .internalChar) { row, _ in .text(row.2) }
+        table.add("collprovider", .internalChar) { row, _ in
+            .text(row == .standard ? "d" : row == .root ? "i" : "c")
+        }
         table.constant("collisdeterministic", .bool, .bool(true))
-        table.add("collencoding", .int32) { row, _ in .integer(row.3) }
-        table.optional("collcollate", .text) { row, _ in .text(optional: row.4) }
-        table.optional("collctype", .text) { row, _ in .text(optional: row.4) }
-        table.constant("colliculocale", .text, .null)
+        table.add("collencoding", .int32) { row, _ in .integer(row == .simple ? 6 : -1) }
+        for name in ["collcollate", "collctype"] {
+            table.optional(name, .text) { row, _ in
+                row.knowsASCIIOnly ? .text(row == .posix ? "POSIX" : "C") : .null
+            }
+        }
+        table.optional("colliculocale", .text) { row, _ in row == .root ? .text("und") : .null }
         table.constant("collversion", .text, .null)
     }
 }
