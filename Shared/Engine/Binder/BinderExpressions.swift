@@ -62,9 +62,9 @@ extension Binder {
                 return try bindRowComparison(node, scope, place)
             }
             if let least = leastInteger(node) { return least }
-            let right = try operand(1)
-            guard node.children[0] != 0 else { return try bindOperator(node.name, nil, right, at: node.position) }
-            return try bindOperator(node.name, try operand(0), right, at: node.position)
+            // Of two faults the left one is told.
+            let left = node.children[0] == 0 ? nil : try operand(0)
+            return try bindOperator(node.name, left, try operand(1), at: node.position)
         case .and, .or:
             var parts: [BoundExpression] = []
             let clause = node.kind == .and ? "AND" : "OR"

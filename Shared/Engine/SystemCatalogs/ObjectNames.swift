@@ -122,10 +122,10 @@ struct ObjectNames {
             } else {
                 while let next = rest.first, next != ".", !next.properties.isWhitespace {
                     guard next != "\"" else { throw invalid }
-                    name.append(next)
+                    // Other letters stay as they are written, as they do where a statement names something.
+                    name.append(("A"..."Z").contains(next) ? Unicode.Scalar(UInt8(next.value) | 0x20) : next)
                     rest.removeFirst()
                 }
-                name = String(name).lowercased().unicodeScalars
             }
             guard !name.isEmpty else { throw invalid }
             parts.append(String(name))
