@@ -260,8 +260,8 @@ struct OrderTests {
                 ]))
         #expect(
             database.run(
-                "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT count(*) FROM big b JOIN huge h USING (id)"
-            )
+                "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) "
+                    + "SELECT count(*) FROM big b JOIN huge h USING (id)")
                 == .rows([
                     "Aggregate (actual rows=1 loops=1)", "  ->  Merge Join (actual rows=3000 loops=1)",
                     "        Merge Cond: (b.id = h.id)",
