@@ -86,7 +86,7 @@ class Session(threading.Thread):
     def increment(self):
         """One increment, tried until it is committed."""
         row = {"id": self.random.randrange(ROWS)}
-        isAlone = self.random.random() < 0.2
+        is_alone = self.random.random() < 0.2
         adding = self.random.choice(ADDING)
         reading = self.random.choice(LOCKED + (PLAIN if self.level != "READ COMMITTED" else []))
         setting = self.random.choice(SETTING)
@@ -94,7 +94,7 @@ class Session(threading.Thread):
         while True:
             assert time.monotonic() < self.end, f"no progress: {reading if not adds else adding}"
             try:
-                if isAlone:
+                if is_alone:
                     self.connection.execute(adding, row)
                 else:
                     self.connection.execute(f"BEGIN ISOLATION LEVEL {self.level}")
@@ -109,7 +109,7 @@ class Session(threading.Thread):
                 return
             except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
                 self.refused += 1
-                if not isAlone:
+                if not is_alone:
                     self.connection.execute("ROLLBACK")
 
 

@@ -1,7 +1,6 @@
 """Statements on one record in transactions: once a gateway knows them it sends the transaction's home the call of the
 record's shard. They mean what they did before."""
 
-import pathlib
 import threading
 
 import psycopg
@@ -53,13 +52,6 @@ def other(cluster):
         yield connection
 
 
-def waiters(cluster):
-    """Calls that wait for locks, on all nodes."""
-    pages = [ask_admin(path, "/metrics") or b"" for path in pathlib.Path(cluster.data, "run").glob("n*.admin")]
-    lines = b"\n".join(pages).decode().splitlines()
-    return sum(float(line.split()[1]) for line in lines if line.startswith("orbit_lock_waiters "))
-
-
 def change(connection, a, divisor):
     return connection.execute("UPDATE t SET b = b + 100 / %s WHERE a = %s", (divisor, a))
 
@@ -76,14 +68,18 @@ def stamp(connection, a):
     return connection.execute("UPDATE t SET at = now() WHERE a = %s RETURNING at", (a,)).fetchone()[0]
 
 
-def calls(cluster):
-    """Statements that nodes have taken as calls of a record."""
+def metric(cluster, name):
+    """The sum over all nodes."""
     total = 0
     for number in range(1, cluster.nodes + 1):
         page = ask_admin(f"{cluster.data}/run/n{number}.admin", "/metrics") or b""
-        total += sum(float(line.split()[1]) for line in page.decode().splitlines()
-                     if line.startswith("orbit_statements_called_total "))
+        total += sum(float(line.split()[1]) for line in page.decode().splitlines() if line.startswith(name + " "))
     return total
+
+
+def calls(cluster):
+    """Statements that nodes have taken as calls of a record."""
+    return metric(cluster, "orbit_statements_called_total")
 
 
 def test_they_go_as_calls(cluster, connection):
@@ -328,7 +324,7 @@ def test_a_query_locks_no_row_that_it_does_not_give(cluster, connection, other):
         found = []
         other.execute("SET lock_timeout = 0")
         asked.start()
-        wait_until(lambda: waiters(cluster) == 1, "a lock that is waited for")
+        wait_until(lambda: metric(cluster, "orbit_lock_waiters") == 1, "a lock that is waited for")
     asked.join()
     assert found == [[(2, 20)]]
 

@@ -17,15 +17,8 @@ final class AggregateOperator: Operator {
                 try child.layout.places(of: plan.groups.map(\.attribute) + states.map(\.attribute))
             } else { nil }
         // What the calls read is at the scans, where it has been read.
-        aggregation = try Aggregation(
-            groups: plan.groups, sets: plan.sets, calls: plan.calls.map(\.call),
-            hasGroupingID: plan.groupingID != nil, layout: child.layout, context: child.context)
-        let attributes =
-            plan.groups.map(\.attribute) + plan.calls.map(\.attribute) + (plan.groupingID.map { [$0] } ?? [])
-        super.init(
-            layout: Layout(attributes),
-            types: plan.groups.map(\.expression.type) + plan.calls.map(\.call.type)
-                + (plan.groupingID == nil ? [] : [.int64]), context: child.context)
+        aggregation = try plan.aggregation(over: child)
+        super.init(layout: Layout(plan.attributes), types: plan.types, context: child.context)
     }
 
     override func next() throws(StatementError) -> OperatorStep {

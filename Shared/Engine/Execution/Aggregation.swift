@@ -329,3 +329,20 @@ struct KnownGroups {
         }
     }
 }
+
+extension AggregatePlan {
+    /// Of the rows that come out, as their types are.
+    var attributes: [Attribute] {
+        groups.map(\.attribute) + calls.map(\.attribute) + (groupingID.map { [$0] } ?? [])
+    }
+
+    var types: [DataType] {
+        groups.map(\.expression.type) + calls.map(\.call.type) + (groupingID == nil ? [] : [.int64])
+    }
+
+    func aggregation(over child: Operator) throws(StatementError) -> Aggregation {
+        try Aggregation(
+            groups: groups, sets: sets, calls: calls.map(\.call), hasGroupingID: groupingID != nil,
+            layout: child.layout, context: child.context)
+    }
+}

@@ -20,19 +20,12 @@ final class RunAggregateOperator: Operator {
 
     init(_ plan: AggregatePlan, _ runs: [SortTerm], _ child: Operator) throws(StatementError) {
         self.child = child
-        aggregation = try Aggregation(
-            groups: plan.groups, sets: plan.sets, calls: plan.calls.map(\.call),
-            hasGroupingID: plan.groupingID != nil, layout: child.layout, context: child.context)
+        aggregation = try plan.aggregation(over: child)
         var keys: [Evaluator] = []
         for term in runs { keys.append(try Evaluator(term.expression, layout: child.layout)) }
         self.keys = keys
         parts = runs.map { RowKeyWriter.Part(isDescending: $0.isDescending, isNullsFirst: $0.isNullsFirst) }
-        let attributes =
-            plan.groups.map(\.attribute) + plan.calls.map(\.attribute) + (plan.groupingID.map { [$0] } ?? [])
-        super.init(
-            layout: Layout(attributes),
-            types: plan.groups.map(\.expression.type) + plan.calls.map(\.call.type)
-                + (plan.groupingID == nil ? [] : [.int64]), context: child.context)
+        super.init(layout: Layout(plan.attributes), types: plan.types, context: child.context)
     }
 
     override func next() throws(StatementError) -> OperatorStep {

@@ -24,8 +24,7 @@ extension RelationalPlan {
             case .join: left.attributes + right.attributes
             case .value(_, let attribute): left.attributes + [attribute]
             }
-        case .aggregate(let plan):
-            plan.groups.map(\.attribute) + plan.calls.map(\.attribute) + (plan.groupingID.map { [$0] } ?? [])
+        case .aggregate(let plan): plan.attributes
         case .combine(let plan): plan.outputs.map(\.attribute)
         case .rows(let plan): plan.outputs.map(\.attribute) + (plan.ordinality.map { [$0] } ?? [])
         case .unroll(let child, let calls): child.attributes + calls.map(\.attribute)
